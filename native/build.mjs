@@ -1,0 +1,173 @@
+// Builds the addon with the compiler and the Node headers of this machine; downloads nothing.
+//   node native/build.mjs [--asan | --ubsan | --tsan] [--strict] [--check] [--nodedir=PATH]
+// `npm ci` runs it without flags: whatever is missing is said, and the install goes on, because the library also runs on the
+// JavaScript link.
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const kinds = { "--asan": ["address"], "--ubsan": ["undefined"], "--tsan": ["thread"] };
+const args = process.argv.slice(2);
+const nodedir = args.find((arg) => arg.startsWith("--nodedir="))?.slice("--nodedir=".length) ?? process.env.npm_config_nodedir;
+const kind = args.find((arg) => arg in kinds);
+const strict = args.includes("--strict");
+const out = kind === undefined ? join(here, "out") : join(here, "out", kind.slice(2));
+const sanitizer = kind === undefined ? [] : [`-fsanitize=${kinds[kind]}`, "-fno-omit-frame-pointer", "-g"];
+const JOBS = 2;
+
+const main = async () => {
+  const unknown = args.find((arg) => !(arg in kinds) && !["--strict", "--check"].includes(arg) && !arg.startsWith("--nodedir="));
+  if (unknown !== undefined) return fail(`unknown option ${unknown}`, 2);
+  const state = probe();
+  if (args.includes("--check")) return console.log(JSON.stringify({ ...state, built: existsSync(join(out, "kvferry.node")) }, null, 1));
+  if (process.env.KVFERRY_SKIP_NATIVE === "1") return skip(["KVFERRY_SKIP_NATIVE=1"]);
+  if (state.missing.length > 0) return skip(state.missing);
+  const problem = await build(state);
+  if (problem === "") return;
+  console.error(problem);
+  skip(["the addon does not compile here (above); please report it"]);
+};
+
+/** Compiler and headers, or what is missing and how to get it. */
+function probe() {
+  const missing = [];
+  const candidates = [process.env.CXX, "g++", "c++", "clang++"].filter((name) => name !== undefined && name !== "");
+  const found = candidates
+    .map((name) => [name, spawnSync(name, ["--version"], { encoding: "utf8" })])
+    .find(([, asked]) => asked.status === 0);
+  if (found === undefined) missing.push("no C++ compiler (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++)");
+  const prefix = dirname(dirname(process.execPath));
+  const places = [nodedir, prefix, "/usr/local", "/usr"].filter(Boolean).flatMap((root) => [join(root, "include/node"), join(root, "src")]);
+  const headers = places.find(
+    (place) => existsSync(join(place, "node_api.h")) && (existsSync(join(place, "uv.h")) || existsSync(uvOf(place))),
+  );
+  if (headers === undefined) {
+    missing.push(`no Node headers in ${places.filter((place) => place.endsWith("node")).join(", ")}`);
+    missing.push("(a Node from nodejs.org has them, Debian's come with libnode-dev; elsewhere: --nodedir=PATH)");
+  }
+  if (process.platform !== "linux") missing.push("the native link is written for Linux");
+  return { compiler: found?.[0], version: found?.[1].stdout.split("\n")[0], headers, missing };
+}
+
+/** In a checkout of Node itself, libuv's headers lie apart. */
+function uvOf(headers) {
+  return join(headers, "../deps/uv/include/uv.h");
+}
+
+function skip(reasons) {
+  console.error("kvferry: the native addon was not built:");
+  for (const reason of reasons) console.error(`  - ${reason}`);
+  console.error("  kvferry works without it, on the JavaScript link: slower, and engines cannot attach its pool.");
+  console.error("  Later: npm run build:native. See also: kvferry doctor.");
+  if (strict) process.exitCode = 1;
+}
+
+function fail(message, code) {
+  console.error(`kvferry build: ${message}`);
+  process.exitCode = code;
+}
+
+async function build({ compiler, version, headers }) {
+  const flags = flagsFor(headers);
+  const stamp = createHash("sha256")
+    .update(JSON.stringify([compiler, version, flags]))
+    .digest("hex")
+    .slice(0, 16);
+  mkdirSync(out, { recursive: true });
+  const sources = sourcesBelow(here);
+  const objects = new Map(sources.map((source) => [source, join(out, `${relative(here, source).replaceAll("/", "-")}.${stamp}.o`)]));
+  const stale = sources.filter((source) => isStale(source, objects.get(source)));
+  if (stale.length > 0) console.error(`kvferry: compiling ${stale.length} of ${sources.length} files of the native addon with ${version}`);
+  const errors = [];
+  const worker = async () => {
+    for (let source = stale.pop(); source !== undefined; source = stale.pop()) {
+      const problem = await compile(compiler, flags, source, objects.get(source));
+      if (problem !== "") errors.push(problem);
+    }
+  };
+  await Promise.all(Array.from({ length: JOBS }, worker));
+  if (errors.length > 0) return errors.join("\n");
+  return link(compiler, [...objects.values()], { compiler, version, headers, node: process.version, flags });
+}
+
+function flagsFor(headers) {
+  const api = dirname(createRequire(import.meta.url).resolve("node-addon-api/package.json"));
+  return [
+    ...["-std=c++20", kind === undefined ? "-O3" : "-O1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-pthread"],
+    ...["-Wall", "-Wextra", "-Werror=return-type", "-Wno-unused-parameter", "-Wno-missing-field-initializers"],
+    ...["-DNAPI_VERSION=9", "-DNAPI_DISABLE_CPP_EXCEPTIONS", "-DNODE_ADDON_API_DISABLE_DEPRECATED"],
+    // A worker that is being terminated can throw nothing any more: without this that would end the process.
+    "-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
+    ...[`-isystem${api}`, `-isystem${headers}`, `-isystem${dirname(uvOf(headers))}`, `-I${here}`],
+    ...sanitizer,
+  ];
+}
+
+/** Under another name first: whoever builds at the same time never sees half an object. As old as when the compiler began to read. */
+async function compile(compiler, flags, source, object) {
+  const begun = new Date();
+  const fresh = `${object}.${process.pid}`;
+  const problem = await run(compiler, [...flags, "-MMD", "-MF", `${fresh}.d`, "-c", source, "-o", fresh]);
+  if (problem !== "") return problem;
+  utimesSync(fresh, begun, begun);
+  renameSync(`${fresh}.d`, `${object}.d`);
+  renameSync(fresh, object);
+  return "";
+}
+
+/** Under another name first: a process that has the old addon loaded keeps it. */
+async function link(compiler, objects, made) {
+  const target = join(out, "kvferry.node");
+  const record = JSON.stringify({ ...made, objects: objects.map((object) => [relative(out, object), statSync(object).mtimeMs]) }, null, 1);
+  if (existsSync(target) && readText(join(out, "build.json")) === record) return "";
+  const fresh = `${target}.${process.pid}`;
+  const problem = await run(compiler, ["-shared", "-pthread", ...sanitizer, ...objects, "-o", fresh]);
+  if (problem !== "") return problem;
+  rmSync(join(out, "build.json"), { force: true });
+  renameSync(fresh, target);
+  writeFileSync(join(out, "build.json"), record);
+  return "";
+}
+
+function readText(path) {
+  return existsSync(path) ? readFileSync(path, "utf8") : "";
+}
+
+/** Every .cpp of the addon; tools beside it have their own programs. */
+function sourcesBelow(folder) {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => !["out", "test", "fuzz", "cuda"].includes(entry.name))
+    .flatMap((entry) => {
+      const path = join(folder, entry.name);
+      return entry.isDirectory() ? sourcesBelow(path) : path.endsWith(".cpp") ? [path] : [];
+    })
+    .sort();
+}
+
+/** Older than its source or than any header that it read. */
+function isStale(source, object) {
+  if (!existsSync(object) || !existsSync(`${object}.d`)) return true;
+  const made = statSync(object).mtimeMs;
+  const read = readFileSync(`${object}.d`, "utf8").replaceAll("\\\n", " ").split(/\s+/).slice(1).filter(Boolean);
+  return [source, ...read].some((file) => !existsSync(resolve(file)) || statSync(resolve(file)).mtimeMs > made);
+}
+
+function run(command, commandArgs) {
+  return new Promise((settle) => {
+    const child = spawn(command, commandArgs, { stdio: ["ignore", "pipe", "pipe"] });
+    let text = "";
+    child.stdout.on("data", (data) => (text += data));
+    child.stderr.on("data", (data) => (text += data));
+    child.on("error", (error) => settle(`${command}: ${error.message}`));
+    child.on("close", (code) => {
+      if (code === 0 && text !== "") console.error(text);
+      settle(code === 0 ? "" : text || `${command} exited with ${code}`);
+    });
+  });
+}
+
+await main();

@@ -1,0 +1,73 @@
+#include "placement.h"
+
+#include <utility>
+
+#include "send_queue.h"
+
+namespace kvferry {
+namespace {
+
+// Below this many bytes a run costs the kernel more to look up than the processor to copy.
+constexpr uint64_t kFineRunBytes = 2048;
+
+// Bytes that surely lie together in the plane's stream; neighbouring blocks may make longer runs of it.
+uint64_t run_bytes(const Plane& plane) {
+  uint64_t bytes = plane.element_bytes;
+  if (plane.channels > 1 && plane.channel_stride != bytes) return bytes;
+  bytes *= plane.channels;
+  if (plane.heads > 1 && plane.head_stride != bytes) return bytes;
+  bytes *= plane.heads;
+  if (plane.tokens > 1 && plane.token_stride != bytes) return bytes;
+  return bytes * plane.tokens;
+}
+
+// Of a plane that fits its region. 0 when it is absurdly long, which blocks that lie on each other can make it.
+uint64_t stream_bytes(const Plane& plane, size_t block_count) {
+  const uint64_t skipped = uint64_t(plane.first_token) * plane.heads * plane.channels * plane.element_bytes;
+  uint64_t whole;
+  if (__builtin_mul_overflow(plane.block_bytes(), uint64_t(block_count), &whole)) return 0;
+  return whole > skipped ? whole - skipped : 0;
+}
+
+}  // namespace
+
+Placement::Placement(PlacementSpec&& given) : spec(std::move(given)), queue_first(kNoNode), queue_last(kNoNode) {
+  plane_is_fine_.reserve(spec.planes.size());
+  for (const Plane& plane : spec.planes) plane_is_fine_.push_back(run_bytes(plane) < kFineRunBytes);
+  if (!spec.incoming) return;
+  slots.resize(spec.chunks.size());
+  uncommitted = slots.size();
+  for (uint32_t chunk : spec.committed) {
+    if (chunk < slots.size() && !std::exchange(slots[chunk].committed, true)) uncommitted -= 1;
+  }
+}
+
+Failure Placement::check(uint32_t chunk_bytes_max) const {
+  if (spec.incoming && spec.region->read_only) return {Code::invalid_argument, "the region is attached read-only"};
+  for (const Plane& plane : spec.planes) {
+    if (plane.block_list >= spec.block_lists.size()) return {Code::invalid_argument, "a plane names a block list that is not there"};
+    if (plane.tokens == 0 || plane.heads == 0 || plane.channels == 0 || plane.element_bytes == 0) return {Code::invalid_argument, "a plane is empty"};
+    const std::vector<uint32_t>& blocks = spec.block_lists[plane.block_list];
+    if (!plane_fits(plane, blocks.data(), blocks.size(), spec.region->bytes)) return {Code::range_invalid, "a plane leaves its region"};
+  }
+  for (const ChunkRange& chunk : spec.chunks) {
+    if (chunk.plane >= spec.planes.size()) return {Code::invalid_argument, "a chunk names a plane that is not there"};
+    if (chunk.bytes == 0 || chunk.bytes > chunk_bytes_max) return {Code::invalid_argument, "a chunk is empty or above its limit"};
+    const Plane& plane = spec.planes[chunk.plane];
+    const uint64_t stream = stream_bytes(plane, spec.block_lists[plane.block_list].size());
+    if (chunk.start > stream || chunk.bytes > stream - chunk.start) return {Code::range_invalid, "a chunk leaves its plane's stream"};
+  }
+  for (uint32_t chunk : spec.committed) {
+    if (chunk >= spec.chunks.size()) return {Code::invalid_argument, "a committed chunk is not in the list of chunks"};
+  }
+  return {};
+}
+
+RunCursor Placement::cursor(uint32_t chunk) const {
+  const ChunkRange& range = spec.chunks[chunk];
+  const Plane& plane = spec.planes[range.plane];
+  const std::vector<uint32_t>& blocks = spec.block_lists[plane.block_list];
+  return RunCursor(plane, blocks.data(), blocks.size(), range.start, range.bytes);
+}
+
+}  // namespace kvferry

@@ -1,0 +1,46 @@
+// Chunks of one connection that wait for a lane. Placements take turns by bytes (deficit round robin), so that transfers share the
+// connection whatever their chunk sizes and whoever came first. Guarded by the exchange's mutex; allocates only while it grows.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "placement.h"
+
+namespace kvferry {
+
+constexpr uint32_t kNoNode = 0xffffffff;
+
+struct QueuedChunk {
+  uint32_t chunk = 0;
+  uint32_t sequence = 0;
+  uint64_t submitted_us = 0;
+};
+
+class SendQueue {
+ public:
+  explicit SendQueue(uint32_t bound) : bound_(bound) {}
+
+  // False when full.
+  bool push(Placement& placement, const QueuedChunk& chunk);
+  // The next chunk in turn; nullptr when there is none.
+  Placement* pop(QueuedChunk* chunk);
+  // The placement's first chunk whoever's turn it is; false when it has none.
+  bool pop_of(Placement& placement, QueuedChunk* chunk);
+  uint32_t size() const { return size_; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  struct Node { QueuedChunk queued; uint32_t next = kNoNode; };
+
+  void join(Placement& placement);
+  void leave(Placement& placement);
+
+  std::vector<Node> nodes_;
+  uint32_t free_ = kNoNode;
+  uint32_t size_ = 0;
+  uint64_t bytes_ = 0;
+  uint32_t bound_;
+  Placement* turn_ = nullptr;  // whose turn it is; in the ring
+};
+
+}  // namespace kvferry

@@ -1,0 +1,143 @@
+#include "connection.h"
+
+#include "control.h"
+#include "lane.h"
+#include "mover.h"
+
+namespace kvferry {
+
+TcpConnection::TcpConnection(uint64_t id, TcpMover& owner, bool initiates, uint32_t poller)
+    : Exchange(id, owner.events(), owner.bounds, true), mover(owner), initiator(initiates), first_poller(poller) {}
+
+void TcpConnection::set_control(std::shared_ptr<ControlChannel> control) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  control_ = std::move(control);
+}
+
+std::shared_ptr<ControlChannel> TcpConnection::control() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return control_;
+}
+
+void TcpConnection::set_remote(const Address& address) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  remote_ = address;
+}
+
+Address TcpConnection::remote() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return remote_;
+}
+
+bool TcpConnection::add_lane(std::shared_ptr<TcpLane> lane) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  if (ending_) return false;
+  for (const std::shared_ptr<TcpLane>& other : lanes_) {
+    if (other->lane_index == lane->lane_index) return false;
+  }
+  lanes_.push_back(std::move(lane));
+  return true;
+}
+
+std::shared_ptr<TcpLane> TcpConnection::lane(uint32_t index) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  for (const std::shared_ptr<TcpLane>& lane : lanes_) {
+    if (lane->lane_index == index) return lane;
+  }
+  return nullptr;
+}
+
+std::vector<std::shared_ptr<TcpLane>> TcpConnection::lanes() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return lanes_;
+}
+
+void TcpConnection::lane_closed(TcpLane& closed) {
+  bool last = false;
+  {
+    std::lock_guard<std::mutex> lock(ends_mutex_);
+    std::erase_if(lanes_, [&](const std::shared_ptr<TcpLane>& lane) { return lane.get() == &closed; });
+    last = lanes_.empty() && control_closed_;
+  }
+  if (last) finish();
+}
+
+void TcpConnection::drop_channels() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  control_ = nullptr;
+  lanes_.clear();
+}
+
+void TcpConnection::end_lanes(Code code) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  if (ending_) return;
+  ending_ = true;
+  lane_code_ = code;
+  for (const std::shared_ptr<TcpLane>& lane : lanes_) lane->post(request::kClose);
+}
+
+void TcpConnection::control_closed(Code code, const std::string& detail) {
+  end_lanes(code == Code::closed ? Code::closed : Code::lane_lost);
+  bool last = false;
+  {
+    std::lock_guard<std::mutex> lock(ends_mutex_);
+    if (control_closed_) return;
+    control_closed_ = true;
+    code_ = code;
+    reason_ = detail;
+    control_ = nullptr;
+    last = lanes_.empty();
+  }
+  if (last) finish();
+}
+
+Code TcpConnection::lane_code() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return lane_code_;
+}
+
+void TcpConnection::finish() {
+  mover.connection_ended(*this);
+  gone(code_, reason_);
+}
+
+void TcpConnection::emit(EventKind kind) {
+  Event event;
+  event.kind = kind;
+  event.subject = double(id);
+  mover.events().emit(Quota::table, event);
+}
+
+void TcpConnection::deliver(std::vector<uint8_t>&& message) {
+  Event event;
+  event.kind = EventKind::message;
+  event.subject = double(id);
+  event.bytes = uint32_t(message.size());
+  {
+    std::lock_guard<std::mutex> lock(ends_mutex_);
+    inbox_bytes_ += message.size();
+    inbox_.push_back(std::move(message));
+  }
+  mover.events().emit(Quota::message, event);
+}
+
+bool TcpConnection::has_room() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  inbox_full_ = inbox_bytes_ >= mover.bounds.queue_bytes;
+  return !inbox_full_;
+}
+
+std::vector<uint8_t> TcpConnection::next_message() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  if (inbox_.empty()) return {};
+  std::vector<uint8_t> message = std::move(inbox_.front());
+  inbox_.pop_front();
+  inbox_bytes_ -= message.size();
+  if (inbox_full_ && inbox_bytes_ <= mover.bounds.queue_bytes / 2) {
+    inbox_full_ = false;
+    if (control_ != nullptr) control_->post(request::kRead);
+  }
+  return message;
+}
+
+}  // namespace kvferry

@@ -1,0 +1,76 @@
+// One peer over TCP: a control channel, the lanes that joined it, and the exchange they carry.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../core/exchange.h"
+#include "../core/mover.h"
+#include "socket.h"
+
+namespace kvferry {
+
+class ControlChannel;
+class TcpLane;
+class TcpMover;
+
+class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpConnection> {
+ public:
+  // `table` reservations for `accepted` or `connected` and for `disconnected` have been made.
+  TcpConnection(uint64_t id, TcpMover& mover, bool initiator, uint32_t first_poller);
+
+  TcpMover& mover;
+  const bool initiator;
+  const uint32_t first_poller;
+  bool ended = false;  // guarded by the mover's registry
+
+  void set_control(std::shared_ptr<ControlChannel> control);
+  std::shared_ptr<ControlChannel> control();
+  void set_remote(const Address& address);
+  Address remote();
+
+  // False: the connection is ending or has a lane of this index.
+  bool add_lane(std::shared_ptr<TcpLane> lane);
+  std::shared_ptr<TcpLane> lane(uint32_t index);
+  std::vector<std::shared_ptr<TcpLane>> lanes();
+  // After Exchange::lane_down.
+  void lane_closed(TcpLane& lane);
+
+  // The mover closes: nobody is told.
+  void drop_channels();
+  // Closes the lanes: the connection is about to end because we asked, or because it broke.
+  void end_lanes(Code code);
+  // The control channel is closed. `disconnected` comes when the lanes are too.
+  void control_closed(Code code, const std::string& detail);
+  // What lanes give as their reason when the connection takes them down.
+  Code lane_code();
+
+  void emit(EventKind kind);
+
+  // Control messages on their way to JavaScript. A message needs room, and a reservation (Quota::message), before it is delivered;
+  // request::kRead comes to the control channel when there is room again.
+  bool has_room();
+  void deliver(std::vector<uint8_t>&& message);
+  std::vector<uint8_t> next_message();
+
+ private:
+  void finish();
+
+  std::mutex ends_mutex_;
+  std::shared_ptr<ControlChannel> control_;
+  Address remote_;
+  std::vector<std::shared_ptr<TcpLane>> lanes_;
+  bool ending_ = false;
+  bool control_closed_ = false;
+  Code lane_code_ = Code::lane_lost;
+  Code code_ = Code::none;
+  std::string reason_;
+  std::deque<std::vector<uint8_t>> inbox_;
+  size_t inbox_bytes_ = 0;
+  bool inbox_full_ = false;
+};
+
+}  // namespace kvferry
