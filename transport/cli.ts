@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+/** The command. Verbs live in cli/, one file each, and are loaded when they are called. */
+import { Command, CommanderError } from "commander";
+import { benchCommand } from "./cli/bench.ts";
+import { doctorCommand } from "./cli/doctor.ts";
+import { EXIT_USAGE, exitWith, reportFailure } from "./cli/failure.ts";
+import { packageVersion } from "./cli/package.ts";
+import { serveCommand } from "./cli/serve.ts";
+import { versionCommand } from "./cli/version.ts";
+
+const program = new Command("kvferry")
+  .description("Moves KV cache between LLM engines: sidecar, library and bench.")
+  .usage("<verb> [options]")
+  .version(packageVersion(), "--version", "print the version (kvferry version prints all of them)")
+  .option("--verbose", "print the stack of an error")
+  .addHelpText(
+    "after",
+    `
+First steps:
+  kvferry doctor                                what this host can do, and what to change
+  kvferry bench                                 two numbers: Gbit/s of a 2,048-token KV, latency of a 4 KiB block
+  kvferry serve --socket /tmp/kvferry.sock      a sidecar for the engines of this host
+  kvferry serve --help                          every setting, with its variable and default
+
+Exit codes: 0 done, 1 a threshold or a verification failed, 2 usage or environment.`,
+  )
+  .showHelpAfterError("(kvferry --help, or kvferry <verb> --help, says what there is)")
+  .exitOverride();
+for (const command of [serveCommand(), benchCommand(), doctorCommand(), versionCommand()]) {
+  program.addCommand(command.copyInheritedSettings(program).option("--verbose", "print the stack of an error"));
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Commander has said what is wrong, or printed the help that was asked for.
+  if (error instanceof CommanderError) exitWith(error.exitCode === 0 ? 0 : EXIT_USAGE);
+  else exitWith(reportFailure(error, process.argv.includes("--verbose")));
+}

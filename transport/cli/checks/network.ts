@@ -1,0 +1,84 @@
+/** Checks of the network: socket buffers against the bandwidth-delay product, congestion control, idle restarts. */
+import type { Config } from "../../config.ts";
+import { formatRate, formatSize } from "../../config/units.ts";
+import { type Check, type Host, ok, warn } from "./host.ts";
+
+export interface Path {
+  readonly rttMs: number;
+  readonly rateBytesPerSecond: number;
+}
+
+const SYSCTL = "/proc/sys/net/";
+/** From here on a path is long enough for windows and congestion control to matter. */
+const LONG_RTT_MS = 5;
+
+export function networkChecks(host: Host, config: Config, path: Path): Check[] {
+  return [
+    receiveBuffers(host, config, path),
+    sendBuffers(host, config, path),
+    coreBuffers(host, config, path),
+    congestionControl(host, config, path),
+    idleRestart(host, path),
+  ];
+}
+
+function receiveBuffers(host: Host, config: Config, path: Path): Check {
+  return buffers(host, config, path, "tcp_rmem", "receive");
+}
+
+function sendBuffers(host: Host, config: Config, path: Path): Check {
+  return buffers(host, config, path, "tcp_wmem", "send");
+}
+
+/** What the kernel may grow a socket to. About half of it is window; the lanes share the path. */
+function buffers(host: Host, config: Config, path: Path, name: "tcp_rmem" | "tcp_wmem", side: string): Check {
+  const id = `${side}_buffers`;
+  const most = Number(host.read(`${SYSCTL}ipv4/${name}`)?.split(/\s+/)[2] ?? Number.NaN);
+  if (Number.isNaN(most)) return ok(id, "not known on this platform");
+  const product = (path.rateBytesPerSecond * path.rttMs) / 1000;
+  const reach = (most / 2) * config.lanes;
+  const described = `${formatRate(path.rateBytesPerSecond)} x ${path.rttMs} ms = ${formatSize(Math.ceil(product))} under way`;
+  const found = `${name} grows to ${formatSize(most)}: ${formatSize(reach)} of window over ${config.lanes} lanes; ${described}`;
+  if (reach >= product) return ok(id, found);
+  const wanted = 2 ** Math.ceil(Math.log2((2 * product) / config.lanes));
+  return warn(id, found, `sysctl -w net.ipv4.${name}="4096 131072 ${wanted}", or more lanes (a WAN wants 8 to 16).`);
+}
+
+/** setsockopt is capped by these; kvferry leaves buffers to the kernel, so they matter only to programs that do not. */
+function coreBuffers(host: Host, _config: Config, _path: Path): Check {
+  const sizes = ["rmem_max", "wmem_max"].map((name) => `${name} ${formatSize(Number(host.read(`${SYSCTL}core/${name}`) ?? 0))}`);
+  return ok("core_buffers", `${sizes.join(", ")}; not a limit here: kvferry lets the kernel size its buffers`);
+}
+
+function congestionControl(host: Host, config: Config, path: Path): Check {
+  const id = "congestion_control";
+  const available = words(host.read(`${SYSCTL}ipv4/tcp_available_congestion_control`));
+  const allowed = words(host.read(`${SYSCTL}ipv4/tcp_allowed_congestion_control`));
+  const current = host.read(`${SYSCTL}ipv4/tcp_congestion_control`) ?? "";
+  if (current === "") return ok(id, "not known on this platform");
+  const used = config.congestionControl || current;
+  const found = `${used} in use; available: ${available.join(" ")}; allowed to this user: ${allowed.join(" ")}`;
+  if (config.congestionControl !== "" && !allowed.includes(config.congestionControl)) {
+    const all = [...allowed, used].join(" ");
+    return warn(id, found, `modprobe tcp_${used}; sysctl -w net.ipv4.tcp_allowed_congestion_control="${all}"`);
+  }
+  // Loss of 0.1 % costs cubic 99 % of a 50 ms path and BBR 3 %.
+  if (path.rttMs < LONG_RTT_MS || used.startsWith("bbr")) return ok(id, found);
+  const bbr = allowed.includes("bbr")
+    ? "Set congestionControl to bbr."
+    : 'modprobe tcp_bbr; sysctl -w net.ipv4.tcp_allowed_congestion_control="reno cubic bbr"; congestionControl = bbr.';
+  return warn(id, found, `${bbr} On a long path with loss it is many times faster than ${current}.`);
+}
+
+function idleRestart(host: Host, path: Path): Check {
+  const id = "slow_start_after_idle";
+  const value = host.read(`${SYSCTL}ipv4/tcp_slow_start_after_idle`);
+  if (value === undefined) return ok(id, "not known on this platform");
+  if (value === "0") return ok(id, "off: a lane keeps its window between transfers");
+  if (path.rttMs < LONG_RTT_MS) return ok(id, "on; harmless on a path this short");
+  return warn(id, "on: each transfer after a pause begins slowly again", "sysctl -w net.ipv4.tcp_slow_start_after_idle=0");
+}
+
+function words(text: string | undefined): string[] {
+  return (text ?? "").split(/\s+/).filter((word) => word !== "");
+}

@@ -1,0 +1,104 @@
+/** kvferry serve: a sidecar. Builds a node out of the configuration, serves engines and peers, drains at the first signal. */
+import { Command, Option } from "commander";
+import { type ConfigInput, configObject, type LoadedConfig, loadConfig, printConfig } from "../config.ts";
+import { type Field, fields } from "../config/layers.ts";
+import { createLog } from "../log.ts";
+import { runtimeSocket } from "./runtime-folder.ts";
+import type { Sidecar } from "./sidecar.ts";
+
+interface ServeOptions {
+  readonly config?: string;
+  readonly printConfig?: boolean;
+  readonly json?: boolean;
+  readonly [flag: string]: unknown;
+}
+
+const EXAMPLES = `
+Settings come from the defaults, then --config FILE (JSON), then the environment, then flags; each has a variable KVFERRY_... and a flag.
+
+Examples:
+  kvferry serve --print-config                              every value and where it came from
+  kvferry serve --socket /run/kvferry.sock --pool-bytes 8GiB
+  kvferry serve --name prefill --listen 127.0.0.1:7411
+  kvferry serve --name decode --listen 127.0.0.1:7412 --peers prefill=127.0.0.1:7411
+  kvferry serve --listen 10.0.0.5:7411 --insecure --allow 10.0.0.0/8 --secret-file /etc/kvferry/secret
+
+Peer traffic is not encrypted: other than loopback addresses are refused without --insecure. SIGTERM and SIGINT let running transfers end
+(at most --drain-ms), then exit 0; a second signal exits at once.
+While it runs: curl --unix-socket SOCKET http://localhost/metrics (or /status, /healthz).`;
+
+export function serveCommand(): Command {
+  const command = new Command("serve")
+    .description("run a sidecar: engines on a unix socket, peers on a port, KV in a shared pool")
+    .option("--config <file>", "JSON file with settings [env: KVFERRY_CONFIG]", process.env.KVFERRY_CONFIG)
+    .option("--print-config", "print every setting with its source, and exit")
+    .option("--json", "with --print-config: as JSON")
+    .addHelpText("after", EXAMPLES);
+  for (const field of fields) command.addOption(optionOf(field));
+  return command.action(async (options: ServeOptions) => {
+    const loaded = loadConfig({
+      preset: { socket: runtimeSocket() },
+      file: options.config,
+      environment: process.env,
+      flags: flagsOf(options),
+    });
+    if (options.printConfig === true) {
+      console.log(options.json === true ? JSON.stringify(configObject(loaded), null, 2) : printConfig(loaded));
+      return;
+    }
+    await serve(loaded);
+  });
+}
+
+async function serve(loaded: LoadedConfig): Promise<void> {
+  const { config } = loaded;
+  // Loaded only when it runs: --help and --print-config need neither the addon nor a server.
+  const { startSidecar } = await import("./sidecar.ts");
+  const log = createLog(config.log, config.name);
+  // Asked for before anything is open: a signal while it starts ends it in order, too.
+  const asked = signalled();
+  const sidecar = await startSidecar(config, log);
+  for (const line of sidecar.describe()) console.log(line);
+  await asked;
+  log.info({ transfers: sidecar.transfers, drainMs: config.drainMs }, "draining");
+  await stop(sidecar, config.drainMs, log);
+}
+
+async function stop(sidecar: Sidecar, drainMs: number, log: ReturnType<typeof createLog>): Promise<void> {
+  const drained = await sidecar.stop(drainMs);
+  if (!drained) log.warn({ drainMs }, "transfers were cut off by the end of the drain");
+  log.info({}, "stopped");
+}
+
+/** Resolves at the first signal. From then on a second one ends the process as signals do. */
+function signalled(): Promise<void> {
+  return new Promise((resolve) => {
+    let seen = false;
+    const handle = (signal: NodeJS.Signals): void => {
+      if (seen) process.exit(signal === "SIGINT" ? 130 : 143);
+      seen = true;
+      resolve();
+    };
+    process.on("SIGINT", handle).on("SIGTERM", handle);
+  });
+}
+
+function optionOf(field: Field): Option {
+  const boolean = field.what === "true or false";
+  const option = new Option(`${field.flag} ${boolean ? "[value]" : "<value>"}`, `${field.text} [${field.what}; env: ${field.variable}]`);
+  return boolean ? option.preset("true") : option;
+}
+
+/** Commander's camel-cased options back to the fields' paths. */
+function flagsOf(options: ServeOptions): ConfigInput {
+  const flags: Record<string, unknown> = {};
+  for (const { path, flag } of fields) {
+    const name = flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+    const value = options[name];
+    if (value === undefined) continue;
+    const [outer, inner] = path.split(".") as [string, string?];
+    if (inner === undefined) flags[outer] = value;
+    else flags[outer] = { ...(flags[outer] as object | undefined), [inner]: value };
+  }
+  return flags;
+}

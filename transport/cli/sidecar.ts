@@ -1,0 +1,186 @@
+/** A node with its engine API, logs and metrics around it: everything that `serve` runs. */
+import { lstatSync, mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Logger } from "pino";
+import { createApiServer, type ApiServer } from "../api/server.ts";
+import type { Config } from "../config.ts";
+import { formatAddress, isLoopback } from "../config/address.ts";
+import { formatSize } from "../config/units.ts";
+import { codeOfNumber, KvferryError } from "../errors.ts";
+import { type LocalFerry, openFerry } from "../ferry/create.ts";
+import type { NodeObserver } from "../ferry/node.ts";
+import { Metrics } from "../metrics.ts";
+import { packageVersion } from "./package.ts";
+import { privateFolder } from "./runtime-folder.ts";
+
+export interface Sidecar {
+  readonly transfers: number;
+  /** What to tell people: where it listens, and how to reach it. */
+  describe(): string[];
+  /** Lets transfers end, at most `drainMs`; true if all had. Then closes everything. */
+  stop(drainMs: number): Promise<boolean>;
+}
+
+export async function startSidecar(config: Config, log: Logger): Promise<Sidecar> {
+  if (config.listen !== undefined && !isLoopback(config.listen.host)) {
+    log.warn(
+      { listen: formatAddress(config.listen) },
+      "INSECURE: peer traffic leaves this host without encryption; only for a network you trust",
+    );
+  }
+  const metrics = new Metrics();
+  const ferry = await openFerry(config, { observer: observed(metrics, log) });
+  try {
+    const api = await openApi(config, ferry, metrics, log);
+    tellLink(config, ferry, metrics, log);
+    tellPool(ferry, log);
+    observePool(config, ferry, api, metrics);
+    return new RunningSidecar(config, ferry, api);
+  } catch (error) {
+    await ferry.close();
+    throw error;
+  }
+}
+
+class RunningSidecar implements Sidecar {
+  readonly #config: Config;
+  readonly #ferry: LocalFerry;
+  readonly #api: ApiServer;
+
+  constructor(config: Config, ferry: LocalFerry, api: ApiServer) {
+    this.#config = config;
+    this.#ferry = ferry;
+    this.#api = api;
+  }
+
+  get transfers(): number {
+    return this.#ferry.node.transfers;
+  }
+
+  describe(): string[] {
+    const { name, pool, socket, advertise, api } = this.#config;
+    const { address, link } = this.#ferry;
+    const blocks = `about ${Math.floor(pool.bytes / pool.blockBytes)} blocks of ${formatSize(pool.blockBytes)}`;
+    const reached = advertise || (address === undefined ? "" : formatAddress(address));
+    return [
+      `kvferry ${packageVersion()} "${name}": pool of ${formatSize(pool.bytes)} (${blocks}), link ${link.kind} (${link.reason})`,
+      reached === ""
+        ? "peers:    none can connect (no --listen)"
+        : `peers:    ${reached}   there: kvferry serve --peers ${name}=${reached}`,
+      ...(socket === ""
+        ? []
+        : [`engines:  ${socket}   in Node: await connect("${socket}")`, `status:   curl --unix-socket ${socket} http://localhost/status`]),
+      ...(api === undefined ? [] : [`engines:  http://${formatAddress({ host: api.host, port: this.#api.port })} with the token`]),
+    ];
+  }
+
+  async stop(drainMs: number): Promise<boolean> {
+    this.#api.drain();
+    const drained = await this.#ferry.drain(drainMs);
+    await this.#api.close();
+    await this.#ferry.close();
+    return drained;
+  }
+}
+
+async function openApi(config: Config, ferry: LocalFerry, metrics: Metrics, log: Logger): Promise<ApiServer> {
+  if (config.socket !== "" && dirname(config.socket) === privateFolder()) makePrivateFolder(privateFolder());
+  return createApiServer({
+    host: ferry.host,
+    ...(config.socket === "" ? {} : { socket: config.socket }),
+    ...(config.api === undefined ? {} : { listen: config.api }),
+    log,
+    metrics: () => metrics.scrape(),
+    status: () => statusOf(config, ferry),
+    observer: {
+      request: (verb, result, seconds) => {
+        metrics.apiRequests.inc({ verb, result });
+        metrics.apiSeconds.observe({ verb }, seconds);
+      },
+    },
+  });
+}
+
+/** /tmp belongs to everybody: a folder that somebody else made there under our name is refused. */
+function makePrivateFolder(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const found = lstatSync(folder);
+  if (!found.isDirectory() || found.uid !== process.getuid?.() || (found.mode & 0o077) !== 0) {
+    throw new KvferryError("address_unavailable", `${folder} is not a folder of this user alone; set --socket`);
+  }
+}
+
+/** Counts everything, and says aloud what somebody should know about. */
+function observed(metrics: Metrics, log: Logger): NodeObserver {
+  const counters = metrics.observer(codeOfNumber);
+  return {
+    ...counters,
+    transferEnded: (direction, ok, code, report) => {
+      counters.transferEnded(direction, ok, code, report);
+      const fields = { direction, code, bytes: report.bytes, seconds: report.seconds, retries: report.retries, resumed: report.resumed };
+      if (ok) log.debug(fields, "transfer ended");
+      else log.warn(fields, "transfer failed");
+    },
+    stalled: (direction) => {
+      counters.stalled(direction);
+      log.warn({ direction }, "a transfer makes no progress");
+    },
+    peer: (name, up, detail) => {
+      counters.peer(name, up);
+      log.info({ peer: name, up, detail }, up ? "peer up" : "peer down");
+    },
+  };
+}
+
+/** A slower link than the host could have is said aloud: silent fallbacks have cost others a factor of 600. */
+function tellLink(config: Config, ferry: LocalFerry, metrics: Metrics, log: Logger): void {
+  metrics.describe({ version: packageVersion(), link: ferry.link.kind, node: config.name });
+  if (ferry.link.kind !== "js" || config.link === "js") return;
+  metrics.downgrades.inc({ from: "tcp", to: "js", reason: "no addon" });
+  log.warn({ link: "js", reason: ferry.link.reason }, "LINK DOWNGRADE: bytes pass through JavaScript; kvferry doctor says what is missing");
+}
+
+/** What a former owner of the pool's file left there. */
+function tellPool(ferry: LocalFerry, log: Logger): void {
+  const { adopted, region } = ferry.node.pool;
+  if (adopted.fresh) return;
+  log.info({ path: region.path, ...adopted }, "pool adopted");
+  if (adopted.damaged > 0) log.warn({ damaged: adopted.damaged }, "entries of the pool's table were damaged and have been dropped");
+  if (adopted.lostHolders > 0) {
+    log.warn(
+      { lostHolders: adopted.lostHolders, path: region.path },
+      "blocks of unknown writers stay out of use until this file is made anew",
+    );
+  }
+}
+
+function observePool(config: Config, ferry: LocalFerry, api: ApiServer, metrics: Metrics): void {
+  const { node } = ferry;
+  metrics.observe({
+    pool: () => ({ bytes: config.pool.bytes, ...node.pool.stats() }),
+    lanes: () => node.peers.all().map(({ name, lanes }) => ({ peer: name, lanes })),
+    apiClients: () => api.clients,
+    transfersRunning: () => node.transfers,
+  });
+}
+
+function statusOf(config: Config, ferry: LocalFerry): object {
+  const { node, link, address } = ferry;
+  return {
+    name: config.name,
+    version: packageVersion(),
+    process_id: process.pid,
+    uptime_seconds: process.uptime(),
+    resident_bytes: process.memoryUsage.rss(),
+    incarnation: node.pool.incarnation,
+    listen: address === undefined ? "" : formatAddress(address),
+    link: link.kind,
+    link_reason: link.reason,
+    draining: node.draining,
+    transfers_running: node.transfers,
+    bytes_sent: node.bytesSent,
+    bytes_received: node.bytesReceived,
+    pool: { bytes: config.pool.bytes, block_bytes: config.pool.blockBytes, ...node.pool.stats() },
+    peers: node.peers.all().map(({ name, up, lanes }) => ({ name, up, lanes })),
+  };
+}

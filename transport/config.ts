@@ -1,0 +1,249 @@
+/**
+ * The configuration: unknown in, frozen typed value out, once, at the edge. Defaults < file (JSON) < environment (KVFERRY_*) < flags.
+ * A value that does not parse and a name that is no field are errors that say where they came from.
+ */
+import { readFileSync } from "node:fs";
+import { availableParallelism, hostname } from "node:os";
+import { formatAddress, type HostPort, isLoopback } from "./config/address.ts";
+import {
+  environmentLayer,
+  type Field,
+  fields,
+  type Layer,
+  objectLayer,
+  parseField,
+  pick,
+  type RawValue,
+  readFileLayer,
+} from "./config/layers.ts";
+import { type ConfigInput, type ConfigValues, configDefaults } from "./config/schema.ts";
+import { formatRate, formatSize } from "./config/units.ts";
+import { KvferryError } from "./errors.ts";
+
+export type { ConfigInput } from "./config/schema.ts";
+
+export interface PeerConfig {
+  readonly name: string;
+  /** HOST:PORT. */
+  readonly address: string;
+  /** Shared with this peer alone; "" = the common one. */
+  readonly secret: string;
+}
+
+export interface Config {
+  readonly name: string;
+  readonly listen: HostPort | undefined;
+  /** HOST:PORT that peers are told, or "" = the one listened on. */
+  readonly advertise: string;
+  /** Path of the engine API's unix socket, or "". */
+  readonly socket: string;
+  /** The engine API over TCP, loopback only. */
+  readonly api: { readonly host: string; readonly port: number; readonly token: string } | undefined;
+  readonly pool: {
+    readonly name: string;
+    readonly bytes: number;
+    readonly blockBytes: number;
+    /** "" = the first of /dev/shm, the user's runtime folder and the temporary one that has room. */
+    readonly directory: string;
+    readonly hugePages: "auto" | "on" | "off";
+    /** -1 = as the kernel likes. */
+    readonly numaNode: number;
+  };
+  readonly peers: readonly PeerConfig[];
+  /** Peer names, addresses and CIDR ranges that may connect; [] = nobody. */
+  readonly allow: readonly string[];
+  /** Shared by all peers that have none of their own; "" = none. */
+  readonly secret: string;
+  readonly insecure: boolean;
+  readonly link: "auto" | "tcp" | "js";
+  readonly lanes: number;
+  readonly ioThreads: number;
+  readonly chunkBytes: number;
+  readonly checksum: boolean;
+  /** 0 = none. */
+  readonly rateBytesPerSecond: number;
+  /** "" = the host's. */
+  readonly congestionControl: string;
+  readonly deadlines: { readonly localMs: number; readonly remoteMs: number };
+  readonly stallMs: number;
+  readonly heartbeatMs: number;
+  readonly transfersMax: number;
+  readonly windowBytes: number;
+  readonly log: { readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent"; readonly format: "json" | "text" };
+  readonly drainMs: number;
+}
+
+export interface ConfigSources {
+  /** Values that the command itself prefers to the defaults. */
+  readonly preset?: ConfigInput;
+  /** Path of a JSON file. */
+  readonly file?: string | undefined;
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  readonly flags?: ConfigInput;
+}
+
+export interface LoadedConfig {
+  readonly config: Config;
+  /** Field's path -> where its value came from. */
+  readonly sources: ReadonlyMap<string, string>;
+}
+
+/** Throws KvferryError (invalid_config). */
+export function loadConfig(from: ConfigSources): LoadedConfig {
+  const layers: Layer[] = [objectLayer({ ...configDefaults, name: defaultName() }, "default")];
+  if (from.preset !== undefined) layers.push(objectLayer(from.preset, "default"));
+  if (from.file !== undefined) layers.push(readFileLayer(from.file));
+  if (from.environment !== undefined) layers.push(environmentLayer(from.environment));
+  if (from.flags !== undefined) layers.push(objectLayer(from.flags, "flags", (field) => field.flag));
+  return assemble(layers);
+}
+
+/** For library users: an object over the defaults; reads no file but secretFile, no environment. Throws KvferryError (invalid_config). */
+export function configOf(input: ConfigInput): Config {
+  return assemble([objectLayer({ ...configDefaults, name: defaultName() }, "default"), objectLayer(input, "configuration")]).config;
+}
+
+/** Enough to fill a link without taking the CPUs of the engines beside us. */
+export function defaultIoThreads(): number {
+  return Math.min(4, Math.max(1, availableParallelism()));
+}
+
+/** One line a field: value and source; secrets are not shown. */
+export function printConfig(loaded: LoadedConfig): string {
+  const rows = fields.map((field) => [field.path, show(field, loaded.config), loaded.sources.get(field.path) ?? "default"] as const);
+  const widths = [0, 1].map((column) => Math.min(Math.max(...rows.map((row) => row[column]!.length)), 48));
+  return rows.map(([path, value, source]) => `${path.padEnd(widths[0]!)}  ${value.padEnd(widths[1]!)}  ${source}`).join("\n");
+}
+
+/** The same as an object that a file can hold, secrets left out. */
+export function configObject(loaded: LoadedConfig): Record<string, { value: unknown; source: string }> {
+  const entries = fields.map((field) => {
+    const value = field.secret === true ? (valueAt(loaded.config, field.path) ? "(set)" : "") : masked(valueAt(loaded.config, field.path));
+    return [field.path, { value: value ?? null, source: loaded.sources.get(field.path) ?? "default" }] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
+function assemble(layers: readonly Layer[]): LoadedConfig {
+  const values: Record<string, unknown> = {};
+  const sources = new Map<string, string>();
+  for (const field of fields) {
+    const raw: RawValue = pick(layers, field.path) ?? { value: undefined, source: "default" };
+    sources.set(field.path, raw.source);
+    // An absent default is a value of its own (listen, api.port): only what somebody wrote is parsed.
+    if (raw.value !== undefined) setAt(values, field.path, parseField(field, raw));
+    else setAt(values, field.path, undefined);
+  }
+  const config = resolve(values as unknown as ConfigValues);
+  relate(config, (path) => `${path} (from ${sources.get(path)})`);
+  return Object.freeze({ config: deepFreeze(config), sources });
+}
+
+/** Fills in what depends on other fields, and reads the files that hold secrets. */
+function resolve(values: ConfigValues): Config {
+  const { api, secretFile, peers, ...rest } = values;
+  return {
+    ...rest,
+    ioThreads: values.ioThreads === 0 ? defaultIoThreads() : values.ioThreads,
+    pool: { ...values.pool, name: values.pool.name === "" ? values.name : values.pool.name },
+    api: api.port === undefined ? undefined : { host: api.host, port: api.port, token: api.token },
+    secret: secretFile === "" ? values.secret : readSecret(secretFile, "secretFile"),
+    peers: peers.map((peer) => {
+      const entry: { name: string; address: string; secret?: string | undefined; secretFile?: string | undefined } = peer;
+      const secret =
+        entry.secretFile === undefined ? (entry.secret ?? "") : readSecret(entry.secretFile, `secretFile of peer ${entry.name}`);
+      return { name: entry.name, address: entry.address, secret };
+    }),
+  };
+}
+
+/** What must hold between fields. `from` names a field and its source. */
+function relate(config: Config, from: (path: string) => string): void {
+  const { pool } = config;
+  const unless = (holds: boolean, sentence: string): void => {
+    if (!holds) throw new KvferryError("invalid_config", sentence);
+  };
+  unless(
+    pool.blockBytes <= pool.bytes,
+    `Expected ${from("pool.blockBytes")} to be at most ${from("pool.bytes")}, but ${pool.blockBytes} > ${pool.bytes}`,
+  );
+  unless(
+    config.windowBytes >= config.chunkBytes,
+    `Expected ${from("windowBytes")} to hold a chunk of ${from("chunkBytes")}, but ${config.windowBytes} < ${config.chunkBytes}`,
+  );
+  unless(
+    config.heartbeatMs < config.stallMs,
+    `Expected ${from("heartbeatMs")} to be below ${from("stallMs")}, but ${config.heartbeatMs} >= ${config.stallMs}`,
+  );
+  const names = config.peers.map((peer) => peer.name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  unless(twice === undefined, `Expected different names for ${from("peers")} but received ${twice} twice`);
+  unless(!names.includes(config.name), `Expected ${from("peers")} not to name this node (${config.name})`);
+  const { api, listen } = config;
+  unless(
+    api === undefined || isLoopback(api.host),
+    `Expected a loopback address for ${from("api.host")} but received ${api?.host}: engines live on this host`,
+  );
+  unless(
+    api === undefined || api.token !== "",
+    `Expected a token for ${from("api.token")}, since the engine API listens on a port (api.port)`,
+  );
+  const listened = listen === undefined ? "" : formatAddress(listen);
+  unless(
+    listen === undefined || isLoopback(listen.host) || config.insecure,
+    `Expected a loopback address for ${from("listen")} but received ${listened}: peer traffic is not ` +
+      "encrypted, so other addresses need insecure = true (--insecure) and a network you trust",
+  );
+}
+
+function readSecret(file: string, name: string): string {
+  try {
+    const secret = readFileSync(file, "utf8").trim();
+    if (secret.length >= 16 && secret.length <= 1_024) return secret;
+  } catch (error) {
+    throw new KvferryError("invalid_config", `${name}: ${(error as Error).message}`, { cause: error });
+  }
+  throw new KvferryError("invalid_config", `Expected 16 to 1024 characters in ${file} (${name})`);
+}
+
+function defaultName(): string {
+  const name = hostname()
+    .replace(/[^A-Za-z0-9._-]/g, "-")
+    .replace(/^[^A-Za-z0-9]+/, "")
+    .slice(0, 64);
+  return name === "" ? "kvferry" : name;
+}
+
+function show(field: Field, config: Config): string {
+  const value = valueAt(config, field.path);
+  if (field.secret === true) return value ? `(set, ${String(value).length} characters)` : "(none)";
+  if (value === undefined || value === "") return "(none)";
+  if (field.path === "rateBytesPerSecond") return value === 0 ? "(none)" : formatRate(value as number);
+  if (typeof value === "number") return field.path.endsWith("ytes") ? formatSize(value) : String(value);
+  if (field.path === "listen") return formatAddress(value as HostPort);
+  if (field.path === "peers") return config.peers.map((peer) => `${peer.name}=${peer.address}`).join(",") || "(none)";
+  return Array.isArray(value) ? value.join(",") || "(none)" : String(value);
+}
+
+function masked(value: unknown): unknown {
+  if (!Array.isArray(value)) return value;
+  return value.map((entry: unknown) =>
+    typeof entry === "object" && entry !== null && "secret" in entry ? { ...entry, secret: entry.secret ? "(set)" : "" } : entry,
+  );
+}
+
+function valueAt(config: Config, path: string): unknown {
+  return path.split(".").reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], config);
+}
+
+function setAt(target: Record<string, unknown>, path: string, value: unknown): void {
+  const keys = path.split(".");
+  const last = keys.pop()!;
+  const inner = keys.reduce((object, key) => (object[key] ??= {}) as Record<string, unknown>, target);
+  inner[last] = value;
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) deepFreeze(inner);
+  return Object.freeze(value);
+}

@@ -1,0 +1,144 @@
+/** Where values come from: layers from weak to strong, each a flat map from a field's path ("pool.bytes") to a raw value and its origin. */
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { expected } from "../check.ts";
+import { configSchema, type FieldMeta } from "./schema.ts";
+import { KvferryError } from "../errors.ts";
+
+export interface RawValue {
+  readonly value: unknown;
+  /** "default", the file's path, the variable's name, the flag. */
+  readonly source: string;
+}
+
+export type Layer = ReadonlyMap<string, RawValue>;
+
+export interface Field extends FieldMeta {
+  readonly path: string;
+  readonly schema: z.ZodType;
+  readonly variable: string;
+  readonly flag: string;
+}
+
+/** Every leaf of the schema, in its order. */
+export const fields: readonly Field[] = leaves(configSchema, "");
+const byPath = new Map(fields.map((field) => [field.path, field]));
+const byVariable = new Map(fields.map((field) => [field.variable, field]));
+
+/** Names of the same prefix that are not fields: read elsewhere, or put there by Kubernetes for a service called kvferry. */
+const FOREIGN_VARIABLES =
+  /^KVFERRY_(?:CONFIG|CACHE|NATIVE|NATIVE_.*|ADDON.*|TEST_.*|BENCH_.*|DEMO_.*|SKIP_NATIVE|SERVICE_.*|PORT|PORT_.*)$/;
+const FILE_BYTES_MAX = 4 * 2 ** 20;
+
+export function readFileLayer(file: string): Layer {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    throw new KvferryError("invalid_config", `${file} cannot be read: ${(error as Error).message}`, { cause: error });
+  }
+  if (text.length > FILE_BYTES_MAX) throw new KvferryError("invalid_config", `${file} is longer than ${FILE_BYTES_MAX} bytes`);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    throw new KvferryError("invalid_config", `${file} is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  return objectLayer(parsed, file);
+}
+
+/** A nested object as a layer; keys that are no fields are errors. */
+export function objectLayer(values: unknown, source: string, sourceOf: (field: Field) => string = () => source): Layer {
+  const layer = new Map<string, RawValue>();
+  const walk = (value: unknown, prefix: string): void => {
+    if (!isRecord(value)) throw expected("an object", `${prefix || "the configuration"} (from ${source})`, value, "invalid_config");
+    for (const [key, inner] of Object.entries(value)) {
+      const path = prefix === "" ? key : `${prefix}.${key}`;
+      const field = byPath.get(path);
+      if (field !== undefined) {
+        // null stands for "not set" in JSON, undefined for an absent option.
+        if (inner !== undefined && inner !== null) layer.set(path, { value: inner, source: sourceOf(field) });
+      } else if (fields.some((candidate) => candidate.path.startsWith(`${path}.`))) {
+        if (inner !== undefined && inner !== null) walk(inner, path);
+      } else {
+        throw unknownKey(path, source, [...byPath.keys()]);
+      }
+    }
+  };
+  walk(values, "");
+  return layer;
+}
+
+export function environmentLayer(environment: Readonly<Record<string, string | undefined>>): Layer {
+  const layer = new Map<string, RawValue>();
+  for (const [name, value] of Object.entries(environment)) {
+    if (!name.startsWith("KVFERRY_") || value === undefined || FOREIGN_VARIABLES.test(name)) continue;
+    const field = byVariable.get(name);
+    if (field === undefined) throw unknownKey(name, "the environment", [...byVariable.keys()]);
+    layer.set(field.path, { value, source: name });
+  }
+  return layer;
+}
+
+/** The strongest value of a field. */
+export function pick(layers: readonly Layer[], path: string): RawValue | undefined {
+  for (let index = layers.length - 1; index >= 0; index--) {
+    const raw = layers[index]!.get(path);
+    if (raw !== undefined) return raw;
+  }
+  return undefined;
+}
+
+/** The typed value of a leaf, or an error that names field and source. */
+export function parseField(field: Field, raw: RawValue): unknown {
+  const result = field.schema.safeParse(raw.value);
+  if (result.success) return result.data;
+  const shown = field.secret === true ? "a secret that does not fit" : innermost(raw.value, result.error);
+  const name = `${field.path} (from ${raw.source})`;
+  if (field.secret === true) throw new KvferryError("invalid_config", `Expected ${field.what} for ${name} but received ${shown as string}`);
+  throw expected(field.what, name, shown, "invalid_config");
+}
+
+/** The element of a list that is wrong, where the value is a list. */
+function innermost(value: unknown, error: z.ZodError): unknown {
+  if (!Array.isArray(value)) return value;
+  const entry = value.find((_, index) => JSON.stringify(error.issues).includes(`"path":[${index}`));
+  if (entry === undefined) return value;
+  return isRecord(entry) ? Object.fromEntries(Object.entries(entry).map(([key, inner]) => [key, key === "secret" ? "..." : inner])) : entry;
+}
+
+function unknownKey(key: string, source: string, known: readonly string[]): KvferryError {
+  const near = known.map((name) => ({ name, distance: distance(key, name) })).sort((a, b) => a.distance - b.distance)[0]!;
+  const hint = near.distance <= 3 ? `; did you mean ${near.name}?` : "";
+  return new KvferryError("invalid_config", `Expected a known field but received ${key.slice(0, 80)} (from ${source})${hint}`);
+}
+
+/** Edits from one word to the other, bounded by the length of the longest field name. */
+function distance(left: string, right: string): number {
+  const a = left.slice(0, 64);
+  let row = Array.from({ length: right.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= right.length; j++) {
+      const same = a[i - 1] === right[j - 1] ? 0 : 1;
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + same);
+    }
+    row = next;
+  }
+  return row[right.length]!;
+}
+
+function leaves(schema: z.ZodObject, prefix: string): Field[] {
+  return Object.entries(schema.shape).flatMap(([key, inner]) => {
+    const path = prefix === "" ? key : `${prefix}.${key}`;
+    if (inner instanceof z.ZodObject) return leaves(inner, path);
+    const meta = (inner as z.ZodType).meta() as unknown as FieldMeta;
+    const words = path.replaceAll(".", "_").replace(/[A-Z]/g, (letter) => `_${letter}`);
+    const flag = meta.flag ?? words.replaceAll("_", "-").toLowerCase();
+    return [{ ...meta, path, schema: inner as z.ZodType, variable: `KVFERRY_${words.toUpperCase()}`, flag: `--${flag}` }];
+  });
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

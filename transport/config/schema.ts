@@ -1,0 +1,263 @@
+/**
+ * Every field of the configuration: its schema, what a right value looks like, what it is for, and its default.
+ * Leaves take the JSON type and the string that an environment variable or a flag gives; the output is the typed value.
+ */
+import { z } from "zod";
+import { isCidr, isHost, parseAddress } from "./address.ts";
+import { parseBoolean, parseDuration, parseRate, parseSize } from "./units.ts";
+import { limits } from "../limits.ts";
+
+/** What a leaf says about itself in messages, --help and --print-config. */
+export interface FieldMeta {
+  /** Completes "Expected ... for NAME". */
+  readonly what: string;
+  /** One line for --help. */
+  readonly text: string;
+  readonly secret?: boolean;
+  /** Name of the flag where it is not the path in kebab-case. */
+  readonly flag?: string;
+}
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+const secret = z.string().min(16).max(1_024);
+const path = z
+  .string()
+  .min(1)
+  .max(4_096)
+  .refine((value) => !value.includes("\0"));
+
+const peer = z
+  .union([z.string(), z.strictObject({ name: z.string(), address: z.string(), secret: secret.optional(), secretFile: path.optional() })])
+  .transform((value, context) => {
+    const entry = typeof value === "string" ? splitPeer(value) : value;
+    if (NAME.test(entry.name) && parseAddress(entry.address) !== undefined) return entry;
+    context.addIssue({ code: "custom", message: "a name of 1-64 letters, digits, dots or dashes and an address HOST:PORT" });
+    return z.NEVER;
+  });
+
+export const configSchema = z.strictObject({
+  name: field(
+    z.string().regex(NAME),
+    "1-64 letters, digits, dots, dashes or underscores",
+    "this node's name, as peers and metrics show it",
+  ),
+  listen: field(listenAddress(), 'HOST:PORT, [IPV6]:PORT or ""', "where peers connect; empty: nobody can"),
+  advertise: field(orEmpty(address()), 'HOST:PORT or ""', "address that peers are told, where it is not the one listened on"),
+  socket: field(
+    orEmpty(path).refine((value) => value.length <= 100),
+    'a path of at most 100 characters or ""',
+    "unix socket of the engine API",
+  ),
+  api: z.strictObject({
+    host: field(z.string().refine(isHost), "a host", "loopback address of the engine API over TCP"),
+    port: field(orUndefined(whole(0, 65_535)), "a port from 0 to 65535", "port of the engine API over TCP; unset: none; 0: any free one"),
+    token: field(orEmpty(secret), "at least 16 characters", "token that engines present over TCP", { secret: true }),
+  }),
+  pool: z.strictObject({
+    name: field(
+      orEmpty(z.string().regex(NAME)),
+      "1-64 letters, digits, dots, dashes or underscores",
+      "name of the pool's file; default: this node's name",
+    ),
+    bytes: field(size(limits.poolBytesMin, limits.poolBytesMax), "a size such as 64MiB, from 1MiB to 4TiB", "bytes of pool memory"),
+    blockBytes: field(
+      size(64, limits.poolBytesMax),
+      "a size such as 2MiB, at least 64 bytes and at most the pool",
+      "bytes of a block: all layers of a page of tokens",
+    ),
+    directory: field(
+      orEmpty(path),
+      'a path or ""',
+      "where the pool's file lies: a tmpfs or hugetlbfs; empty: the first place that has room",
+    ),
+    hugePages: field(z.enum(["auto", "on", "off"]), '"auto", "on" or "off"', "huge pages for the pool"),
+    numaNode: field(whole(-1, 1_023), "an integer from -1 to 1023", "NUMA node of the pool; -1: as the kernel likes"),
+  }),
+  peers: field(
+    list(peer, limits.peersMax),
+    "a list of NAME=HOST:PORT (file: [{name, address, secret?, secretFile?}])",
+    "peers known by name",
+  ),
+  allow: field(list(allowed(), limits.peersMax), "a list of peer names, addresses or CIDR ranges", "who may connect; empty: nobody"),
+  secret: field(orEmpty(secret), "at least 16 characters", "secret shared by all peers that have none of their own", { secret: true }),
+  secretFile: field(orEmpty(path), "a path", "file with the shared secret"),
+  insecure: field(boolean(), "true or false", "listen on other than loopback addresses although nothing is encrypted"),
+  link: field(
+    z.enum(["auto", "tcp", "js"]),
+    '"auto", "tcp" or "js"',
+    "which link carries bytes; auto: native tcp, or js without the addon",
+  ),
+  lanes: field(whole(1, limits.lanesMax), `an integer from 1 to ${limits.lanesMax}`, "TCP connections for data to each peer"),
+  ioThreads: field(whole(0, 64), "an integer from 0 to 64", "threads of the native link; 0: by the number of CPUs"),
+  chunkBytes: field(
+    size(limits.chunkBytesMin, limits.chunkBytesMax),
+    "a size from 4KiB to 16MiB",
+    "bytes of a chunk, the unit that is checked and sent again",
+  ),
+  checksum: field(boolean(), "true or false", "CRC32C of every chunk"),
+  rateBytesPerSecond: field(rate(), "a rate such as 2Gbit or 250MB/s, or 0", "cap of what is sent to each peer; 0: none", { flag: "rate" }),
+  congestionControl: field(
+    z.string().regex(/^[a-z0-9_]{0,15}$/),
+    'the name of a congestion control or ""',
+    "TCP congestion control of lanes; empty: the host's",
+  ),
+  deadlines: z.strictObject({
+    localMs: field(duration(1, limits.deadlineMaxMs), "a time from 1ms to 1h", "deadline of a transfer inside this host"),
+    remoteMs: field(duration(1, limits.deadlineMaxMs), "a time from 1ms to 1h", "deadline of a transfer to another host"),
+  }),
+  stallMs: field(
+    duration(10, limits.deadlineMaxMs),
+    "a time from 10ms to 1h",
+    "time without progress that is reported and makes lanes suspect",
+  ),
+  heartbeatMs: field(duration(10, limits.deadlineMaxMs), "a time from 10ms to 1h", "time between signs of life on a control connection"),
+  transfersMax: field(whole(1, limits.transfersMax), `an integer from 1 to ${limits.transfersMax}`, "transfers at once"),
+  windowBytes: field(
+    size(limits.chunkBytesMin, limits.windowBytesMax),
+    "a size from 4KiB to 16GiB",
+    "bytes of a transfer under way at once",
+  ),
+  log: z.strictObject({
+    level: field(
+      z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]),
+      "trace, debug, info, warn, error, fatal or silent",
+      "what is logged",
+    ),
+    format: field(z.enum(["json", "text"]), '"json" or "text"', "form of a log line"),
+  }),
+  drainMs: field(duration(0, limits.deadlineMaxMs), "a time up to 1h", "how long SIGTERM waits for running transfers"),
+});
+
+export type ConfigValues = z.output<typeof configSchema>;
+/** What a file may hold, and a library user may pass: every field optional, sizes, rates and times also as text. */
+export type ConfigInput = DeepPartial<z.input<typeof configSchema>>;
+
+export const configDefaults: Omit<ConfigValues, "name"> = {
+  listen: undefined,
+  advertise: "",
+  socket: "",
+  api: { host: "127.0.0.1", port: undefined, token: "" },
+  pool: { name: "", bytes: 1024 * 2 ** 20, blockBytes: 2 * 2 ** 20, directory: "", hugePages: "auto", numaNode: -1 },
+  peers: [],
+  allow: ["127.0.0.0/8", "::1"],
+  secret: "",
+  secretFile: "",
+  insecure: false,
+  link: "auto",
+  lanes: limits.lanesDefault,
+  ioThreads: 0,
+  chunkBytes: limits.chunkBytesDefault,
+  checksum: true,
+  rateBytesPerSecond: 0,
+  congestionControl: "",
+  deadlines: { localMs: limits.deadlineLocalMs, remoteMs: limits.deadlineRemoteMs },
+  stallMs: limits.stallMs,
+  heartbeatMs: limits.heartbeatMs,
+  transfersMax: limits.transfersMax,
+  windowBytes: limits.windowBytesDefault,
+  log: { level: "info", format: "json" },
+  drainMs: limits.deadlineRemoteMs,
+};
+
+type DeepPartial<T> = T extends readonly unknown[] ? T : T extends object ? { [K in keyof T]?: DeepPartial<T[K]> | undefined } : T;
+
+function field<S extends z.ZodType>(schema: S, what: string, text: string, more: Partial<FieldMeta> = {}): S {
+  return schema.meta({ what, text, ...more } satisfies FieldMeta);
+}
+
+/** A leaf of type T that also takes text; `parse` returns undefined for what it does not understand. */
+function parsed<I, T>(parse: (value: I) => T | undefined) {
+  return z.custom<I>().transform((value, context): T => {
+    const result = parse(value);
+    if (result !== undefined) return result;
+    context.addIssue({ code: "custom" });
+    return z.NEVER;
+  });
+}
+
+function bounded(parse: (value: unknown) => number | undefined, low: number, high: number) {
+  return parsed<number | string, number>((value) => {
+    const number = parse(value);
+    return number !== undefined && Number.isSafeInteger(number) && number >= low && number <= high ? number : undefined;
+  });
+}
+
+function size(low: number, high: number) {
+  return bounded(parseSize, low, high);
+}
+
+function duration(low: number, high: number) {
+  return bounded(parseDuration, low, high);
+}
+
+function rate() {
+  return bounded(parseRate, 0, Number.MAX_SAFE_INTEGER);
+}
+
+function whole(low: number, high: number) {
+  return bounded(
+    (value) =>
+      typeof value === "string" && /^-?\d{1,15}$/.test(value.trim()) ? Number(value) : typeof value === "number" ? value : undefined,
+    low,
+    high,
+  );
+}
+
+function boolean() {
+  return parsed<boolean | string, boolean>(parseBoolean);
+}
+
+function address() {
+  return z.string().refine((value) => parseAddress(value) !== undefined);
+}
+
+function listenAddress() {
+  return parsed<string | { host: string; port: number } | undefined, { host: string; port: number } | undefined | null>((value) => {
+    if (value === undefined || value === "") return null;
+    if (typeof value === "string") return parseAddress(value);
+    if (typeof value !== "object" || value === null || typeof value.host !== "string" || !isHost(value.host)) return undefined;
+    const fits = Number.isInteger(value.port) && value.port >= 0 && value.port <= 65_535 && Object.keys(value).length === 2;
+    return fits ? { host: value.host, port: value.port } : undefined;
+  }).transform((value) => value ?? undefined);
+}
+
+function orEmpty<S extends z.ZodType<string, string>>(schema: S) {
+  return z.union([z.literal(""), schema]);
+}
+
+function orUndefined<S extends z.ZodType>(schema: S) {
+  return z.union([z.undefined(), z.literal("").transform(() => undefined), schema]);
+}
+
+/** A JSON array, or text: a JSON array again, or words between commas. */
+function list<S extends z.ZodType>(entry: S, most: number) {
+  const array = z.array(entry).max(most);
+  return z.union([
+    array,
+    z
+      .string()
+      .transform((text) => splitList(text))
+      .pipe(array as z.ZodType<z.output<S>[], unknown>),
+  ]);
+}
+
+function splitList(text: string): unknown {
+  const trimmed = text.trim();
+  if (trimmed === "") return [];
+  if (!trimmed.startsWith("[") || /^\[[0-9a-fA-F:]+\]/.test(trimmed)) return trimmed.split(",").map((word) => word.trim());
+  try {
+    return JSON.parse(trimmed) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+function splitPeer(text: string): { name: string; address: string } {
+  const equals = text.indexOf("=");
+  return { name: text.slice(0, Math.max(equals, 0)), address: text.slice(equals + 1) };
+}
+
+function allowed() {
+  return z.string().refine((value) => NAME.test(value) || isHost(value) || isCidr(value));
+}

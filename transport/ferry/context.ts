@@ -1,0 +1,76 @@
+/** The node as its parts see it: sessions, what is served, the table of peers. FerryNode implements it. */
+import type { Endpoint, LaneOptions, Link } from "../link/link.ts";
+import type { Jobs } from "../memory/jobs.ts";
+import type { HolderId, Pool } from "../memory/pool.ts";
+import type { Region } from "../memory/region.ts";
+import type { PeerHost } from "../peer/host.ts";
+import type { Message, ModelEntry } from "../peer/messages.ts";
+import type { Peer } from "../peer/peer.ts";
+import type { AccessRules } from "./access.ts";
+import type { Admissions } from "./admissions.ts";
+import type { BufferTable } from "./buffers.ts";
+import type { FerryEvent, TransferReport } from "./ferry.ts";
+import type { ModelTable } from "./models.ts";
+import type { OfferTable } from "./offers.ts";
+
+export interface NodeSettings extends AccessRules {
+  readonly name: string;
+  readonly advertise: string;
+  readonly peers: readonly { readonly name: string; readonly address: Endpoint; readonly secret: string }[];
+  readonly lanes: number;
+  readonly lane: LaneOptions;
+  readonly chunkBytes: number;
+  readonly checksum: boolean;
+  readonly stallMs: number;
+  readonly heartbeatMs: number;
+  readonly deadlineMs: number;
+  readonly transfersMax: number;
+  readonly windowBytes: number;
+}
+
+/** What happened, for metrics and logs; never decides anything. */
+export interface NodeObserver {
+  transferEnded?(direction: "in" | "out", ok: boolean, code: string, report: TransferReport): void;
+  chunk?(direction: "in" | "out", bytes: number, durationUs: number): void;
+  chunkFailed?(code: number): void;
+  stalled?(direction: "in" | "out"): void;
+  peer?(name: string, up: boolean, detail: string): void;
+}
+
+export interface PeerDirectory {
+  /** Throws peer_not_allowed. */
+  get(name: string): Peer;
+  all(): Peer[];
+  tell(message: Message): void;
+}
+
+export interface NodeContext extends PeerHost {
+  readonly settings: NodeSettings;
+  readonly link: Link;
+  readonly pool: Pool;
+  readonly jobs: Jobs;
+  readonly observer: NodeObserver;
+  /** Makes a registered buffer's memory reachable by the link. */
+  readonly bufferRegion: (memory: Uint8Array | { readonly path: string; readonly bytes: number }) => Region;
+  readonly models: ModelTable;
+  readonly offers: OfferTable;
+  readonly buffers: BufferTable;
+  readonly admissions: Admissions;
+  readonly peers: PeerDirectory;
+  /** Names this process to its peers: new at each start. */
+  readonly nodeId: string;
+  /** The node's own in the pool: blocks that a push fills, leases of blocks that are being served. */
+  readonly holder: HolderId;
+  readonly incarnation: string;
+  readonly transfers: number;
+  bytesSent: number;
+  bytesReceived: number;
+  forgetSession(resume: string): void;
+  /** Published and evicted blocks concern everybody. */
+  broadcast(event: FerryEvent): void;
+  newGrant(): number;
+  deadlineUs(nowUs: number, deadlineMs: number | undefined): number;
+  modelEntries(): ModelEntry[];
+  /** Whether an address that no configured peer has may be dialled. */
+  mayDial(address: Endpoint): boolean;
+}

@@ -1,0 +1,175 @@
+/**
+ * The one interface to kvferry: `createFerry(config)` gives it in process, `connect(socket)` over a sidecar's socket, the API server serves it.
+ * Promises reject with KvferryError. Batches are typed arrays; a batch happens whole or not at all.
+ */
+import type { KeySeed, ModelIdentity } from "../kv/identity.ts";
+import type { Layout } from "../kv/layout.ts";
+import type { Blocks, PoolStats } from "../memory/pool.ts";
+
+export type { KeySeed, ModelIdentity } from "../kv/identity.ts";
+
+export interface PoolInfo {
+  /** Path to map (mmap, MAP_SHARED), or "" where nothing can be attached. */
+  readonly path: string;
+  readonly bytes: number;
+  readonly dataOffset: number;
+  readonly blockBytes: number;
+  readonly blockCount: number;
+  readonly incarnation: string;
+}
+
+export interface ModelInfo {
+  /** Small number that names the model in later calls of this connection. */
+  readonly model: number;
+  readonly fingerprint: string;
+}
+
+export interface GroupBlocks {
+  readonly group: number;
+  readonly blocks: Blocks;
+  /** Tokens in these blocks (state groups: number of blocks). */
+  readonly tokens: number;
+}
+
+export type FetchSource = { readonly handle: string } | { readonly keys: Uint8Array; readonly group: number; readonly tokens: number };
+
+export interface FetchRequest {
+  /** Name from the configuration's peers, or host:port on the allow-list. */
+  readonly peer: string;
+  readonly model: number;
+  readonly source: FetchSource;
+  /** Blocks that the caller holds; the last may stay partly filled. */
+  readonly into: readonly GroupBlocks[];
+  readonly deadlineMs?: number;
+  /** KV heads wanted, in the model's numbering; default: all that both ends hold. */
+  readonly heads?: { readonly first: number; readonly count: number };
+  readonly trace?: string;
+}
+
+export interface PushRequest {
+  readonly peer: string;
+  readonly model: number;
+  readonly group: number;
+  readonly blocks: Blocks;
+  readonly tokens: number;
+  /** Published there under these page keys: its whole blocks, a partly filled last block is not. */
+  readonly keys: Uint8Array;
+  readonly deadlineMs?: number;
+  readonly trace?: string;
+}
+
+export interface OfferRequest {
+  readonly model: number;
+  readonly groups: readonly GroupBlocks[];
+  /** false: layers follow by ready(); true (default): all is there. */
+  readonly ready?: boolean;
+  readonly deadlineMs?: number;
+  readonly trace?: string;
+}
+
+export interface TransferReport {
+  readonly transfer: number;
+  readonly bytes: number;
+  readonly wireBytes: number;
+  readonly seconds: number;
+  readonly chunks: number;
+  readonly retries: number;
+  readonly link: string;
+  readonly order: string;
+  readonly resumed: number;
+}
+
+export interface Transfer {
+  readonly transfer: number;
+  /** Rejects with KvferryError; whatever the code, the caller recomputes the blocks. */
+  readonly done: Promise<TransferReport>;
+  cancel(): void;
+}
+
+/** A buffer outside the pool: the caller's own memory. */
+export interface BufferInfo {
+  /** Unguessable; whoever is on the allow-list and knows it may read and write the buffer. */
+  readonly handle: string;
+  readonly bytes: number;
+}
+
+export interface RangeRequest {
+  readonly peer: string;
+  /** The other side's handle. */
+  readonly remote: string;
+  /** One of this side's. */
+  readonly local: string;
+  /** Pairs of ranges of equal length. */
+  readonly ranges: readonly { readonly local: number; readonly remote: number; readonly bytes: number }[];
+  readonly deadlineMs?: number;
+}
+
+export type FerryEvent =
+  | { readonly kind: "layer"; readonly transfer: number; readonly layer: number }
+  | { readonly kind: "stalled"; readonly transfer: number; readonly silentMs: number }
+  | { readonly kind: "moving"; readonly transfer: number }
+  | { readonly kind: "done"; readonly transfer: number; readonly report: TransferReport }
+  | { readonly kind: "failed"; readonly transfer: number; readonly code: string; readonly detail: string }
+  /** An offer of this client was fetched whole (ok) or ended otherwise; its blocks are the caller's alone again. */
+  | { readonly kind: "offerEnded"; readonly handle: string; readonly ok: boolean; readonly code: string }
+  | { readonly kind: "published"; readonly model: number; readonly group: number; readonly keys: Uint8Array; readonly from: string }
+  | { readonly kind: "evicted"; readonly keys: Uint8Array }
+  | { readonly kind: "peer"; readonly peer: string; readonly up: boolean; readonly detail: string }
+  | { readonly kind: "lost"; readonly detail: string };
+
+export interface LookupPlace {
+  /** "" = this node's own pool. */
+  readonly peer: string;
+  readonly matched: number;
+  readonly code: string;
+}
+
+export interface FerryStats {
+  readonly pool: PoolStats;
+  readonly peers: readonly {
+    readonly name: string;
+    readonly up: boolean;
+    readonly lanes: number;
+    readonly link: string;
+    readonly goodputBytesPerSecond: number;
+    readonly confidence: number;
+  }[];
+  readonly transfers: number;
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+}
+
+export interface Ferry {
+  pool(): Promise<PoolInfo>;
+  registerModel(identity: ModelIdentity, layout: Layout): Promise<ModelInfo>;
+  /**
+   * Keys of the whole pages of `tokens`, 32 bytes each, the same on every node whatever its block size: a page is 16 tokens where the
+   * group's blocks are a multiple of that, else a block. Everywhere below `keys` are such page keys. Of a state group: one key, which stands
+   * for exactly these tokens.
+   */
+  keys(model: number, group: number, tokens: Uint32Array, seed?: KeySeed): Promise<Uint8Array>;
+  alloc(count: number): Promise<Blocks>;
+  free(blocks: Blocks): Promise<void>;
+  /** Seals held blocks and makes them findable; the caller's hold ends. */
+  publish(model: number, group: number, blocks: Blocks, keys: Uint8Array, tokens?: number): Promise<void>;
+  /** Longest published prefix of `keys` (counted in keys), here ("") and at each named peer, asked in one batch. */
+  lookup(model: number, group: number, keys: Uint8Array, peers?: readonly string[]): Promise<LookupPlace[]>;
+  /** Read leases on local published blocks. `prefix`: as many from the first as there are. */
+  lease(model: number, group: number, keys: Uint8Array, prefix?: boolean): Promise<Blocks>;
+  release(blocks: Blocks): Promise<void>;
+  /** Makes held or leased blocks fetchable once by whoever knows the handle. */
+  offer(request: OfferRequest): Promise<string>;
+  /** Layer (index in order of the offer's layers) is complete in every block of the offer. */
+  ready(handle: string, layer: number): Promise<void>;
+  withdraw(handle: string): Promise<void>;
+  fetch(request: FetchRequest): Promise<Transfer>;
+  push(request: PushRequest): Promise<Transfer>;
+  /** In process: any Uint8Array. Over a socket: a file that both can map (client.createBuffer). */
+  registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }): Promise<BufferInfo>;
+  unregisterBuffer(handle: string): Promise<void>;
+  read(request: RangeRequest): Promise<Transfer>;
+  write(request: RangeRequest): Promise<Transfer>;
+  on(listener: (event: FerryEvent) => void): () => void;
+  stats(): Promise<FerryStats>;
+  close(): Promise<void>;
+}

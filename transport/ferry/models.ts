@@ -1,0 +1,55 @@
+/** Models that engines registered: what makes KV comparable, and how this pool lays it out. */
+import { KvferryError } from "../errors.ts";
+import { fingerprint, type ModelIdentity } from "../kv/identity.ts";
+import type { GroupLayout, Layout } from "../kv/layout.ts";
+import { limits } from "../limits.ts";
+
+export interface Model {
+  readonly id: number;
+  readonly fingerprint: string;
+  readonly layout: Layout;
+  readonly layoutBytes: Uint8Array;
+}
+
+export class ModelTable {
+  readonly #models: Model[] = [];
+  readonly #retired = new Set<number>();
+
+  /** The same identity and layout give the same model. */
+  register(identity: ModelIdentity, layout: Layout, layoutBytes: Uint8Array): { readonly model: Model; readonly added: boolean } {
+    const print = fingerprint(identity);
+    const same = this.#models.find((model) => model.fingerprint === print && Buffer.compare(model.layoutBytes, layoutBytes) === 0);
+    if (same !== undefined && !this.#retired.has(same.id)) return { model: same, added: false };
+    if (this.all().length >= limits.modelsMax) throw new KvferryError("full", `${limits.modelsMax} models are registered`);
+    // The pool has one layout at a time: models of a former one describe memory that is cut otherwise now.
+    for (const former of this.#models) if (Buffer.compare(former.layoutBytes, layoutBytes) !== 0) this.#retired.add(former.id);
+    const model = Object.freeze({ id: this.#models.length + 1, fingerprint: print, layout, layoutBytes });
+    this.#models.push(model);
+    return { model, added: true };
+  }
+
+  /** Throws model_unknown. */
+  get(id: number): Model {
+    const model = this.#models[id - 1];
+    if (model === undefined || this.#retired.has(id)) throw new KvferryError("model_unknown", `model ${id}`);
+    return model;
+  }
+
+  /** The newest model with this fingerprint; throws fingerprint_mismatch. */
+  byFingerprint(print: string): Model {
+    const model = this.all().findLast((candidate) => candidate.fingerprint === print);
+    if (model === undefined) throw new KvferryError("fingerprint_mismatch", `no model ${print.slice(0, 16)} is registered here`);
+    return model;
+  }
+
+  all(): readonly Model[] {
+    return this.#models.filter(({ id }) => !this.#retired.has(id));
+  }
+}
+
+/** Throws invalid_argument. */
+export function groupOf(model: Model, group: number): GroupLayout {
+  const found = model.layout.groups[group];
+  if (found === undefined) throw new KvferryError("invalid_argument", `model ${model.id} has no group ${group}`);
+  return found;
+}

@@ -1,0 +1,275 @@
+/**
+ * One kvferry node: its pool, models, offers, buffers and peers under one loop. Synchronous and event-driven: the link, the clock, randomness, memory
+ * jobs and the process watch are handed in, so that the simulator runs this very code.
+ */
+import { KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
+import type { Jobs } from "../memory/jobs.ts";
+import type { HolderId, Pool } from "../memory/pool.ts";
+import type { Region } from "../memory/region.ts";
+import { CAPABILITIES, SOFTWARE } from "../peer/greeting.ts";
+import type { PeerPort } from "../peer/host.ts";
+import type { Fetch, Hello, Lookup, LookupReply, Offer } from "../peer/messages.ts";
+import type { PlacedTransfer } from "../peer/transfer.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { Access } from "./access.ts";
+import { Admissions } from "./admissions.ts";
+import { BufferTable } from "./buffers.ts";
+import type { NodeContext, NodeObserver, NodeSettings } from "./context.ts";
+import type { FerryEvent } from "./ferry.ts";
+import type { FerryHost, FerrySession, SessionOptions } from "./host.ts";
+import { Landing } from "./landing.ts";
+import { ModelTable } from "./models.ts";
+import { OfferTable } from "./offers.ts";
+import { PeerTable } from "./peers.ts";
+import { Serving } from "./serving.ts";
+import { Session } from "./session.ts";
+
+export type { NodeObserver, NodeSettings } from "./context.ts";
+
+export interface NodeOptions {
+  readonly settings: NodeSettings;
+  readonly runtime: Runtime;
+  readonly link: Link;
+  readonly pool: Pool;
+  readonly jobs: Jobs;
+  /** Makes a registered buffer's memory reachable by the link. */
+  readonly bufferRegion: (memory: Uint8Array | { readonly path: string; readonly bytes: number }) => Region;
+  readonly observer: NodeObserver;
+}
+
+export class FerryNode implements FerryHost, NodeContext {
+  readonly settings: NodeSettings;
+  readonly runtime: Runtime;
+  readonly link: Link;
+  readonly pool: Pool;
+  readonly jobs: Jobs;
+  readonly observer: NodeObserver;
+  readonly bufferRegion: NodeOptions["bufferRegion"];
+  readonly models = new ModelTable();
+  readonly offers: OfferTable;
+  readonly buffers: BufferTable;
+  readonly admissions: Admissions;
+  readonly peers: PeerTable;
+  /** Names this process to its peers: new at each start. */
+  readonly nodeId: string;
+  /** The node's own in the pool: blocks that a push fills, leases of blocks that are being served. */
+  readonly holder: HolderId;
+  readonly #access: Access;
+  readonly #serving: Serving;
+  readonly #landing: Landing;
+  readonly #placements = new Map<PlacementId, { readonly peer: PeerPort; readonly transfer: PlacedTransfer }>();
+  readonly #sessions = new Map<string, Session>();
+  #nextHolder: HolderId;
+  #inTurn = false;
+  #closed = false;
+  bytesSent = 0;
+  bytesReceived = 0;
+
+  constructor(options: NodeOptions) {
+    this.settings = options.settings;
+    this.runtime = options.runtime;
+    this.link = options.link;
+    this.pool = options.pool;
+    this.jobs = options.jobs;
+    this.observer = options.observer;
+    this.bufferRegion = options.bufferRegion;
+    const random = (count: number): Uint8Array => this.runtime.random(count);
+    this.nodeId = Buffer.from(random(16)).toString("hex");
+    this.offers = new OfferTable(this.pool.incarnation, random);
+    this.buffers = new BufferTable(this.pool.incarnation, random);
+    this.admissions = new Admissions(options.settings.transfersMax);
+    this.#access = new Access(options.settings);
+    this.#serving = new Serving(this);
+    this.#landing = new Landing(this);
+    this.peers = new PeerTable(this, options.settings);
+    this.holder = this.pool.nextHolder;
+    this.#nextHolder = this.holder + 1;
+    this.pool.addHolder(this.holder, 0);
+  }
+
+  get incarnation(): string {
+    return this.pool.incarnation;
+  }
+  get stallUs(): number {
+    return this.settings.stallMs * 1000;
+  }
+  get heartbeatMs(): number {
+    return this.settings.heartbeatMs;
+  }
+  get windowBytes(): number {
+    return this.settings.windowBytes;
+  }
+  get transfers(): number {
+    return this.admissions.size;
+  }
+  get draining(): boolean {
+    return this.admissions.closed;
+  }
+
+  openSession(options: SessionOptions): FerrySession {
+    if (this.#closed || this.draining) throw new KvferryError("draining");
+    const former = options.resume === undefined ? undefined : this.#sessions.get(options.resume);
+    if (former !== undefined && former.processId === options.processId && former.detached) return former.reattach();
+    if (options.resume !== undefined) this.#endFormerHolder(options.resume, options.processId);
+    return this.enroll(options.processId, (holder) => new Session(this, holder, options));
+  }
+
+  /** A session with a holder of its own in the pool. Throws too_many_clients. */
+  enroll<S extends Session>(processId: number, make: (holder: HolderId) => S): S {
+    if (this.#sessions.size >= limits.apiClientsMax) throw new KvferryError("too_many_clients");
+    const holder = this.#nextHolder++;
+    this.pool.addHolder(holder, processId);
+    const session = make(holder);
+    this.#sessions.set(session.resume, session);
+    return session;
+  }
+
+  /** A process that held blocks under a former incarnation is back: what was quarantined for it is free. */
+  #endFormerHolder(resume: string, processId: number): void {
+    const [former, holder] = resume.split("-");
+    if (former === undefined || former === this.incarnation.slice(0, 8) || !/^\d{1,15}$/.test(holder ?? "")) return;
+    this.pool.endFormerHolder(Number(holder), processId);
+  }
+
+  forgetSession(resume: string): void {
+    this.#sessions.delete(resume);
+  }
+
+  /** Published and evicted blocks concern everybody. */
+  broadcast(event: FerryEvent): void {
+    for (const session of this.#sessions.values()) session.emit(event);
+  }
+
+  newGrant(): number {
+    const [high, low] = new Uint32Array(this.runtime.random(8).slice().buffer);
+    return ((high ?? 0) & 0x1fffff) * 0x1_0000_0000 + (low ?? 0) || 1;
+  }
+
+  deadlineUs(nowUs: number, deadlineMs: number | undefined): number {
+    return nowUs + Math.min(deadlineMs ?? this.settings.deadlineMs, limits.deadlineMaxMs) * 1000;
+  }
+
+  // What peers see of it.
+  hello(peer: PeerPort, laneToken: Uint8Array): Hello {
+    return {
+      kind: "hello",
+      version: limits.protocolVersion,
+      minVersion: limits.protocolVersionMin,
+      node: this.nodeId,
+      name: this.settings.name,
+      software: SOFTWARE,
+      advertise: this.settings.advertise,
+      capabilities: CAPABILITIES,
+      chunkBytesMax: limits.chunkBytesMax,
+      lanesMax: limits.lanesMax,
+      laneToken,
+      // The listener proves itself by its address alone: it must not hand the secret to whoever dials.
+      secret: peer.address === undefined ? "" : this.peers.secretFor(peer),
+      resumeNode: peer.node,
+      models: this.modelEntries(),
+    };
+  }
+
+  modelEntries(): { fingerprint: string; layout: Uint8Array }[] {
+    return this.models.all().map(({ fingerprint, layoutBytes }) => ({ fingerprint, layout: layoutBytes }));
+  }
+
+  admit(hello: Hello, remote: Endpoint, dialled: boolean): void {
+    if (hello.node === this.nodeId) throw new KvferryError("peer_not_allowed", "that is this node itself");
+    // Whom this node dials it trusts by its configuration; who dials it is checked.
+    if (!dialled) this.#access.check(hello, remote);
+  }
+
+  bind(placement: PlacementId, peer: PeerPort, transfer: PlacedTransfer): void {
+    this.#placements.set(placement, { peer, transfer });
+  }
+
+  unbind(placement: PlacementId): void {
+    this.#placements.delete(placement);
+  }
+
+  touched(): void {
+    if (!this.#inTurn) this.runtime.wakeSoon();
+  }
+
+  onFetch(peer: PeerPort, fetch: Fetch): void {
+    this.#serving.fetch(peer, fetch);
+  }
+
+  onOffer(peer: PeerPort, offer: Offer): void {
+    this.#landing.offer(peer, offer);
+  }
+
+  onLookup(lookup: Lookup): LookupReply {
+    return this.#serving.lookup(lookup);
+  }
+
+  onPeer(peer: PeerPort, up: boolean, detail: string): void {
+    this.observer.peer?.(peer.name, up, detail);
+    this.broadcast({ kind: "peer", peer: peer.name, up, detail });
+  }
+
+  /** One turn of the loop: what the link has to tell, then what follows from it, then the next deadline. */
+  turn(nowUs: number): void {
+    if (this.#closed) return;
+    this.#inTurn = true;
+    try {
+      const more = this.link.poll((event) => this.#dispatch(nowUs, event), limits.eventsPerTurn) >= limits.eventsPerTurn;
+      this.offers.expire(nowUs);
+      this.peers.turn(nowUs);
+      const next = more ? nowUs : Math.min(this.peers.nextDeadlineUs(nowUs), this.offers.nextDeadlineUs());
+      this.runtime.wakeAt(next);
+    } finally {
+      this.#inTurn = false;
+    }
+  }
+
+  #dispatch(nowUs: number, event: LinkEvent): void {
+    if ("placement" in event) {
+      const bound = this.#placements.get(event.placement);
+      if (bound === undefined) return;
+      bound.peer.heard(nowUs);
+      this.#observeChunk(event);
+      bound.transfer.handlePlacementEvent(nowUs, event);
+    } else if (event.kind === "accepted") this.peers.handleAccepted(nowUs, event.connection, event.remote);
+    else this.peers.handleConnectionEvent(nowUs, event);
+  }
+
+  #observeChunk(event: LinkEvent): void {
+    if (event.kind === "acked") this.observer.chunk?.("out", 0, event.durationUs);
+    else if (event.kind === "committed") {
+      this.bytesReceived += event.bytes;
+      this.observer.chunk?.("in", event.bytes, 0);
+    } else if (event.kind === "failed" || event.kind === "rejected") this.observer.chunkFailed?.(event.code);
+  }
+
+  /** Whether an address that no configured peer has may be dialled. */
+  mayDial(address: Endpoint): boolean {
+    return this.#access.allows(address);
+  }
+
+  /** No new work; resolves (through `done`) by itself when what runs has ended. */
+  drain(reason: string): void {
+    this.admissions.closed = true;
+    this.peers.tell({ kind: "bye", reason });
+    this.touched();
+  }
+
+  /** Ends everything at once; every promise that is open rejects with `closed`. The link is the caller's to close. */
+  close(): void {
+    if (this.#closed) return;
+    this.admissions.closed = true;
+    const nowUs = this.runtime.nowUs();
+    for (const peer of this.peers.all()) {
+      peer.cancelAll(nowUs, "closed", "this node is closing", true);
+      peer.close("this node is closing");
+    }
+    this.turn(nowUs);
+    this.#closed = true;
+    for (const session of [...this.#sessions.values()]) session.shut(new KvferryError("closed"), session.processId !== 0);
+    this.buffers.removeAll();
+    this.runtime.wakeAt(Number.POSITIVE_INFINITY);
+  }
+}

@@ -1,0 +1,166 @@
+/** All remotes: those of the configuration (dialled when wanted) and those that dialled us. */
+import { KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { ConnectionId, Endpoint, LinkEvent } from "../link/link.ts";
+import { refusal } from "../peer/greeting.ts";
+import { decodeMessage, encodeMessage, type Hello, type Message } from "../peer/messages.ts";
+import type { PeerPort } from "../peer/host.ts";
+import { Peer } from "../peer/peer.ts";
+import type { NodeContext, NodeSettings, PeerDirectory } from "./context.ts";
+
+/** A connection that was accepted and has not said Hello yet. */
+interface Stranger {
+  readonly remote: Endpoint;
+  readonly endsUs: number;
+}
+
+export class PeerTable implements PeerDirectory {
+  readonly #node: NodeContext;
+  readonly #configured = new Map<string, { readonly address: Endpoint; readonly secret: string }>();
+  readonly #dialled = new Map<string, Peer>();
+  /** By the id that the remote's process gave in its Hello. */
+  readonly #accepted = new Map<string, Peer>();
+  readonly #strangers = new Map<ConnectionId, Stranger>();
+  #byConnection = new Map<ConnectionId, Peer>();
+
+  constructor(node: NodeContext, settings: NodeSettings) {
+    this.#node = node;
+    for (const { name, address, secret } of settings.peers) this.#configured.set(name, { address, secret });
+  }
+
+  /** A configured name, or the address of a configured peer, or (loopback only) any host:port. Throws peer_not_allowed. */
+  get(name: string): Peer {
+    const known = this.#dialled.get(name);
+    if (known !== undefined) return known;
+    const address = this.#configured.get(name)?.address ?? this.#allowedAddress(name);
+    if (this.#dialled.size >= limits.peersMax) throw new KvferryError("full", `${limits.peersMax} peers`);
+    const { settings } = this.#node;
+    const peer = new Peer({ host: this.#node, name, address, lanes: settings.lanes, lane: settings.lane });
+    this.#dialled.set(name, peer);
+    return peer;
+  }
+
+  #allowedAddress(name: string): Endpoint {
+    const address = parseAddress(name);
+    if (address === undefined) throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is no configured peer and no host:port`);
+    for (const peer of this.#configured.values()) {
+      if (peer.address.host === address.host && peer.address.port === address.port) return address;
+    }
+    if (this.#node.mayDial(address)) return address;
+    throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is not on the allow-list`);
+  }
+
+  secretFor(peer: PeerPort): string {
+    return this.#configured.get(peer.name)?.secret || this.#node.settings.secret;
+  }
+
+  all(): Peer[] {
+    return [...this.#dialled.values(), ...this.#accepted.values()];
+  }
+
+  tell(message: Message): void {
+    for (const peer of this.all()) peer.send(message);
+  }
+
+  handleAccepted(nowUs: number, connection: ConnectionId, remote: Endpoint): void {
+    if (this.#strangers.size + this.#accepted.size >= limits.peersMax) {
+      this.#node.link.disconnect(connection);
+      return;
+    }
+    this.#strangers.set(connection, { remote, endsUs: nowUs + limits.helloTimeoutMs * 1000 });
+  }
+
+  handleConnectionEvent(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
+    const stranger = this.#strangers.get(event.connection);
+    if (stranger !== undefined) {
+      if (event.kind === "disconnected") this.#strangers.delete(event.connection);
+      else if (event.kind === "message") this.#meet(nowUs, event.connection, stranger, event.bytes);
+      return;
+    }
+    const peer = this.#byConnection.get(event.connection) ?? this.#dialling(event.connection);
+    peer?.handleLinkEvent(nowUs, event);
+    if (event.kind === "disconnected") this.#byConnection.delete(event.connection);
+  }
+
+  /** A dialled peer's connection gets its number when it is dialled; look it up once. */
+  #dialling(connection: ConnectionId): Peer | undefined {
+    for (const peer of this.#dialled.values()) {
+      if (peer.linkId !== connection) continue;
+      this.#byConnection.set(connection, peer);
+      return peer;
+    }
+    return undefined;
+  }
+
+  #meet(nowUs: number, connection: ConnectionId, { remote }: Stranger, bytes: Uint8Array): void {
+    this.#strangers.delete(connection);
+    let hello: Hello;
+    try {
+      const message = decodeMessage(bytes);
+      if (message.kind !== "hello") throw new KvferryError("protocol_error", `${message.kind} before Hello`);
+      hello = message;
+    } catch (error) {
+      if (!(error instanceof KvferryError)) throw error;
+      this.#node.link.send(connection, encodeMessage(refusal(error)));
+      this.#node.link.disconnect(connection);
+      return;
+    }
+    const peer = this.#acceptedPeer(nowUs, hello);
+    this.#byConnection.set(connection, peer);
+    peer.adopt(nowUs, connection, hello, remote);
+  }
+
+  /** A process that was here before goes on with its transfers; a connection of it that still looks alive is replaced. */
+  #acceptedPeer(nowUs: number, hello: Hello): Peer {
+    const former = this.#accepted.get(hello.node);
+    if (former !== undefined && hello.resumeNode === this.#node.nodeId) {
+      const stale = former.linkId;
+      if (stale !== undefined) {
+        this.#byConnection.delete(stale);
+        former.replaceConnection(nowUs);
+        this.#node.link.disconnect(stale);
+      }
+      return former;
+    }
+    const peer = new Peer({
+      host: this.#node,
+      name: hello.name || hello.node.slice(0, 8),
+      address: undefined,
+      lanes: this.#node.settings.lanes,
+      lane: this.#node.settings.lane,
+    });
+    // The same process without memory of us: what it had going here is over.
+    former?.cancelAll(nowUs, "peer_restarted", "the peer started anew", false);
+    this.#accepted.set(hello.node, peer);
+    return peer;
+  }
+
+  turn(nowUs: number): void {
+    for (const [connection, { endsUs }] of this.#strangers) {
+      if (nowUs < endsUs) continue;
+      this.#strangers.delete(connection);
+      this.#node.link.disconnect(connection);
+    }
+    for (const peer of this.#dialled.values()) peer.turn(nowUs);
+    for (const [node, peer] of this.#accepted) {
+      peer.turn(nowUs);
+      if (peer.forgettable(nowUs)) this.#accepted.delete(node);
+    }
+  }
+
+  nextDeadlineUs(nowUs: number): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const { endsUs } of this.#strangers.values()) next = Math.min(next, endsUs);
+    for (const peer of this.#dialled.values()) next = Math.min(next, peer.nextDeadlineUs(nowUs));
+    for (const peer of this.#accepted.values()) next = Math.min(next, peer.nextDeadlineUs(nowUs));
+    return next;
+  }
+}
+
+/** "host:port", "[v6]:port"; undefined if it is neither. */
+export function parseAddress(text: string): Endpoint | undefined {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:\s[\]/]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port < 1 || port > 65_535) return undefined;
+  return { host: match[1] ?? match[2] ?? "", port };
+}

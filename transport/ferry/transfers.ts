@@ -1,0 +1,264 @@
+/** The transfers that one session started: fetch, push, read, write. Each holds its blocks pinned until nothing can touch them. */
+import { expected } from "../check.ts";
+import { type ErrorCode, KvferryError } from "../errors.ts";
+import { planKeys } from "../kv/identity.ts";
+import type { HolderId } from "../memory/pool.ts";
+import type { Content, KvContent } from "../peer/content.ts";
+import { headsOf } from "../peer/content.ts";
+import type { Fetch, Offer } from "../peer/messages.ts";
+import type { Peer } from "../peer/peer.ts";
+import type { Outcome, PlacedTransfer } from "../peer/transfer.ts";
+import type { FerryEvent, FetchRequest, GroupBlocks, PushRequest, RangeRequest, Transfer, TransferReport } from "./ferry.ts";
+import { groupOf, type Model } from "./models.ts";
+import { contentBytes } from "./blocks.ts";
+import type { NodeContext } from "./context.ts";
+import { reportOf } from "./report.ts";
+
+interface Start {
+  readonly direction: "in" | "out";
+  readonly peer: Peer;
+  readonly content: Content;
+  readonly release: () => void;
+  readonly deadlineMs: number | undefined;
+}
+
+interface Running {
+  readonly transfer: Transfer;
+  readonly handlers: { readonly onEvent: (event: RunningEvent) => void; readonly onEnd: (outcome: Outcome) => void };
+  attach(placed: PlacedTransfer): void;
+}
+
+type RunningEvent =
+  | { readonly kind: "layer"; readonly layer: number }
+  | { readonly kind: "stalled"; readonly silentUs: number }
+  | { readonly kind: "moving" };
+
+export class Transfers {
+  readonly #node: NodeContext;
+  readonly #holder: HolderId;
+  /** Whose buffers may be named. */
+  readonly #owner: object;
+  readonly #emit: (event: FerryEvent) => void;
+  readonly #running = new Map<number, PlacedTransfer>();
+
+  constructor(node: NodeContext, holder: HolderId, owner: object, emit: (event: FerryEvent) => void) {
+    this.#node = node;
+    this.#holder = holder;
+    this.#owner = owner;
+    this.#emit = emit;
+  }
+
+  fetch(request: FetchRequest, model: Model, content: KvContent, groups: readonly GroupBlocks[]): Transfer {
+    const node = this.#node;
+    const peer = node.peers.get(request.peer);
+    const release = this.#pin(groups);
+    return this.#run(
+      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs },
+      ({ handlers, attach }, nowUs, deadlineUs) => {
+        const wanted = request.heads ?? headsOf(model.layout);
+        const ask: Omit<Fetch, "kind" | "id"> = {
+          fingerprint: model.fingerprint,
+          source: "handle" in request.source ? { kind: "handle", handle: request.source.handle } : { kind: "keys", ...request.source },
+          firstHead: wanted.first,
+          heads: wanted.count,
+          chunkBytes: node.settings.chunkBytes,
+          deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
+          trace: request.trace ?? "",
+        };
+        attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
+      },
+    );
+  }
+
+  push(request: PushRequest, model: Model, content: KvContent, groups: readonly GroupBlocks[]): Transfer {
+    const node = this.#node;
+    const peer = node.peers.get(request.peer);
+    const { blockTokens } = groupOf(model, request.group);
+    const whole = blockTokens === 0 ? request.tokens : Math.floor(request.tokens / blockTokens);
+    if (planKeys(blockTokens, request.keys).length < 32 * whole) {
+      throw expected("a key for every whole page", "keys", `${request.keys.length / 32} keys`);
+    }
+    const heads = headsOf(model.layout);
+    const release = this.#pin(groups);
+    return this.#run(
+      { direction: "out", peer, content, release, deadlineMs: request.deadlineMs },
+      ({ handlers, attach }, nowUs, deadlineUs) => {
+        const offer: Omit<Offer, "kind" | "id"> = {
+          fetch: 0,
+          fingerprint: model.fingerprint,
+          groups: [{ group: request.group, tokens: request.tokens }],
+          firstHead: heads.first,
+          heads: heads.count,
+          chunkBytes: node.settings.chunkBytes,
+          checksum: node.settings.checksum,
+          ranges: undefined,
+          keys: request.keys,
+          deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
+          trace: request.trace ?? "",
+          layout: model.layoutBytes,
+        };
+        const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", handlers);
+        if (placed !== undefined) attach(placed);
+      },
+    );
+  }
+
+  read(request: RangeRequest): Transfer {
+    const node = this.#node;
+    const peer = node.peers.get(request.peer);
+    const { content, release } = this.#local(request);
+    return this.#run(
+      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs },
+      ({ handlers, attach }, nowUs, deadlineUs) => {
+        const ask: Omit<Fetch, "kind" | "id"> = {
+          fingerprint: "",
+          source: { kind: "ranges", buffer: request.remote, ranges: remoteRanges(request) },
+          firstHead: 0,
+          heads: 0,
+          chunkBytes: node.settings.chunkBytes,
+          deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
+          trace: "",
+        };
+        attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
+      },
+    );
+  }
+
+  write(request: RangeRequest): Transfer {
+    const node = this.#node;
+    const peer = node.peers.get(request.peer);
+    const { content, release } = this.#local(request);
+    return this.#run(
+      { direction: "out", peer, content, release, deadlineMs: request.deadlineMs },
+      ({ handlers, attach }, nowUs, deadlineUs) => {
+        const offer: Omit<Offer, "kind" | "id"> = {
+          fetch: 0,
+          fingerprint: "",
+          groups: [],
+          firstHead: 0,
+          heads: 0,
+          chunkBytes: node.settings.chunkBytes,
+          checksum: node.settings.checksum,
+          ranges: { buffer: request.remote, ranges: remoteRanges(request) },
+          keys: new Uint8Array(0),
+          deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
+          trace: "",
+          layout: new Uint8Array(0),
+        };
+        const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", handlers);
+        if (placed !== undefined) attach(placed);
+      },
+    );
+  }
+
+  #local(request: RangeRequest): { readonly content: Content; readonly release: () => void } {
+    const ranges = request.ranges.map(({ local, bytes }) => ({ offset: local, bytes }));
+    return this.#node.buffers.use(request.local, ranges, this.#owner);
+  }
+
+  /** The blocks must be the session's, and stay what they are until the transfer has ended. */
+  #pin(groups: readonly GroupBlocks[]): () => void {
+    const { pool } = this.#node;
+    for (const { blocks } of groups) pool.check(this.#holder, blocks);
+    for (const { blocks } of groups) pool.pin(blocks);
+    return () => {
+      for (const { blocks } of groups) pool.unpin(blocks);
+    };
+  }
+
+  #run(
+    { direction, peer, content, release, deadlineMs }: Start,
+    start: (running: Running, nowUs: number, deadlineUs: number) => void,
+  ): Transfer {
+    const node = this.#node;
+    let number: number;
+    try {
+      number = node.admissions.admit(peer.name, contentBytes(node, content));
+    } catch (error) {
+      release();
+      throw error;
+    }
+    const running = this.#newRunning(direction, number, release);
+    const nowUs = node.runtime.nowUs();
+    try {
+      start(running, nowUs, node.deadlineUs(nowUs, deadlineMs));
+    } catch (error) {
+      this.#running.delete(number);
+      node.admissions.end(number);
+      release();
+      throw error;
+    }
+    return running.transfer;
+  }
+
+  #newRunning(direction: "in" | "out", number: number, release: () => void): Running {
+    const node = this.#node;
+    const { promise, resolve, reject } = withResolvers<TransferReport>();
+    // Whoever only listens to events need not handle the promise as well.
+    promise.catch(() => {});
+    return {
+      transfer: { transfer: number, done: promise, cancel: () => this.cancel(number) },
+      attach: (placed) => {
+        if (!placed.ended) this.#running.set(number, placed);
+      },
+      handlers: {
+        onEvent: (event) => {
+          if (event.kind === "stalled") {
+            node.observer.stalled?.(direction);
+            this.#emit({ kind: "stalled", transfer: number, silentMs: Math.round(event.silentUs / 1000) });
+          } else if (event.kind === "moving") this.#emit({ kind: "moving", transfer: number });
+          else this.#emit({ kind: "layer", transfer: number, layer: event.layer });
+        },
+        onEnd: (outcome) => {
+          this.#running.delete(number);
+          node.admissions.end(number);
+          release();
+          const report = reportOf(node, number, outcome);
+          if (direction === "out") node.bytesSent += outcome.bytes;
+          node.observer.transferEnded?.(direction, outcome.ok, outcome.code, report);
+          if (outcome.ok) {
+            this.#emit({ kind: "done", transfer: number, report });
+            resolve(report);
+          } else {
+            const code: ErrorCode = outcome.code || "internal";
+            this.#emit({ kind: "failed", transfer: number, code, detail: outcome.detail });
+            reject(new KvferryError(code, outcome.detail));
+          }
+        },
+      },
+    };
+  }
+
+  #deadlineMs(nowUs: number, deadlineUs: number): number {
+    return Math.max(Math.round((deadlineUs - nowUs) / 1000), 1);
+  }
+
+  cancel(number: number): void {
+    this.#running.get(number)?.cancel(this.#node.runtime.nowUs(), "cancelled", "by its caller", true);
+  }
+
+  cancelAll(code: ErrorCode): void {
+    const nowUs = this.#node.runtime.nowUs();
+    for (const placed of [...this.#running.values()]) placed.cancel(nowUs, code, "its client has gone", true);
+  }
+}
+
+function remoteRanges(request: RangeRequest): { readonly offset: number; readonly bytes: number }[] {
+  return request.ranges.map(({ remote, bytes }) => ({ offset: remote, bytes }));
+}
+
+interface Resolvers<Value> {
+  readonly promise: Promise<Value>;
+  readonly resolve: (value: Value) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Promise.withResolvers, which Node 20 does not have. */
+function withResolvers<Value>(): Resolvers<Value> {
+  let [resolve, reject]: [(value: Value) => void, (error: Error) => void] = [() => {}, () => {}];
+  const promise = new Promise<Value>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}

@@ -1,0 +1,146 @@
+/**
+ * From a manifest and the two layouts to chunks. Both ends compute the same list of chunks; each its own planes. PURE.
+ *
+ * Flat: every half of every layer lies in the same runs on both sides, so blocks move as they lie, whole, the last one
+ * too. Canonical: anything else that can be converted, token by token.
+ */
+import { assert, expected, integer } from "../check.ts";
+import { limits } from "../limits.ts";
+import type { ChunkSpan, Plane } from "../link/link.ts";
+import { ChunkList } from "./chunks.ts";
+import type { Layout } from "./layout.ts";
+import type { Manifest } from "./manifest.ts";
+import { type GroupPair, type LayerPair, pairGroups } from "./match.ts";
+import { canonicalPlane, join, planeOf, type Shape, shapeAt, shapeOf, tokenBytesOf, touches } from "./planes.ts";
+
+export type Order = "flat" | "canonical";
+
+export interface TransferPlan {
+  readonly order: Order;
+  readonly bytes: number;
+  readonly chunks: readonly ChunkSpan[];
+  /**
+   * For each chunk the index (in order of layers moved) of the layer it belongs to: a chunk may be sent when its layer
+   * is ready.
+   */
+  readonly chunkLayer: Uint32Array;
+  /** Model layer numbers in the order that `chunkLayer` counts: ascending, each once. */
+  readonly layers: readonly number[];
+  readonly senderPlanes: readonly Plane[];
+  readonly receiverPlanes: readonly Plane[];
+  /** Blocks needed in each list of the placement (one list for each manifest group). */
+  readonly senderBlocks: readonly number[];
+  readonly receiverBlocks: readonly number[];
+}
+
+/** A plane of either side with the same stream, and how it may be cut. */
+interface PlanePair {
+  readonly sender: Plane;
+  readonly receiver: Plane;
+  readonly cut: { readonly kind: "blocks"; readonly bytes: number } | { readonly kind: "tokens"; readonly bytes: number };
+}
+
+interface ShapePair {
+  readonly sender: Shape;
+  readonly receiver: Shape;
+}
+
+/** A group with its blockList, its layers by number, and the shapes of the first of them. */
+interface Moved {
+  readonly group: GroupPair;
+  readonly blockList: number;
+  readonly layers: ReadonlyMap<number, LayerPair>;
+  readonly shapes: readonly ShapePair[];
+}
+
+/**
+ * Throws KvferryError: layout_unconvertible, invalid_argument. chunkBytes is a wish; chunks never split a token in
+ * canonical order. With `manifest.heads` 0 every component moves the heads that both sides hold.
+ */
+export function planTransfer(sender: Layout, receiver: Layout, manifest: Manifest, chunkBytes: number): TransferPlan {
+  const list = new ChunkList(integer(chunkBytes, "chunkBytes", 1, limits.chunkBytesMax));
+  const groups = pairGroups(sender, receiver, manifest);
+  const moved = groups.map(movedOf);
+  const layers = [...new Set(moved.flatMap((group) => [...group.layers.keys()]))].sort((a, b) => a - b);
+  const order: Order = moved.every(isFlat) ? "flat" : "canonical";
+  const senderPlanes: Plane[] = [];
+  const receiverPlanes: Plane[] = [];
+  layers.forEach((layer, layerIndex) => {
+    for (const group of moved) {
+      const pair = group.layers.get(layer);
+      if (pair === undefined) continue;
+      for (const plane of order === "flat" ? flatPairs(group, pair) : canonicalPairs(group, pair)) {
+        const index = senderPlanes.push(plane.sender) - 1;
+        receiverPlanes.push(plane.receiver);
+        if (index >= limits.planesMax) throw expected(`at most planesMax (${limits.planesMax})`, "planes", index + 1);
+        addChunks(list, index, layerIndex, group.group, plane);
+      }
+    }
+  });
+  return {
+    order,
+    bytes: list.bytes,
+    chunks: list.chunks,
+    chunkLayer: list.layers,
+    layers,
+    senderPlanes,
+    receiverPlanes,
+    senderBlocks: groups.map(({ senderBlocks }) => senderBlocks),
+    receiverBlocks: groups.map(({ receiverBlocks }) => receiverBlocks),
+  };
+}
+
+function movedOf(group: GroupPair, blockList: number): Moved {
+  const [first] = group.layers;
+  assert(first !== undefined, "a group has at least one layer");
+  const shapes = group.halves.map((half) => ({
+    sender: shapeOf(half.sender, first.sender, group.senderBlockTokens),
+    receiver: shapeOf(half.receiver, first.receiver, group.receiverBlockTokens),
+  }));
+  return { group, blockList, layers: new Map(group.layers.map((layer) => [layer.layer, layer])), shapes };
+}
+
+function addChunks(list: ChunkList, plane: number, layer: number, group: GroupPair, { cut }: PlanePair): void {
+  if (cut.kind === "blocks") list.addBlocks(plane, layer, cut.bytes, group.senderBlocks);
+  else list.addTokens(plane, layer, cut.bytes, group.tokens, Math.max(group.senderBlockTokens, group.receiverBlockTokens));
+}
+
+/** True if all of the group lies in the same runs on both sides. Layers of a half share its strides, so one layer tells for all. */
+function isFlat({ group, shapes }: Moved): boolean {
+  return (
+    group.senderBlockTokens === group.receiverBlockTokens &&
+    group.halves.every(({ whole }) => whole) &&
+    shapes.every(({ sender, receiver }) => sender.order === receiver.order && sender.runBytes === receiver.runBytes)
+  );
+}
+
+/** Halves that lie together on both sides move as one: runs become longer, and planes fewer. */
+function flatPairs({ group, blockList, shapes }: Moved, layer: LayerPair): PlanePair[] {
+  const joined: ShapePair[] = [];
+  group.halves.forEach((half, at) => {
+    const shape = shapes[at];
+    const last = joined.at(-1);
+    assert(shape !== undefined, "every half has its shape");
+    const sender = shapeAt(shape.sender, half.sender, layer.sender);
+    const receiver = shapeAt(shape.receiver, half.receiver, layer.receiver);
+    const together = last !== undefined && touches(last.sender, sender) && touches(last.receiver, receiver);
+    if (together) joined[joined.length - 1] = { sender: join(last.sender, sender), receiver: join(last.receiver, receiver) };
+    else joined.push({ sender, receiver });
+  });
+  return joined.map((pair) => {
+    const plane = planeOf(pair.sender, blockList);
+    const bytes = plane.tokens * plane.heads * plane.channels * plane.elementBytes;
+    return { sender: plane, receiver: planeOf(pair.receiver, blockList), cut: { kind: "blocks", bytes } };
+  });
+}
+
+function canonicalPairs({ group, blockList }: Moved, layer: LayerPair): PlanePair[] {
+  return group.halves.map(({ sender, receiver, firstHead, heads }) => ({
+    sender: canonicalPlane(sender, layer.sender, group.senderBlockTokens, firstHead, heads, blockList),
+    receiver: canonicalPlane(receiver, layer.receiver, group.receiverBlockTokens, firstHead, heads, blockList),
+    cut: {
+      kind: group.senderBlockTokens === 0 ? "blocks" : "tokens",
+      bytes: tokenBytesOf(heads, sender.channels, sender.element),
+    },
+  }));
+}

@@ -1,0 +1,141 @@
+/**
+ * Every bound in one place, with the relations between them asserted at start-up. Numbers that arrive from outside are compared with these
+ * once, at the edge. `test/sim` runs with much smaller ones to reach the corners.
+ */
+import { assert } from "./check.ts";
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const GiB = 1024 * MiB;
+
+const values = {
+  // wire
+  protocolVersion: 1,
+  protocolVersionMin: 1,
+  preambleBytes: 48,
+  preambleTimeoutMs: 5_000,
+  frameHeaderBytes: 48,
+  frameTrailerBytes: 8,
+  chunkBytesMin: 4 * KiB,
+  chunkBytesDefault: 1 * MiB,
+  chunkBytesMax: 16 * MiB,
+  controlMessageBytes: 4 * MiB,
+  controlQueueBytes: 16 * MiB,
+  grantMax: Number.MAX_SAFE_INTEGER,
+  // link
+  lanesMax: 64,
+  lanesDefault: 4,
+  connectionsMax: 1_024,
+  placementsMax: 4_096,
+  submissionsMax: 4_096,
+  completionsMax: 16_384,
+  sendQueueChunks: 4_096,
+  connectTimeoutMs: 5_000,
+  notSentLowBytes: 512 * KiB,
+  greetingsMax: 256,
+  // kv
+  layersMax: 1_024,
+  groupsMax: 64,
+  headsMax: 1_024,
+  channelsMax: 65_536,
+  componentsMax: 16,
+  blockTokensMax: 65_536,
+  planesMax: 8_192,
+  blocksPerTransferMax: 262_144,
+  chunksPerTransferMax: 1_048_576,
+  /** Tokens that one key stands for (schemas/keys.md): part of the format, not a tunable. */
+  keyPageTokens: 16,
+  keyTokensMax: 16_777_216,
+  identityCharacters: 4_096,
+  // pool
+  poolBytesMin: 1 * MiB,
+  poolBytesMax: 4_096 * GiB,
+  poolBlocksMax: 4_194_304,
+  poolBlockBytesMax: 1 * GiB,
+  poolHoldersMax: 2_048,
+  leasesPerBlockMax: 1_048_576,
+  jobThreads: 1,
+  jobsMax: 256,
+  // session
+  transfersMax: 1_024,
+  windowBytesDefault: 64 * MiB,
+  windowBytesMax: 16 * GiB,
+  windowChunksMax: 1_024,
+  stallMs: 2_000,
+  deadlineLocalMs: 2_000,
+  deadlineRemoteMs: 30_000,
+  deadlineMaxMs: 3_600_000,
+  attemptsWithoutProgress: 5,
+  retryPauseMinUs: 10_000,
+  retryPauseMaxUs: 1_000_000,
+  fullPauseMinUs: 1_000,
+  fullPauseMaxUs: 50_000,
+  admittedBytesMax: 64 * GiB,
+  // peer
+  layoutJsonBytes: 256 * KiB,
+  handleCharacters: 64,
+  rangesPerTransferMax: 65_536,
+  modelsMax: 64,
+  peersMax: 1_024,
+  offersMax: 4_096,
+  buffersMax: 4_096,
+  outboxMessages: 4_096,
+  endedTransfersKept: 1_024,
+  silentMs: 5_000,
+  redialMinMs: 50,
+  redialMaxMs: 2_000,
+  helloTimeoutMs: 5_000,
+  lookupTimeoutMs: 2_000,
+  offerDeadlineMs: 120_000,
+  eventsPerTurn: 1_024,
+
+  heartbeatMs: 1_000,
+  // api
+  apiClientsMax: 256,
+  apiMessageBytes: 8 * MiB,
+  apiBackpressureBytes: 32 * MiB,
+  apiIdleSeconds: 32,
+  apiBatchMax: 65_536,
+  apiHelloTimeoutMs: 5_000,
+  apiVersion: 1,
+  apiVersionMin: 1,
+  apiConnectionsMax: 320,
+  apiPendingMax: 4_096,
+  apiDepthMax: 8,
+  apiValuesMax: 1_048_576,
+  apiTextCharacters: 4_096,
+  apiTokenCharactersMin: 16,
+  apiRequestTimeoutMs: 30_000,
+  apiPingMs: 5_000,
+  apiSilentMs: 15_000,
+};
+
+export type Limits = Readonly<Record<keyof typeof values, number>>;
+export const limits: Limits = Object.freeze(values);
+
+assert(limits.chunkBytesMin <= limits.chunkBytesDefault && limits.chunkBytesDefault <= limits.chunkBytesMax, "chunk sizes are ordered");
+// An Offer names every block of a transfer with its 32-byte key in one control message's worth of pages; larger manifests go in pages.
+assert(limits.windowBytesDefault >= limits.chunkBytesMax, "a window holds at least one chunk of any size");
+assert(limits.windowBytesDefault <= limits.windowBytesMax, "the default window is allowed");
+assert(limits.controlQueueBytes >= 2 * limits.controlMessageBytes, "a full message never blocks an empty queue");
+assert(limits.stallMs <= limits.deadlineRemoteMs && limits.heartbeatMs < limits.stallMs, "silence is noticed before a deadline");
+assert(limits.poolHoldersMax >= limits.apiClientsMax + limits.transfersMax, "each client and each transfer can be a holder of blocks");
+assert(limits.sendQueueChunks >= limits.windowChunksMax, "one transfer's window fits the send queue");
+assert(limits.planesMax >= 2 * limits.layersMax, "K and V of every layer fit the planes of a transfer");
+assert(limits.poolBlockBytesMax < 2 ** 32, "a block as one run fits the 32 bits that native gives a run of a plane");
+assert(limits.blockTokensMax <= limits.keyTokensMax, "the tokens of a block can have their keys");
+assert(limits.apiConnectionsMax > limits.apiClientsMax, "a client that is refused still gets an answer");
+assert(limits.apiBackpressureBytes >= 2 * limits.apiMessageBytes, "one large answer does not make a client a slow one");
+assert(limits.apiMessageBytes > (8 + 32) * limits.apiBatchMax, "a whole batch with its keys fits one message");
+assert(limits.apiValuesMax > 7 * limits.rangesPerTransferMax, "a transfer of as many ranges as allowed fits one message");
+assert(
+  limits.apiIdleSeconds >= 12 && limits.apiIdleSeconds % 4 === 0,
+  "uWebSockets.js counts idle time in steps of 4 s and needs 8 s for its ping",
+);
+assert(
+  limits.apiPingMs < limits.apiSilentMs && limits.apiPingMs < limits.apiIdleSeconds * 1000,
+  "a client pings before either side gives up",
+);
+assert(limits.retryPauseMinUs <= limits.retryPauseMaxUs && limits.fullPauseMinUs <= limits.fullPauseMaxUs, "pauses are ordered");
+assert(limits.retryPauseMaxUs < limits.stallMs * 1000, "a chunk that waits for its next attempt is no stall by itself");
+assert(limits.admittedBytesMax >= limits.windowBytesMax, "one transfer's largest window can be admitted");

@@ -1,0 +1,119 @@
+/** One peer: its control channel, the lanes that joined it, and the exchange they carry. Gone when all of them are. */
+import type { Socket } from "node:net";
+import type { ErrorCode } from "../errors.ts";
+import type { LinkContext } from "./js-context.ts";
+import { ControlChannel, type ControlOwner, endpointOf } from "./js-control.ts";
+import { Exchange } from "./js-exchange.ts";
+import { Lane } from "./js-lane.ts";
+import type { ConnectionId, Endpoint, LaneInfo, LaneOptions } from "./link.ts";
+
+export interface ConnectionOwner {
+  handleGone(connection: Connection): void;
+  /** Its last event has been handed over. */
+  handleForgotten(): void;
+}
+
+export class Connection implements ControlOwner {
+  readonly id: ConnectionId;
+  readonly exchange: Exchange;
+  readonly isInitiator: boolean;
+  /** Of lanes that the peer opens. */
+  token: string | undefined;
+  readonly #context: LinkContext;
+  readonly #control: ControlChannel;
+  readonly #lanes = new Map<number, Lane>();
+  readonly #owner: ConnectionOwner;
+  #remote: Endpoint;
+  #isEnding = false;
+
+  constructor(
+    context: LinkContext,
+    id: ConnectionId,
+    from: { endpoint: Endpoint; timeoutMs: number } | { socket: Socket },
+    owner: ConnectionOwner,
+  ) {
+    this.#context = context;
+    this.#owner = owner;
+    this.id = id;
+    this.isInitiator = "endpoint" in from;
+    this.#remote = "endpoint" in from ? from.endpoint : endpointOf(from.socket);
+    this.exchange = new Exchange(id, context.events, context.limits.sendQueueChunks);
+    this.#control = new ControlChannel(context, from, this);
+  }
+
+  /** Of an accepted connection; `rest` came behind its preamble. */
+  begin(rest: Uint8Array): void {
+    this.#context.events.emit("table", { kind: "accepted", connection: this.id, remote: this.#remote });
+    if (rest.length > 0) this.#control.handleData(rest);
+  }
+
+  send(message: Uint8Array): boolean {
+    return this.#control.send(message);
+  }
+
+  hasLane(lane: number): boolean {
+    return this.#lanes.has(lane);
+  }
+
+  /** False: too many lanes whose events nobody has taken. */
+  openLane(lane: number, token: Uint8Array, options: LaneOptions): boolean {
+    if (this.#isEnding) return true;
+    return this.#add(lane, { endpoint: this.#remote, token }, options) !== undefined;
+  }
+
+  /** False: the lane is not wanted. */
+  acceptLane(lane: number, socket: Socket, rest: Uint8Array): boolean {
+    if (this.#isEnding || this.#lanes.has(lane)) return false;
+    const added = this.#add(lane, { socket }, { paceBytesPerSecond: 0, notSentLowBytes: 0, congestionControl: "" });
+    added?.begin(rest);
+    return added !== undefined;
+  }
+
+  tuneLane(lane: number, options: LaneOptions): void {
+    this.#lanes.get(lane)?.tune(options);
+  }
+
+  closeLane(lane: number): void {
+    this.#lanes.get(lane)?.close("closed");
+  }
+
+  laneInfo(): LaneInfo[] {
+    return [...this.#lanes.values()].map((lane) => lane.info()).filter((info) => info !== undefined);
+  }
+
+  disconnect(): void {
+    this.#endLanes("closed");
+    this.#control.finish();
+  }
+
+  abort(): void {
+    this.#control.abort();
+  }
+
+  handleConnected(remote: Endpoint): void {
+    this.#remote = remote;
+    this.#context.events.emit("table", { kind: "connected", connection: this.id, remote });
+  }
+
+  handleMessage(message: Uint8Array, taken: () => void): void {
+    this.#context.events.emit("message", { kind: "message", connection: this.id, bytes: message }, taken);
+  }
+
+  handleClosed(code: ErrorCode, detail: string): void {
+    this.#endLanes(code === "closed" ? "closed" : "lane_lost");
+    this.#owner.handleGone(this);
+    this.exchange.handleGone(code, detail, () => this.#owner.handleForgotten());
+  }
+
+  #add(lane: number, from: { endpoint: Endpoint; token: Uint8Array } | { socket: Socket }, options: LaneOptions): Lane | undefined {
+    if (!this.exchange.reserveLane()) return undefined;
+    const added = new Lane(this.#context, this.exchange, lane, from, options, () => this.#lanes.delete(lane));
+    this.#lanes.set(lane, added);
+    return added;
+  }
+
+  #endLanes(code: ErrorCode): void {
+    this.#isEnding = true;
+    for (const lane of [...this.#lanes.values()]) lane.close(code);
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * What kvferry counts, by name. One registry for each node, made where the node is made and passed in; there is no global one.
+ * Names follow Prometheus: base units (bytes, seconds), `_total` for counters. Labels are bounded: codes come from the closed list, peers
+ * from the configuration, links from LinkKind.
+ */
+import { Counter, Gauge, Histogram, type Metric, Registry } from "prom-client";
+import { ChunkTally, type Direction } from "./metrics/chunks.ts";
+
+/** What a transfer's end says (ferry.ts: TransferReport). */
+export interface TransferFigures {
+  readonly bytes: number;
+  readonly wireBytes: number;
+  readonly seconds: number;
+  readonly chunks: number;
+  readonly retries: number;
+  readonly resumed: number;
+}
+
+/** Read when somebody scrapes, so that nothing has to be kept up to date in between. */
+export interface MetricsSources {
+  readonly pool: () => {
+    readonly bytes: number;
+    readonly free: number;
+    readonly held: number;
+    readonly published: number;
+    readonly leased: number;
+    readonly quarantined: number;
+    readonly evictions: number;
+  };
+  readonly lanes: () => readonly { readonly peer: string; readonly lanes: number }[];
+  readonly apiClients: () => number;
+  readonly transfersRunning: () => number;
+}
+
+const PREFIX = "kvferry_";
+/** From one block on loopback to a long prompt over a WAN. */
+const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const BYTES = [4e3, 64e3, 1e6, 4e6, 16e6, 64e6, 256e6, 1e9, 4e9, 16e9];
+
+export class Metrics {
+  readonly registry = new Registry();
+
+  readonly transfers = this.#counter("transfers_total", "Transfers that ended; result is ok or an error code", ["direction", "result"]);
+  readonly wireBytes = this.#counter("wire_bytes_total", "Payload bytes that crossed the link, repeats counted", ["direction"]);
+  readonly retries = this.#counter("chunk_retries_total", "Chunks sent again", []);
+  readonly failures = this.#counter("chunk_failures_total", "Chunks that were refused or lost, by error code", ["code"]);
+  readonly resumed = this.#counter("transfers_resumed_total", "Times that a transfer went on after its connection was lost", ["direction"]);
+  readonly stalls = this.#counter("stalls_total", "Times that a transfer made no progress for stallMs", ["direction"]);
+  readonly downgrades = this.#counter("link_downgrades_total", "Times that a slower link was taken, and why", ["from", "to", "reason"]);
+  readonly connections = this.#counter("peer_changes_total", "Times that a peer came up or went down", ["peer", "change"]);
+  readonly apiRequests = this.#counter("api_requests_total", "Engine API requests; result is ok or an error code", ["verb", "result"]);
+
+  readonly transferSeconds = this.#histogram("transfer_seconds", "From request to the last chunk placed", ["direction"], SECONDS);
+  readonly transferBytes = this.#histogram("transfer_bytes", "Useful bytes of a transfer", ["direction"], BYTES);
+  readonly apiSeconds = this.#histogram("api_request_seconds", "From an engine API request to its answer", ["verb"], SECONDS);
+
+  readonly #chunks = new ChunkTally(SECONDS);
+
+  constructor() {
+    const { counts, bytes } = this.#chunks;
+    for (const [name, help, of] of [
+      ["chunks_total", "Chunks placed", counts] as const,
+      ["bytes_total", "Useful bytes placed", bytes] as const,
+    ]) {
+      this.#counter(name, help, ["direction"], (counter) => {
+        counter.reset();
+        for (const direction of ["in", "out"] as const) counter.inc({ direction }, of[direction]);
+      });
+    }
+    // The registry asks a metric for its name and get() only; its type knows prom-client's own classes.
+    this.registry.registerMetric(new ChunkSeconds(this.#chunks) as unknown as Metric);
+  }
+
+  /**
+   * The node's observer (ferry/context.ts: NodeObserver).
+   * @param codeName the name of an error's number
+   */
+  observer(codeName: (number: number) => string) {
+    return {
+      transferEnded: (direction: Direction, ok: boolean, code: string, report: TransferFigures): void => {
+        this.transfers.inc({ direction, result: ok ? "ok" : code });
+        this.wireBytes.inc({ direction }, report.wireBytes);
+        this.retries.inc(report.retries);
+        if (report.resumed > 0) this.resumed.inc({ direction }, report.resumed);
+        if (!ok) return;
+        this.transferSeconds.observe({ direction }, report.seconds);
+        this.transferBytes.observe({ direction }, report.bytes);
+      },
+      chunk: (direction: Direction, bytes: number, durationUs: number): void => {
+        this.#chunks.add(direction, bytes, durationUs);
+      },
+      chunkFailed: (code: number): void => this.failures.inc({ code: codeName(code) }),
+      stalled: (direction: Direction): void => this.stalls.inc({ direction }),
+      peer: (peer: string, up: boolean): void => this.connections.inc({ peer, change: up ? "up" : "down" }),
+    };
+  }
+
+  /** Gauges that are read at scrape time. Called once, by whoever built the parts. */
+  observe(sources: MetricsSources): void {
+    this.#gauge("pool_blocks", "Blocks by state; leased counts published blocks with a reader", ["state"], (gauge) => {
+      const pool = sources.pool();
+      for (const state of ["free", "held", "published", "leased", "quarantined"] as const) gauge.set({ state }, pool[state]);
+    });
+    this.#counter("pool_evictions_total", "Published blocks taken for another use", [], (counter) => {
+      counter.reset();
+      counter.inc(sources.pool().evictions);
+    });
+    this.#gauge("pool_bytes", "Bytes of pool memory", [], (gauge) => gauge.set(sources.pool().bytes));
+    this.#gauge("api_clients", "Connected engines", [], (gauge) => gauge.set(sources.apiClients()));
+    this.#gauge("transfers_running", "Transfers that have not ended", [], (gauge) => gauge.set(sources.transfersRunning()));
+    this.#gauge("lanes", "Data connections that are up", ["peer"], (gauge) => {
+      gauge.reset();
+      for (const { peer, lanes: count } of sources.lanes()) gauge.set({ peer }, count);
+    });
+  }
+
+  /** Sets kvferry_build_info, the usual way to have versions beside the numbers. */
+  describe(labels: { readonly version: string; readonly link: string; readonly node: string }): void {
+    const info = new Gauge({
+      name: `${PREFIX}build_info`,
+      help: "Always 1; the labels say what runs",
+      labelNames: Object.keys(labels),
+      registers: [this.registry],
+    });
+    info.set({ ...labels }, 1);
+  }
+
+  /** The text that /metrics answers with, and its content type. */
+  async scrape(): Promise<{ readonly contentType: string; readonly text: string }> {
+    return { contentType: this.registry.contentType, text: await this.registry.metrics() };
+  }
+
+  #counter<L extends string>(name: string, help: string, labelNames: readonly L[], collect?: (counter: Counter<L>) => void): Counter<L> {
+    const more = collect === undefined ? {} : { collect: () => collect(counter) };
+    const counter: Counter<L> = new Counter({
+      name: PREFIX + name,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.registry],
+      ...more,
+    });
+    return counter;
+  }
+
+  #histogram<L extends string>(name: string, help: string, labelNames: readonly L[], buckets: readonly number[]): Histogram<L> {
+    return new Histogram({ name: PREFIX + name, help, labelNames: [...labelNames], buckets: [...buckets], registers: [this.registry] });
+  }
+
+  #gauge<L extends string>(name: string, help: string, labelNames: readonly L[], collect: (gauge: Gauge<L>) => void): void {
+    const registers = [this.registry];
+    const gauge: Gauge<L> = new Gauge({ name: PREFIX + name, help, labelNames: [...labelNames], registers, collect: () => collect(gauge) });
+  }
+}
+
+/** A histogram that is made when it is read. */
+class ChunkSeconds {
+  readonly name = `${PREFIX}chunk_seconds`;
+  readonly help = "From submitting a chunk to its acknowledgement";
+  readonly type = "histogram";
+  readonly aggregator = "sum";
+  readonly #tally: ChunkTally;
+
+  constructor(tally: ChunkTally) {
+    this.#tally = tally;
+  }
+
+  async get() {
+    const { name, help, type, aggregator } = this;
+    return { name, help, type, aggregator, values: this.#tally.histogramValues(name) };
+  }
+
+  reset(): void {}
+}

@@ -1,0 +1,278 @@
+/**
+ * The control connection to one remote and its lanes: dialled (again and again, with growing pauses, while somebody wants it) or accepted.
+ * Knows when the remote is up, silent or away; says so to its owner; carries messages.
+ */
+import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { ConnectionId, Endpoint, LaneOptions, Link, LinkEvent } from "../link/link.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { commonVersion, refusal } from "./greeting.ts";
+import { decodeMessage, encodeMessage, type Hello, type Message } from "./messages.ts";
+
+export interface ConnectionOwner {
+  /** This node's Hello, for this remote. */
+  hello(laneToken: Uint8Array): Hello;
+  /** Throws KvferryError if the remote may not talk to us. */
+  admit(hello: Hello, remote: Endpoint): void;
+  onUp(nowUs: number, hello: Hello): void;
+  onDown(nowUs: number, code: ErrorCode, detail: string): void;
+  onMessage(nowUs: number, message: Message): void;
+}
+
+export interface ConnectionOptions {
+  readonly link: Link;
+  readonly runtime: Runtime;
+  readonly owner: ConnectionOwner;
+  /** Where to dial; undefined for a remote that dialled us. */
+  readonly address: Endpoint | undefined;
+  readonly lanes: number;
+  readonly lane: LaneOptions;
+  readonly heartbeatMs: number;
+}
+
+type State = "down" | "dialling" | "greeting" | "up" | "closing";
+
+export class Connection {
+  readonly #options: ConnectionOptions;
+  #state: State = "down";
+  #id: ConnectionId | undefined;
+  #remote: Endpoint | undefined;
+  #laneToken: Uint8Array = new Uint8Array(0);
+  #hello: Hello | undefined;
+  #outbox: Uint8Array[] = [];
+  #lanesUp = new Set<number>();
+  #reopenAtUs = new Map<number, number>();
+  #heardUs = 0;
+  #pingAtUs = Number.POSITIVE_INFINITY;
+  #greetingEndsUs = Number.POSITIVE_INFINITY;
+  #dialAtUs = 0;
+  #pauseMs = limits.redialMinMs;
+  #refused: KvferryError | undefined;
+  #lastFailure: KvferryError | undefined;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+  }
+
+  get id(): ConnectionId | undefined {
+    return this.#state === "up" ? this.#id : undefined;
+  }
+  /** The link's name for it, from the dial on. */
+  get linkId(): ConnectionId | undefined {
+    return this.#id;
+  }
+  get up(): boolean {
+    return this.#state === "up";
+  }
+  get lanesUp(): number {
+    return this.#lanesUp.size;
+  }
+  get lastFailure(): KvferryError | undefined {
+    return this.#lastFailure;
+  }
+  get hello(): Hello | undefined {
+    return this.#hello;
+  }
+
+  /** Dialler: makes a connection if there is none and the pause since the last try is over. */
+  want(nowUs: number): void {
+    if (this.#state !== "down" || this.#options.address === undefined || nowUs < this.#dialAtUs) return;
+    this.#state = "dialling";
+    this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+  }
+
+  /** Acceptor: the remote dialled us and has said Hello already. */
+  adopt(nowUs: number, id: ConnectionId, hello: Hello, remote: Endpoint): void {
+    this.#id = id;
+    this.#remote = remote;
+    this.#state = "greeting";
+    this.#greet(nowUs, hello);
+  }
+
+  /** Acceptor: the remote is back over another connection; the link will still report the end of this one, to nobody. */
+  abandon(nowUs: number): void {
+    this.#handleDisconnected(nowUs, ERRORS.connection_lost.number, "replaced by a newer connection");
+  }
+
+  /** Messages while the remote is away are not kept: whoever needs them says them again when it is up. */
+  send(message: Message): void {
+    if (this.#state !== "up") return;
+    this.#post(message);
+  }
+
+  #post(message: Message): void {
+    const bytes = encodeMessage(message);
+    if (this.#outbox.length >= limits.outboxMessages) {
+      this.drop("full", "the remote takes no control messages");
+      return;
+    }
+    this.#outbox.push(bytes);
+    this.#flush();
+  }
+
+  #flush(): void {
+    if (this.#id === undefined) return;
+    let sent = 0;
+    while (sent < this.#outbox.length && this.#options.link.send(this.#id, this.#outbox[sent] as Uint8Array)) sent += 1;
+    if (sent > 0) this.#outbox.splice(0, sent);
+  }
+
+  handle(nowUs: number, event: LinkEvent): void {
+    this.#heardUs = nowUs;
+    if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
+    else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
+    else if (event.kind === "laneUp") this.#handleLaneUp(event.lane);
+    else if (event.kind === "laneDown") this.#handleLaneDown(nowUs, event.lane);
+    else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
+  }
+
+  /** Chunks came or were acknowledged: the remote lives. */
+  heard(nowUs: number): void {
+    this.#heardUs = nowUs;
+  }
+
+  #handleConnected(nowUs: number, remote: Endpoint): void {
+    this.#state = "greeting";
+    this.#remote = remote;
+    this.#greetingEndsUs = nowUs + limits.helloTimeoutMs * 1000;
+    this.#post(this.#options.owner.hello(new Uint8Array(0)));
+  }
+
+  #handleMessage(nowUs: number, bytes: Uint8Array): void {
+    if (this.#state === "closing") return;
+    let message: Message;
+    try {
+      message = decodeMessage(bytes);
+    } catch (error) {
+      if (!(error instanceof KvferryError)) throw error;
+      this.#refuse(error);
+      return;
+    }
+    if (message.kind === "hello") {
+      if (this.#state === "greeting") this.#greet(nowUs, message);
+      else this.#refuse(new KvferryError("protocol_error", "a second Hello"));
+      return;
+    }
+    if (message.kind === "refuse" && message.re === 0) {
+      this.#refused = new KvferryError(codeOfNumber(message.code), message.detail);
+      this.drop(this.#refused.code, message.detail);
+      return;
+    }
+    if (message.kind === "ping") this.send({ kind: "pong", id: message.id });
+    else if (message.kind === "pong") return;
+    else if (this.#state === "up") this.#options.owner.onMessage(nowUs, message);
+    else this.#refuse(new KvferryError("protocol_error", `${message.kind} before Hello`));
+  }
+
+  #greet(nowUs: number, hello: Hello): void {
+    const { owner, address } = this.#options;
+    try {
+      commonVersion(hello);
+      owner.admit(hello, this.#remote ?? { host: "", port: 0 });
+      if (address !== undefined && hello.laneToken.length !== 16) throw new KvferryError("protocol_error", "no lane token");
+    } catch (error) {
+      if (!(error instanceof KvferryError)) throw error;
+      this.#refuse(error);
+      return;
+    }
+    this.#hello = hello;
+    if (address === undefined && this.#id !== undefined) {
+      // Only now: a stranger that is refused learns nothing of this node.
+      this.#laneToken = this.#options.runtime.random(16);
+      this.#options.link.admitLanes(this.#id, this.#laneToken);
+      this.#post(owner.hello(this.#laneToken));
+    }
+    this.#state = "up";
+    this.#refused = undefined;
+    this.#lastFailure = undefined;
+    this.#pauseMs = limits.redialMinMs;
+    this.#greetingEndsUs = Number.POSITIVE_INFINITY;
+    this.#heardUs = nowUs;
+    this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
+    if (address !== undefined) {
+      this.#laneToken = hello.laneToken;
+      const lanes = Math.max(Math.min(this.#options.lanes, hello.lanesMax), 1);
+      for (let lane = 0; lane < lanes; lane++) this.#reopenAtUs.set(lane, nowUs);
+      this.#openLanes(nowUs);
+    }
+    owner.onUp(nowUs, hello);
+  }
+
+  #openLanes(nowUs: number): void {
+    if (this.#id === undefined) return;
+    for (const [lane, atUs] of this.#reopenAtUs) {
+      if (nowUs < atUs) continue;
+      this.#reopenAtUs.delete(lane);
+      this.#options.link.openLane(this.#id, lane, this.#laneToken, this.#options.lane);
+    }
+  }
+
+  #handleLaneUp(lane: number): void {
+    this.#lanesUp.add(lane);
+    // A lane that the remote opened carries what we send as well, at our own pace.
+    if (this.#options.address === undefined && this.#id !== undefined) this.#options.link.tuneLane(this.#id, lane, this.#options.lane);
+  }
+
+  #handleLaneDown(nowUs: number, lane: number): void {
+    this.#lanesUp.delete(lane);
+    if (this.#state === "up" && this.#options.address !== undefined) {
+      this.#reopenAtUs.set(lane, nowUs + limits.redialMinMs * 1000);
+    }
+  }
+
+  #refuse(error: KvferryError): void {
+    this.#refused = error;
+    this.#post(refusal(error));
+    this.drop(error.code, error.message);
+  }
+
+  /** Ends the connection; `onDown` follows when the link says so. */
+  drop(code: ErrorCode, detail: string): void {
+    this.#lastFailure = new KvferryError(code, detail);
+    if (this.#id === undefined || this.#state === "closing") return;
+    this.#state = "closing";
+    this.#options.link.disconnect(this.#id);
+  }
+
+  #handleDisconnected(nowUs: number, code: number, detail: string): void {
+    const failure = this.#refused ?? this.#lastFailure ?? new KvferryError(codeOfNumber(code), detail);
+    this.#lastFailure = failure;
+    this.#refused = undefined;
+    this.#state = "down";
+    this.#id = undefined;
+    this.#outbox = [];
+    this.#lanesUp.clear();
+    this.#reopenAtUs.clear();
+    this.#pingAtUs = Number.POSITIVE_INFINITY;
+    this.#greetingEndsUs = Number.POSITIVE_INFINITY;
+    this.#dialAtUs = nowUs + this.#pauseMs * 1000;
+    this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
+    this.#options.owner.onDown(nowUs, failure.code, failure.message);
+  }
+
+  turn(nowUs: number): void {
+    this.#flush();
+    if (this.#state === "greeting" && nowUs >= this.#greetingEndsUs) {
+      this.#greetingEndsUs = Number.POSITIVE_INFINITY;
+      this.drop("peer_silent", "no Hello");
+    }
+    if (this.#state !== "up") return;
+    this.#openLanes(nowUs);
+    if (nowUs < this.#pingAtUs) return;
+    this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
+    if (nowUs - this.#heardUs >= limits.silentMs * 1000) {
+      this.#pingAtUs = Number.POSITIVE_INFINITY;
+      this.drop("peer_silent", `nothing heard for ${limits.silentMs} ms`);
+    } else this.send({ kind: "ping", id: 0 });
+  }
+
+  /** When turn() has something to do without an event; `wanted`: somebody waits for the remote. */
+  nextDeadlineUs(nowUs: number, wanted: boolean): number {
+    // A full control queue has no event of its own when it drains: look again soon.
+    let next = this.#outbox.length > 0 ? nowUs + 1_000 : Number.POSITIVE_INFINITY;
+    next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs);
+    for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
+    if (this.#state === "down" && wanted && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
+    return next;
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * What a transfer reads or writes on this side, and how it is cut: KV blocks of the pool, or ranges of a registered buffer.
+ * Both ends plan on their own and come to the same chunks (schemas/wire.md).
+ */
+import { KvferryError } from "../errors.ts";
+import type { Layout } from "../kv/layout.ts";
+import { type Order, planTransfer } from "../kv/plan.ts";
+import { limits } from "../limits.ts";
+import type { ChunkSpan, Plane } from "../link/link.ts";
+import type { Region } from "../memory/region.ts";
+import type { ByteRange } from "./messages.ts";
+
+export interface KvContent {
+  readonly kind: "kv";
+  readonly region: Region;
+  /** Where the layout's offsets count from. */
+  readonly dataOffset: number;
+  readonly fingerprint: string;
+  readonly layout: Layout;
+  /** The same as it travels. */
+  readonly layoutBytes: Uint8Array;
+  readonly groups: readonly { readonly group: number; readonly ids: Uint32Array; readonly tokens: number }[];
+}
+
+export interface RangeContent {
+  readonly kind: "ranges";
+  readonly region: Region;
+  readonly ranges: readonly ByteRange[];
+}
+
+export type Content = KvContent | RangeContent;
+
+/** What the other side said of its own: enough to plan with. */
+export interface RemoteContent {
+  readonly layout: Layout | undefined;
+  readonly firstHead: number;
+  readonly heads: number;
+  readonly chunkBytes: number;
+}
+
+export interface LocalPlan {
+  readonly order: Order;
+  readonly bytes: number;
+  readonly chunks: readonly ChunkSpan[];
+  readonly chunkBytes: Uint32Array;
+  readonly chunkLayer: Uint32Array;
+  readonly layers: readonly number[];
+  readonly planes: readonly Plane[];
+  readonly blockLists: readonly Uint32Array[];
+}
+
+/** Throws layout_unconvertible, range_invalid or invalid_argument. */
+export function planContent(side: "sender" | "receiver", content: Content, remote: RemoteContent): LocalPlan {
+  if (content.kind === "ranges") return planRanges(content, remote.chunkBytes);
+  if (remote.layout === undefined) throw new KvferryError("layout_unconvertible", "one side holds KV, the other a buffer");
+  const [sender, receiver] = side === "sender" ? [content.layout, remote.layout] : [remote.layout, content.layout];
+  const manifest = {
+    fingerprint: content.fingerprint,
+    groups: content.groups.map(({ group, tokens }) => ({ group, tokens })),
+    firstHead: remote.firstHead,
+    heads: remote.heads,
+  };
+  const plan = planTransfer(sender, receiver, manifest, remote.chunkBytes);
+  const needed = side === "sender" ? plan.senderBlocks : plan.receiverBlocks;
+  const blockLists = content.groups.map(({ group, ids }, index) => {
+    const count = needed[index] ?? 0;
+    if (ids.length < count) throw new KvferryError("invalid_argument", `group ${group} needs ${count} blocks, ${ids.length} were given`);
+    return ids.subarray(0, count);
+  });
+  const planes = side === "sender" ? plan.senderPlanes : plan.receiverPlanes;
+  return {
+    order: plan.order,
+    bytes: plan.bytes,
+    chunks: plan.chunks,
+    chunkBytes: Uint32Array.from(plan.chunks, (chunk) => chunk.bytes),
+    chunkLayer: plan.chunkLayer,
+    layers: plan.layers,
+    planes: planes.map((plane) => ({ ...plane, offset: plane.offset + content.dataOffset })),
+    blockLists,
+  };
+}
+
+/**
+ * Ranges of one length make a plane, in the order in which lengths first appear: both sides know the lengths, so both come to the same chunks. Within
+ * a plane a range is a "block" whose id is its offset, so ranges may lie anywhere.
+ */
+function planRanges({ region, ranges }: RangeContent, chunkBytes: number): LocalPlan {
+  const offsetsByLength = new Map<number, number[]>();
+  for (const { offset, bytes } of ranges) {
+    if (offset + bytes > region.bytes)
+      throw new KvferryError("range_invalid", `${offset} + ${bytes} leaves a buffer of ${region.bytes} bytes`);
+    if (bytes > 0xffffffff) throw new KvferryError("range_invalid", `${bytes} bytes in one range; at most 4 GiB - 1`);
+    const offsets = offsetsByLength.get(bytes);
+    if (offsets === undefined) offsetsByLength.set(bytes, [offset]);
+    else offsets.push(offset);
+  }
+  const { groupsMax, chunksPerTransferMax } = limits;
+  // A block list for each length.
+  if (offsetsByLength.size > groupsMax) throw new KvferryError("range_invalid", `ranges of more than ${groupsMax} different lengths`);
+  const planes: Plane[] = [];
+  const blockLists: Uint32Array[] = [];
+  const chunks: ChunkSpan[] = [];
+  let bytes = 0;
+  for (const [length, offsets] of offsetsByLength) {
+    const { plane, ids } = rangePlane(length, offsets, blockLists.length);
+    const streamBytes = length * offsets.length;
+    for (let start = 0; start < streamBytes; start += chunkBytes) {
+      chunks.push({ plane: planes.length, start, bytes: Math.min(chunkBytes, streamBytes - start) });
+    }
+    if (chunks.length > chunksPerTransferMax) throw new KvferryError("range_invalid", `more than ${chunksPerTransferMax} chunks`);
+    planes.push(plane);
+    blockLists.push(ids);
+    bytes += streamBytes;
+  }
+  const chunkLayer = new Uint32Array(chunks.length);
+  return {
+    order: "flat",
+    bytes,
+    chunks,
+    chunkBytes: Uint32Array.from(chunks, (chunk) => chunk.bytes),
+    chunkLayer,
+    layers: [0],
+    planes,
+    blockLists,
+  };
+}
+
+function rangePlane(length: number, offsets: readonly number[], blockList: number): { readonly plane: Plane; readonly ids: Uint32Array } {
+  const first = offsets.reduce((least, offset) => Math.min(least, offset));
+  const span = offsets.reduce((most, offset) => Math.max(most, offset - first), 0);
+  // Ids have 32 bits: ranges further apart than that are counted in steps that they share.
+  const step = span <= 0xffffffff ? 1 : offsets.reduce((shared, offset) => gcd(shared, offset - first), 0);
+  if (span / step > 0xffffffff) throw new KvferryError("range_invalid", `ranges ${span} bytes apart share no multiple above ${step} bytes`);
+  const inside = { tokens: 1, tokenStride: 0, heads: 1, headStride: 0, channels: 1, channelStride: 0, firstToken: 0 };
+  const plane = { ...inside, blockList, offset: first, blockStride: step, elementBytes: length };
+  return { plane, ids: Uint32Array.from(offsets, (offset) => (offset - first) / step) };
+}
+
+function gcd(a: number, b: number): number {
+  let [large, small] = [a, b];
+  while (small !== 0) [large, small] = [small, large % small];
+  return large;
+}
+
+/** KV heads that a layout holds, in the model's numbering; {0, 0} where it has only latents or state. */
+export function headsOf(layout: Layout): { readonly first: number; readonly count: number } {
+  for (const group of layout.groups) {
+    for (const component of group.components) {
+      if (component.name === "latent" || component.name === "state") continue;
+      return { first: component.firstHead, count: component.heads };
+    }
+  }
+  return { first: 0, count: 0 };
+}

@@ -1,0 +1,69 @@
+/** What a peer needs of its node. */
+import type { KvferryError } from "../errors.ts";
+import type { Endpoint, LaneOptions, Link, PlacementId } from "../link/link.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Fetch, Hello, Lookup, LookupReply, Offer } from "./messages.ts";
+import type { Content } from "./content.ts";
+import type { IncomingEvent } from "./incoming.ts";
+import type { OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
+import type { Outcome, PlacedTransfer } from "./transfer.ts";
+
+export interface PeerHost {
+  readonly link: Link;
+  readonly runtime: Runtime;
+  readonly stallUs: number;
+  readonly windowBytes: number;
+  readonly heartbeatMs: number;
+  hello(peer: PeerPort, laneToken: Uint8Array): Hello;
+  /** Throws peer_not_allowed. */
+  admit(hello: Hello, remote: Endpoint, dialled: boolean): void;
+  bind(placement: PlacementId, peer: PeerPort, transfer: PlacedTransfer): void;
+  unbind(placement: PlacementId): void;
+  touched(): void;
+  /** Answers through peer.serve() or peer.refuseFetch(). */
+  onFetch(peer: PeerPort, fetch: Fetch): void;
+  /** A push: answers through peer.receive() or peer.refuseOffer(). */
+  onOffer(peer: PeerPort, offer: Offer): void;
+  onLookup(lookup: Lookup): LookupReply;
+  onPeer(peer: PeerPort, up: boolean, detail: string): void;
+}
+
+/** A peer as its node sees it when it answers. */
+export interface PeerPort {
+  readonly name: string;
+  readonly address: Endpoint | undefined;
+  readonly node: string;
+  heard(nowUs: number): void;
+  serve(
+    nowUs: number,
+    deadlineUs: number,
+    request: Omit<Offer, "kind" | "id">,
+    content: Content,
+    ready: "all" | readonly number[],
+    handlers: TransferHandlers<OutgoingEvent>,
+  ): OutgoingTransfer | undefined;
+  refuseFetch(fetch: Fetch, error: KvferryError): void;
+  receive(
+    nowUs: number,
+    deadlineUs: number,
+    offer: Offer,
+    content: Content,
+    grant: number,
+    onPlaced: (then: (failure?: KvferryError) => void) => void,
+    handlers: TransferHandlers<IncomingEvent>,
+  ): void;
+  refuseOffer(offer: Offer, error: KvferryError): void;
+}
+
+export interface PeerOptions {
+  readonly host: PeerHost;
+  readonly name: string;
+  readonly address: Endpoint | undefined;
+  readonly lanes: number;
+  readonly lane: LaneOptions;
+}
+
+export interface TransferHandlers<Event> {
+  readonly onEvent: (event: Event) => void;
+  readonly onEnd: (outcome: Outcome) => void;
+}

@@ -1,0 +1,332 @@
+/**
+ * Control messages between two sidecars: protobuf bytes in, frozen typed values out (every number and length bounded here, once), and back.
+ * What they mean: schemas/peer.proto, schemas/wire.md.
+ */
+import { expected, integer } from "../check.ts";
+import { KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import { kvferry } from "./wire/peer.js";
+
+const { Envelope } = kvferry.peer.v1;
+
+export interface ModelEntry {
+  readonly fingerprint: string;
+  readonly layout: Uint8Array;
+}
+export interface Hello {
+  readonly kind: "hello";
+  readonly version: number;
+  readonly minVersion: number;
+  readonly node: string;
+  readonly name: string;
+  readonly software: string;
+  readonly advertise: string;
+  readonly capabilities: readonly string[];
+  readonly chunkBytesMax: number;
+  readonly lanesMax: number;
+  readonly laneToken: Uint8Array;
+  readonly secret: string;
+  readonly resumeNode: string;
+  readonly models: readonly ModelEntry[];
+}
+export interface Models {
+  readonly kind: "models";
+  readonly models: readonly ModelEntry[];
+}
+export interface Refuse {
+  readonly kind: "refuse";
+  readonly code: number;
+  readonly detail: string;
+  readonly version: number;
+  readonly minVersion: number;
+  readonly re: number;
+}
+export interface Lookup {
+  readonly kind: "lookup";
+  readonly id: number;
+  readonly fingerprint: string;
+  readonly group: number;
+  readonly keys: Uint8Array;
+}
+export interface LookupReply {
+  readonly kind: "lookupReply";
+  readonly id: number;
+  readonly code: number;
+  readonly matched: number;
+}
+export interface ByteRange {
+  readonly offset: number;
+  readonly bytes: number;
+}
+export interface BufferRanges {
+  readonly buffer: string;
+  readonly ranges: readonly ByteRange[];
+}
+export interface GroupTokens {
+  readonly group: number;
+  readonly tokens: number;
+}
+export type WireSource =
+  | { readonly kind: "handle"; readonly handle: string }
+  | { readonly kind: "keys"; readonly group: number; readonly keys: Uint8Array; readonly tokens: number }
+  | ({ readonly kind: "ranges" } & BufferRanges);
+export interface Fetch {
+  readonly kind: "fetch";
+  readonly id: number;
+  readonly fingerprint: string;
+  readonly source: WireSource;
+  readonly firstHead: number;
+  readonly heads: number;
+  readonly chunkBytes: number;
+  readonly deadlineMs: number;
+  readonly trace: string;
+}
+export interface Offer {
+  readonly kind: "offer";
+  readonly id: number;
+  readonly fetch: number;
+  readonly fingerprint: string;
+  readonly groups: readonly GroupTokens[];
+  readonly firstHead: number;
+  readonly heads: number;
+  readonly chunkBytes: number;
+  readonly checksum: boolean;
+  readonly ranges: BufferRanges | undefined;
+  readonly keys: Uint8Array;
+  readonly deadlineMs: number;
+  readonly trace: string;
+  readonly layout: Uint8Array;
+}
+export interface Accept {
+  readonly kind: "accept";
+  readonly id: number;
+  readonly grant: number;
+  readonly generation: number;
+  readonly committed: Uint8Array;
+  readonly layout: Uint8Array;
+  readonly order: string;
+}
+export interface Resume {
+  readonly kind: "resume";
+  readonly id: number;
+  readonly grant: number;
+}
+export interface Done {
+  readonly kind: "done";
+  readonly id: number;
+  readonly grant: number;
+}
+/** `id`: of the sender's offer, or 0. `fetch`: of the receiver's fetch, or 0. One of them names the transfer. */
+export interface Cancel {
+  readonly kind: "cancel";
+  readonly id: number;
+  readonly fetch: number;
+  readonly grant: number;
+  readonly code: number;
+  readonly detail: string;
+  readonly fromReceiver: boolean;
+}
+export interface Ping {
+  readonly kind: "ping";
+  readonly id: number;
+}
+export interface Pong {
+  readonly kind: "pong";
+  readonly id: number;
+}
+export interface Bye {
+  readonly kind: "bye";
+  readonly reason: string;
+}
+export type Message = Hello | Models | Refuse | Lookup | LookupReply | Fetch | Offer | Accept | Resume | Done | Cancel | Ping | Pong | Bye;
+
+/** Bytes of one control message; shorter than limits.controlMessageBytes or an error. */
+export function encodeMessage(message: Message): Uint8Array {
+  const { kind, ...fields } = message;
+  const body = kind === "fetch" ? wireFetch(message) : fields;
+  const bytes = Envelope.encode({ [kind]: body } as kvferry.peer.v1.Envelope.$Properties).finish();
+  if (bytes.length > limits.controlMessageBytes) {
+    throw new KvferryError("message_too_large", `${kind} of ${bytes.length} bytes; at most ${limits.controlMessageBytes}`);
+  }
+  return bytes;
+}
+
+function wireFetch({ source, kind: _, ...rest }: Fetch): object {
+  if (source.kind === "handle") return { ...rest, handle: source.handle };
+  if (source.kind === "keys") return { ...rest, keys: { group: source.group, keys: source.keys, tokens: source.tokens } };
+  return { ...rest, ranges: { buffer: source.buffer, ranges: source.ranges } };
+}
+
+/** Throws KvferryError protocol_error for anything that schemas/peer.proto or limits.ts do not allow. */
+export function decodeMessage(bytes: Uint8Array): Message {
+  let envelope: kvferry.peer.v1.Envelope;
+  try {
+    envelope = Envelope.decode(bytes);
+  } catch (cause) {
+    throw new KvferryError("protocol_error", "control message does not parse", { cause });
+  }
+  const kind = envelope.kind;
+  if (kind === undefined) throw new KvferryError("protocol_error", "control message of an unknown kind");
+  const parse = parsers[kind];
+  if (parse === undefined) throw new KvferryError("protocol_error", `control message ${kind} is not of this version`);
+  return Object.freeze(parse((envelope[kind] ?? {}) as Fields));
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fields: Fields) => Message>> = {
+  hello: (f) => ({
+    kind: "hello",
+    version: number(f, "version", 1, 0xffff),
+    minVersion: number(f, "minVersion", 1, 0xffff),
+    node: text(f, "node", 64),
+    name: text(f, "name", 256),
+    software: text(f, "software", 256),
+    advertise: text(f, "advertise", 300),
+    capabilities: list(f, "capabilities", 64).map((value) => textOf(value, "capabilities", 64)),
+    chunkBytesMax: number(f, "chunkBytesMax", limits.chunkBytesMin, 0xffffffff),
+    lanesMax: number(f, "lanesMax", 0, 0xffff),
+    laneToken: bytesOf(f, "laneToken", 16),
+    secret: text(f, "secret", 256),
+    resumeNode: text(f, "resumeNode", 64),
+    models: modelsOf(f),
+  }),
+  models: (f) => ({ kind: "models", models: modelsOf(f) }),
+  refuse: (f) => ({
+    kind: "refuse",
+    code: number(f, "code"),
+    detail: text(f, "detail", 1024),
+    version: number(f, "version"),
+    minVersion: number(f, "minVersion"),
+    re: number(f, "re"),
+  }),
+  lookup: (f) => ({
+    kind: "lookup",
+    id: number(f, "id", 1),
+    fingerprint: text(f, "fingerprint", 64),
+    group: number(f, "group", 0, limits.groupsMax - 1),
+    keys: keysOf(f),
+  }),
+  lookupReply: (f) => ({ kind: "lookupReply", id: number(f, "id", 1), code: number(f, "code"), matched: number(f, "matched") }),
+  fetch: (f) => ({
+    kind: "fetch",
+    id: number(f, "id", 1),
+    fingerprint: text(f, "fingerprint", 64),
+    source: sourceOf(f),
+    firstHead: number(f, "firstHead", 0, limits.headsMax),
+    heads: number(f, "heads", 0, limits.headsMax),
+    chunkBytes: number(f, "chunkBytes", limits.chunkBytesMin, limits.chunkBytesMax),
+    deadlineMs: number(f, "deadlineMs", 1, limits.deadlineMaxMs),
+    trace: text(f, "trace", 256),
+  }),
+  offer: (f) => ({
+    kind: "offer",
+    id: number(f, "id", 1),
+    fetch: number(f, "fetch"),
+    fingerprint: text(f, "fingerprint", 64),
+    groups: list(f, "groups", limits.groupsMax).map((value) => ({
+      group: number(value as Fields, "group", 0, limits.groupsMax - 1),
+      tokens: number(value as Fields, "tokens", 1),
+    })),
+    firstHead: number(f, "firstHead", 0, limits.headsMax),
+    heads: number(f, "heads", 0, limits.headsMax),
+    chunkBytes: number(f, "chunkBytes", limits.chunkBytesMin, limits.chunkBytesMax),
+    checksum: f["checksum"] === true,
+    ranges: f["ranges"] === null || f["ranges"] === undefined ? undefined : rangesOf(f["ranges"] as Fields),
+    keys: keysOf(f),
+    deadlineMs: number(f, "deadlineMs", 1, limits.deadlineMaxMs),
+    trace: text(f, "trace", 256),
+    layout: bytesOf(f, "layout", limits.layoutJsonBytes),
+  }),
+  accept: (f) => ({
+    kind: "accept",
+    id: number(f, "id", 1),
+    grant: number(f, "grant", 1, limits.grantMax),
+    generation: number(f, "generation", 1),
+    committed: bytesOf(f, "committed", Math.ceil(limits.chunksPerTransferMax / 8)),
+    layout: bytesOf(f, "layout", limits.layoutJsonBytes),
+    order: text(f, "order", 16),
+  }),
+  resume: (f) => ({ kind: "resume", id: number(f, "id", 1), grant: number(f, "grant", 1, limits.grantMax) }),
+  done: (f) => ({ kind: "done", id: number(f, "id", 1), grant: number(f, "grant", 1, limits.grantMax) }),
+  cancel: (f) => ({
+    kind: "cancel",
+    id: number(f, "id"),
+    fetch: number(f, "fetch"),
+    grant: number(f, "grant", 0, limits.grantMax),
+    code: number(f, "code"),
+    detail: text(f, "detail", 1024),
+    fromReceiver: f["fromReceiver"] === true,
+  }),
+  ping: (f) => ({ kind: "ping", id: number(f, "id") }),
+  pong: (f) => ({ kind: "pong", id: number(f, "id") }),
+  bye: (f) => ({ kind: "bye", reason: text(f, "reason", 256) }),
+};
+
+function sourceOf(f: Fields): WireSource {
+  const given = ["handle", "keys", "ranges"].filter((name) => f[name] !== null && f[name] !== undefined);
+  // The runtime keeps the last of a oneof; more than one set means that somebody builds messages by hand.
+  if (given.length !== 1) throw expected("one source", "fetch.source", given.join(), "protocol_error");
+  if (given[0] === "handle") return { kind: "handle", handle: text(f, "handle", limits.handleCharacters) };
+  if (given[0] === "ranges") return { kind: "ranges", ...rangesOf(f["ranges"] as Fields) };
+  const keys = f["keys"] as Fields;
+  return {
+    kind: "keys",
+    group: number(keys, "group", 0, limits.groupsMax - 1),
+    keys: keysOf(keys),
+    tokens: number(keys, "tokens", 1),
+  };
+}
+
+function rangesOf(f: Fields): BufferRanges {
+  return {
+    buffer: text(f, "buffer", limits.handleCharacters),
+    ranges: list(f, "ranges", limits.rangesPerTransferMax).map((value) => ({
+      offset: number(value as Fields, "offset", 0, Number.MAX_SAFE_INTEGER),
+      bytes: number(value as Fields, "bytes", 1, Number.MAX_SAFE_INTEGER),
+    })),
+  };
+}
+
+function modelsOf(f: Fields): readonly ModelEntry[] {
+  return list(f, "models", limits.modelsMax).map((value) => ({
+    fingerprint: text(value as Fields, "fingerprint", 64),
+    layout: bytesOf(value as Fields, "layout", limits.layoutJsonBytes),
+  }));
+}
+
+function keysOf(f: Fields): Uint8Array {
+  const keys = bytesOf(f, "keys", limits.controlMessageBytes);
+  if (keys.length % 32 !== 0) throw expected("32 bytes a key", "keys", `${keys.length} bytes`, "protocol_error");
+  return keys;
+}
+
+function number(f: Fields, name: string, low = 0, high = 0xffffffff): number {
+  const value = f[name];
+  // 64-bit fields come as Long objects.
+  const plain = typeof value === "object" && value !== null ? Number(String(value)) : (value ?? 0);
+  return integer(plain, name, low, high, "protocol_error");
+}
+
+function text(f: Fields, name: string, characters: number): string {
+  return textOf(f[name] ?? "", name, characters);
+}
+
+function textOf(value: unknown, name: string, characters: number): string {
+  if (typeof value !== "string" || value.length > characters) {
+    throw expected(`at most ${characters} characters`, name, value, "protocol_error");
+  }
+  return value;
+}
+
+function bytesOf(f: Fields, name: string, most: number): Uint8Array {
+  const value = f[name] ?? new Uint8Array(0);
+  if (!(value instanceof Uint8Array) || value.length > most) throw expected(`at most ${most} bytes`, name, value, "protocol_error");
+  return value;
+}
+
+function list(f: Fields, name: string, most: number): readonly unknown[] {
+  const value = f[name] ?? [];
+  if (!Array.isArray(value) || value.length > most) throw expected(`at most ${most} entries`, name, value, "protocol_error");
+  return value;
+}

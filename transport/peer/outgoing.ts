@@ -1,0 +1,270 @@
+/**
+ * One transfer that leaves this node: Offer, Accept, chunks, Done; over several connections if need be. Joins the Sender (which decides) with the link
+ * (which moves). Its memory is released once, when the link says that nothing reads it any more.
+ */
+import { assert } from "../check.ts";
+import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import { parseLayoutJson } from "../kv/parse.ts";
+import type { ChunkSend, LinkEvent, PlacementId } from "../link/link.ts";
+import { limits } from "../limits.ts";
+import { Sender } from "../session/sender.ts";
+import { type Content, type LocalPlan, planContent } from "./content.ts";
+import type { Accept, Offer } from "./messages.ts";
+import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
+
+export interface OutgoingOptions {
+  readonly nowUs: number;
+  readonly deadlineUs: number;
+  readonly content: Content;
+  readonly offer: Offer;
+  /** Which layers (in the plan's order) are there; "all" or those that handleReady adds. */
+  readonly ready: "all" | readonly number[];
+  readonly onEvent: (event: OutgoingEvent) => void;
+  readonly onEnd: (outcome: Outcome) => void;
+}
+
+export type OutgoingEvent = { readonly kind: "stalled"; readonly silentUs: number } | { readonly kind: "moving" };
+
+export class OutgoingTransfer implements PlacedTransfer {
+  readonly id: number;
+  readonly fetch: number;
+  readonly #remote: Remote;
+  readonly #options: OutgoingOptions;
+  readonly #ready: Set<number>;
+  #sender: Sender | undefined;
+  #plan: LocalPlan | undefined;
+  #placement: PlacementId | undefined;
+  #revoking = false;
+  /** An Accept that waits for the old placement to be revoked. */
+  #waiting: Accept | undefined;
+  #grant = 0;
+  #generation = 0;
+  #resumed = 0;
+  #failure: { readonly code: ErrorCode; readonly detail: string } | undefined;
+  #ending = false;
+  #ended = false;
+  #tellPeer = false;
+
+  constructor(remote: Remote, options: OutgoingOptions) {
+    this.#remote = remote;
+    this.#options = options;
+    this.id = options.offer.id;
+    this.fetch = options.offer.fetch;
+    this.#ready = new Set(options.ready === "all" ? [] : options.ready);
+    remote.send(options.offer);
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+  get grant(): number {
+    return this.#grant;
+  }
+  /** The receiver has asked or answered: the transfer is bound to that process and ends with it. */
+  get met(): boolean {
+    return this.fetch !== 0 || this.#grant !== 0;
+  }
+
+  handleReady(nowUs: number, layer: number): void {
+    this.#ready.add(layer);
+    this.#sender?.handleReady(nowUs, layer);
+    this.#remote.touch(this);
+  }
+
+  /** The receiver granted memory: for the first time, or again after a resume. */
+  handleAccept(nowUs: number, accept: Accept): void {
+    if (this.#ending || accept.generation <= this.#generation) return;
+    if (this.#grant !== 0 && accept.grant !== this.#grant) {
+      this.cancel(nowUs, "protocol_error", "Accept names another grant", true);
+      return;
+    }
+    if (this.#placement !== undefined) {
+      this.#waiting = accept;
+      this.#revoke();
+      return;
+    }
+    try {
+      this.#place(nowUs, accept);
+    } catch (error) {
+      if (!(error instanceof KvferryError)) throw error;
+      // The connection is going: it is granted again over the next one.
+      if (error.code === "connection_lost") return;
+      this.cancel(nowUs, error.code, error.message, true);
+    }
+  }
+
+  #place(nowUs: number, accept: Accept): void {
+    const { content, offer } = this.#options;
+    const connection = this.#remote.connection;
+    if (connection === undefined) return;
+    this.#plan ??= planContent("sender", content, {
+      layout: content.kind === "kv" ? parseLayoutJson(accept.layout) : undefined,
+      firstHead: offer.firstHead,
+      heads: offer.heads,
+      chunkBytes: offer.chunkBytes,
+    });
+    const plan = this.#plan;
+    if (accept.order !== plan.order) throw new KvferryError("protocol_error", `order ${accept.order}, expected ${plan.order}`);
+    if (accept.committed.length > Math.ceil(plan.chunks.length / 8)) throw new KvferryError("protocol_error", "bitmap too long");
+    const placement = this.#remote.link.place({
+      direction: "out",
+      connection,
+      grant: accept.grant,
+      generation: accept.generation,
+      region: content.region,
+      planes: plan.planes,
+      blockLists: plan.blockLists,
+      chunks: plan.chunks,
+      checksum: offer.checksum,
+    });
+    if (placement === "full") throw new KvferryError("full", "the link's placement table");
+    this.#placement = placement;
+    this.#remote.bind(placement, this);
+    this.#grant = accept.grant;
+    this.#generation = accept.generation;
+    if (this.#sender === undefined) this.#start(nowUs, plan);
+    else this.#resumed += 1;
+    assert(this.#sender !== undefined, "a placed transfer has a sender");
+    this.#sender.handleAccept(nowUs, accept.committed);
+    this.#remote.touch(this);
+  }
+
+  #start(nowUs: number, plan: LocalPlan): void {
+    this.#sender = new Sender({
+      nowUs,
+      deadlineUs: this.#options.deadlineUs,
+      stallUs: this.#remote.stallUs,
+      chunkBytes: plan.chunkBytes,
+      chunkLayer: plan.chunkLayer,
+      layers: plan.layers.length,
+      window: this.#remote.newWindow(),
+      retry: this.#remote.newRetry(),
+    });
+    if (this.#options.ready === "all") for (let layer = 0; layer < plan.layers.length; layer++) this.#sender.handleReady(nowUs, layer);
+    else for (const layer of this.#ready) if (layer < plan.layers.length) this.#sender.handleReady(nowUs, layer);
+  }
+
+  handlePlacementEvent(nowUs: number, event: LinkEvent): void {
+    if (event.kind === "acked") {
+      this.#remote.acked(nowUs, this.#plan?.chunkBytes[event.chunk] ?? 0, event.durationUs);
+      this.#sender?.handleAcked(nowUs, event.chunk, event.sequence, event.durationUs);
+    } else if (event.kind === "failed") this.#sender?.handleFailed(nowUs, event.chunk, event.sequence, codeOfNumber(event.code));
+    else if (event.kind === "revoked") this.#handleRevoked(nowUs);
+    this.#remote.touch(this);
+  }
+
+  #handleRevoked(nowUs: number): void {
+    assert(this.#placement !== undefined, "a revoked placement was placed");
+    this.#remote.unbind(this.#placement);
+    this.#placement = undefined;
+    this.#revoking = false;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (this.#ending) this.#finish(nowUs);
+    else if (waiting !== undefined) this.handleAccept(nowUs, waiting);
+  }
+
+  handleDone(nowUs: number): void {
+    if (this.#sender === undefined || this.#ending) return;
+    this.#sender.handleDone(nowUs);
+    this.#remote.touch(this);
+  }
+
+  handleDown(nowUs: number): void {
+    this.#waiting = undefined;
+    this.#sender?.handleDisconnected(nowUs);
+    this.#revoke();
+    this.#remote.touch(this);
+  }
+
+  handleUp(_nowUs: number): void {
+    if (this.#ending) return;
+    if (this.#grant === 0) this.#remote.send(this.#options.offer);
+    else this.#remote.send({ kind: "resume", id: this.id, grant: this.#grant });
+  }
+
+  cancel(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void {
+    if (this.#ending) return;
+    this.#failure ??= { code, detail };
+    this.#tellPeer = tellPeer;
+    if (this.#sender === undefined) this.#end(nowUs);
+    else this.#sender.handleCancel(nowUs, code);
+    this.#remote.touch(this);
+  }
+
+  pump(nowUs: number): void {
+    if (this.#ending) return;
+    const sender = this.#sender;
+    if (sender === undefined) {
+      if (nowUs >= this.#options.deadlineUs) this.cancel(nowUs, "deadline_exceeded", "the receiver granted no memory", true);
+      return;
+    }
+    if (nowUs >= sender.nextDeadlineUs()) sender.handleTimeout(nowUs);
+    if (this.#placement !== undefined && !this.#revoking) this.#send(nowUs, sender, this.#placement);
+    for (let event = sender.pollEvent(); event !== undefined; event = sender.pollEvent()) {
+      if (event.kind === "stalled" || event.kind === "moving") this.#options.onEvent(event);
+      else {
+        if (event.kind === "failed") {
+          this.#tellPeer ||= this.#failure === undefined;
+          this.#failure ??= { code: event.code, detail: "" };
+        }
+        this.#end(nowUs);
+        return;
+      }
+    }
+  }
+
+  #send(nowUs: number, sender: Sender, placement: PlacementId): void {
+    const due = sender.pollSend(nowUs, limits.submissionsMax);
+    if (due.length === 0) return;
+    const batch: ChunkSend[] = due.map(({ chunk, sequence }) => ({ placement, chunk, sequence }));
+    const taken = this.#remote.link.submit(batch);
+    if (taken < due.length) sender.handleFull(nowUs, due.slice(taken));
+  }
+
+  #end(nowUs: number): void {
+    this.#ending = true;
+    if (this.#failure !== undefined && this.#tellPeer) {
+      const { code, detail } = this.#failure;
+      this.#remote.send({
+        kind: "cancel",
+        id: this.id,
+        fetch: 0,
+        grant: this.#grant,
+        code: ERRORS[code].number,
+        detail: detail.slice(0, 1024),
+        fromReceiver: false,
+      });
+    }
+    if (this.#placement === undefined) this.#finish(nowUs);
+    else this.#revoke();
+  }
+
+  #revoke(): void {
+    if (this.#placement === undefined || this.#revoking) return;
+    this.#revoking = true;
+    this.#remote.link.revoke(this.#placement);
+  }
+
+  #finish(nowUs: number): void {
+    this.#ended = true;
+    const plan = this.#plan;
+    this.#options.onEnd({
+      ok: this.#failure === undefined,
+      code: this.#failure?.code ?? "",
+      detail: this.#failure?.detail ?? "",
+      bytes: this.#sender?.ackedBytes ?? 0,
+      chunks: plan?.chunks.length ?? 0,
+      retries: this.#sender?.retries ?? 0,
+      resumed: this.#resumed,
+      order: plan?.order ?? "",
+      startedUs: this.#options.nowUs,
+      endedUs: nowUs,
+    });
+  }
+
+  nextDeadlineUs(): number {
+    if (this.#ending) return Number.POSITIVE_INFINITY;
+    return this.#sender?.nextDeadlineUs() ?? this.#options.deadlineUs;
+  }
+}

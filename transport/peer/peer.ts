@@ -1,0 +1,400 @@
+/**
+ * One remote node: its connection, the transfers with it, look-ups. Lives as long as it is configured or has transfers, over any number of
+ * connections; a remote that comes back as another process (`node` differs) has lost what it held.
+ */
+import { assert } from "../check.ts";
+import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { ConnectionId, Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
+import { createEstimate, type Estimate } from "../policy/estimate.ts";
+import { createRetry, type RetryPolicy } from "../policy/retry.ts";
+import { createWindow, type WindowPolicy } from "../policy/window.ts";
+import { Connection } from "./connection.ts";
+import type { Content } from "./content.ts";
+import { type Ended, EndedTransfers } from "./ended.ts";
+import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
+import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
+import { PendingLookups } from "./lookups.ts";
+import type { Cancel, Fetch, Hello, Lookup, Message, Offer } from "./messages.ts";
+import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
+import type { PlacedTransfer, Remote } from "./transfer.ts";
+
+export class Peer implements Remote, PeerPort {
+  readonly name: string;
+  readonly address: Endpoint | undefined;
+  readonly #host: PeerHost;
+  readonly #connection: Connection;
+  readonly #outgoing = new Map<number, OutgoingTransfer>();
+  readonly #incoming = new Map<number, IncomingTransfer>();
+  /** Fetches of the remote that the node is preparing an answer to. */
+  readonly #preparing = new Set<number>();
+  readonly #lookups = new PendingLookups();
+  readonly #started = new Map<PlacedTransfer, number>();
+  readonly #dirty = new Set<PlacedTransfer>();
+  readonly #ended = new EndedTransfers();
+  #models: ReadonlySet<string> = new Set();
+  #node = "";
+  readonly #estimate = createEstimate();
+  #nextId = 1;
+  #idleSinceUs = 0;
+
+  constructor(options: PeerOptions) {
+    this.name = options.name;
+    this.address = options.address;
+    this.#host = options.host;
+    this.#connection = new Connection({
+      link: options.host.link,
+      runtime: options.host.runtime,
+      address: options.address,
+      lanes: options.lanes,
+      lane: options.lane,
+      heartbeatMs: options.host.heartbeatMs,
+      owner: {
+        hello: (token) => options.host.hello(this, token),
+        admit: (hello, remote) => options.host.admit(hello, remote, options.address !== undefined),
+        onUp: (nowUs, hello) => this.#handleUp(nowUs, hello),
+        onDown: (nowUs, code, detail) => this.#handleDown(nowUs, code, detail),
+        onMessage: (nowUs, message) => this.#handleMessage(nowUs, message),
+      },
+    });
+  }
+
+  // What transfers see of it.
+  get link(): Link {
+    return this.#host.link;
+  }
+  get connection(): ConnectionId | undefined {
+    return this.#connection.id;
+  }
+  get stallUs(): number {
+    return this.#host.stallUs;
+  }
+  send(message: Message): void {
+    this.#connection.send(message);
+  }
+  bind(placement: PlacementId, transfer: PlacedTransfer): void {
+    this.#host.bind(placement, this, transfer);
+  }
+  unbind(placement: PlacementId): void {
+    this.#host.unbind(placement);
+  }
+  touch(transfer: PlacedTransfer): void {
+    this.#dirty.add(transfer);
+    this.#host.touched();
+  }
+  newWindow(): WindowPolicy {
+    return createWindow({ bytes: this.#host.windowBytes });
+  }
+  newRetry(): RetryPolicy {
+    return createRetry();
+  }
+  acked(nowUs: number, bytes: number, durationUs: number): void {
+    this.#estimate.handleSample(nowUs, bytes, durationUs);
+  }
+
+  get up(): boolean {
+    return this.#connection.up;
+  }
+  get lanes(): number {
+    return this.#connection.lanesUp;
+  }
+  get linkId(): ConnectionId | undefined {
+    return this.#connection.linkId;
+  }
+  /** The process that was last seen there. */
+  get node(): string {
+    return this.#node;
+  }
+  /** Goodput towards the remote. */
+  estimate(nowUs: number): Estimate {
+    return this.#estimate.estimate(nowUs);
+  }
+  /** For an accepted peer: nothing keeps it any more. */
+  forgettable(nowUs: number): boolean {
+    if (this.address !== undefined || this.#connection.linkId !== undefined) return false;
+    return this.#started.size === 0 && this.#preparing.size === 0 && nowUs - this.#idleSinceUs > limits.deadlineRemoteMs * 1000;
+  }
+
+  adopt(nowUs: number, id: ConnectionId, hello: Hello, remote: Endpoint): void {
+    this.#connection.adopt(nowUs, id, hello, remote);
+  }
+
+  /** The remote is back over another connection before the link noticed the end of this one. */
+  replaceConnection(nowUs: number): void {
+    this.#connection.abandon(nowUs);
+  }
+
+  /** Asks the remote for content. */
+  fetch(
+    nowUs: number,
+    deadlineUs: number,
+    request: Omit<Fetch, "kind" | "id">,
+    content: Content,
+    grant: number,
+    handlers: TransferHandlers<IncomingEvent>,
+  ): IncomingTransfer {
+    const fetch: Fetch = { kind: "fetch", id: this.#newId(), ...request };
+    return this.#addIncoming(nowUs, deadlineUs, content, fetch, grant, handlers, (then) => then());
+  }
+
+  /** Pushes content, or answers a fetch of the remote with it. */
+  serve(
+    nowUs: number,
+    deadlineUs: number,
+    request: Omit<Offer, "kind" | "id">,
+    content: Content,
+    ready: "all" | readonly number[],
+    handlers: TransferHandlers<OutgoingEvent>,
+  ): OutgoingTransfer | undefined {
+    // The asker has taken its question back while the answer was being prepared.
+    if (request.fetch !== 0 && !this.#preparing.delete(request.fetch)) return undefined;
+    const offer: Offer = { kind: "offer", id: this.#newId(), ...request };
+    const transfer: OutgoingTransfer = new OutgoingTransfer(this, {
+      nowUs,
+      deadlineUs,
+      content,
+      offer,
+      ready,
+      onEvent: handlers.onEvent,
+      onEnd: (outcome) => {
+        this.#outgoing.delete(offer.id);
+        this.#forget(transfer);
+        handlers.onEnd(outcome);
+      },
+    });
+    this.#outgoing.set(offer.id, transfer);
+    this.#started.set(transfer, nowUs);
+    this.touch(transfer);
+    return transfer;
+  }
+
+  refuseFetch(fetch: Fetch, error: KvferryError): void {
+    this.#preparing.delete(fetch.id);
+    this.#sayCancel(0, fetch.id, error);
+  }
+
+  /** Takes a push. `onPlaced` makes it visible before the sender hears of it. */
+  receive(
+    nowUs: number,
+    deadlineUs: number,
+    offer: Offer,
+    content: Content,
+    grant: number,
+    onPlaced: (then: (failure?: KvferryError) => void) => void,
+    handlers: TransferHandlers<IncomingEvent>,
+  ): void {
+    const transfer = this.#addIncoming(nowUs, deadlineUs, content, undefined, grant, handlers, onPlaced);
+    transfer.handleOffer(nowUs, offer);
+  }
+
+  refuseOffer(offer: Offer, error: KvferryError): void {
+    this.#sayCancel(offer.id, 0, error);
+  }
+
+  lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
+    if (this.up && !this.#models.has(fingerprint)) {
+      done(0, "");
+      return;
+    }
+    const message: Lookup = { kind: "lookup", id: this.#newId(), fingerprint, group, keys };
+    this.#lookups.add(nowUs, message, done);
+    this.send(message);
+    this.#connection.want(nowUs);
+    this.#host.touched();
+  }
+
+  cancelAll(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void {
+    for (const transfer of [...this.#outgoing.values(), ...this.#incoming.values()]) transfer.cancel(nowUs, code, detail, tellPeer);
+  }
+
+  close(detail: string): void {
+    this.#connection.drop("draining", detail);
+  }
+
+  handleLinkEvent(nowUs: number, event: LinkEvent): void {
+    this.#connection.handle(nowUs, event);
+  }
+
+  heard(nowUs: number): void {
+    this.#connection.heard(nowUs);
+  }
+
+  #addIncoming(
+    nowUs: number,
+    deadlineUs: number,
+    content: Content,
+    fetch: Fetch | undefined,
+    grant: number,
+    handlers: TransferHandlers<IncomingEvent>,
+    onPlaced: (then: (failure?: KvferryError) => void) => void,
+  ): IncomingTransfer {
+    const transfer: IncomingTransfer = new IncomingTransfer(this, {
+      nowUs,
+      deadlineUs,
+      content,
+      fetch,
+      grant,
+      onEvent: handlers.onEvent,
+      onPlaced,
+      onEnd: (outcome) => {
+        this.#incoming.delete(grant);
+        this.#forget(transfer);
+        if (transfer.id !== 0) this.#ended.add(transfer.id, { ok: outcome.ok, code: outcome.code, grant });
+        handlers.onEnd(outcome);
+      },
+    });
+    assert(!this.#incoming.has(grant), "grants are unique");
+    this.#incoming.set(grant, transfer);
+    this.#started.set(transfer, nowUs);
+    this.#connection.want(nowUs);
+    this.touch(transfer);
+    return transfer;
+  }
+
+  #handleUp(nowUs: number, hello: Hello): void {
+    if (this.#node !== "" && this.#node !== hello.node) {
+      // What it has not heard of yet is said to the new process instead.
+      const bound = [...this.#outgoing.values(), ...this.#incoming.values()].filter((transfer) => transfer.met);
+      for (const transfer of bound) transfer.cancel(nowUs, "peer_restarted", "the peer came back as another process", true);
+      this.#ended.clear();
+      this.#preparing.clear();
+    }
+    this.#node = hello.node;
+    this.#models = new Set(hello.models.map((model) => model.fingerprint));
+    for (const transfer of [...this.#outgoing.values(), ...this.#incoming.values()]) transfer.handleUp(nowUs);
+    for (const message of this.#lookups.messages()) this.send(message);
+    this.#host.onPeer(this, true, "");
+  }
+
+  #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
+    this.#idleSinceUs = nowUs;
+    for (const transfer of [...this.#outgoing.values(), ...this.#incoming.values()]) transfer.handleDown(nowUs);
+    // A refusal will not heal by dialling again.
+    if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
+    this.#host.onPeer(this, false, detail);
+    this.#host.touched();
+  }
+
+  #handleMessage(nowUs: number, message: Message): void {
+    switch (message.kind) {
+      case "fetch":
+        return this.#handleFetch(message);
+      case "offer":
+        return this.#handleOffer(nowUs, message);
+      case "accept":
+        return this.#outgoing.get(message.id)?.handleAccept(nowUs, message);
+      case "resume":
+        return this.#handleResume(nowUs, message.id, message.grant);
+      case "done":
+        return this.#outgoing.get(message.id)?.handleDone(nowUs);
+      case "cancel":
+        return this.#handleCancel(nowUs, message);
+      case "lookup":
+        return this.send(this.#host.onLookup(message));
+      case "lookupReply":
+        return this.#lookups.handleReply(message);
+      case "models":
+        this.#models = new Set(message.models.map((model) => model.fingerprint));
+        return;
+      default:
+        return; // bye: a remote that drains refuses what is new by itself
+    }
+  }
+
+  #handleFetch(fetch: Fetch): void {
+    // The same question again after a lost connection: the offer is said again by its transfer, or still being prepared.
+    if (this.#preparing.has(fetch.id)) return;
+    for (const transfer of this.#outgoing.values()) if (transfer.fetch === fetch.id) return;
+    if (this.#preparing.size >= limits.transfersMax) return this.refuseFetch(fetch, new KvferryError("too_many_transfers"));
+    this.#preparing.add(fetch.id);
+    this.#host.onFetch(this, fetch);
+  }
+
+  #handleOffer(nowUs: number, offer: Offer): void {
+    if (offer.fetch !== 0) {
+      for (const transfer of this.#incoming.values()) if (transfer.fetch === offer.fetch) return transfer.handleOffer(nowUs, offer);
+      return this.refuseOffer(offer, new KvferryError("cancelled", "nobody waits for this fetch any more"));
+    }
+    for (const transfer of this.#incoming.values()) if (transfer.id === offer.id) return transfer.handleResume(nowUs);
+    const ended = this.#ended.get(offer.id);
+    if (ended !== undefined) return this.#sayEnded(offer.id, ended);
+    this.#host.onOffer(this, offer);
+  }
+
+  #handleResume(nowUs: number, id: number, grant: number): void {
+    const transfer = this.#incoming.get(grant);
+    if (transfer !== undefined && transfer.id === id) return transfer.handleResume(nowUs);
+    this.#sayEnded(id, this.#ended.get(id));
+  }
+
+  #sayEnded(id: number, ended: Ended | undefined): void {
+    if (ended?.ok === true) this.send({ kind: "done", id, grant: ended.grant });
+    else this.#sayCancel(id, 0, new KvferryError(ended?.code || "grant_unknown", "the transfer has ended here"));
+  }
+
+  #handleCancel(nowUs: number, { id, fetch, code, detail, fromReceiver }: Cancel): void {
+    const reason = codeOfNumber(code);
+    if (fromReceiver && id === 0) this.#preparing.delete(fetch);
+    const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver ? this.#outgoing.values() : this.#incoming.values();
+    for (const transfer of mine) {
+      const named = id !== 0 ? transfer.id === id : fetch !== 0 && transfer.fetch === fetch;
+      if (named) transfer.cancel(nowUs, reason, detail, false);
+    }
+  }
+
+  turn(nowUs: number): void {
+    this.#connection.turn(nowUs);
+    if (this.#wanted()) this.#connection.want(nowUs);
+    for (const transfer of this.#started.keys()) if (nowUs >= transfer.nextDeadlineUs()) this.#dirty.add(transfer);
+    for (const transfer of this.#dirty) {
+      this.#dirty.delete(transfer);
+      transfer.pump(nowUs);
+    }
+    if (!this.up) this.#failUnreachable(nowUs);
+    this.#lookups.expire(nowUs, this.#connection.lastFailure?.code ?? "deadline_exceeded");
+  }
+
+  /** Who never reached the remote need not wait for the whole deadline: its engine can recompute meanwhile. */
+  #failUnreachable(nowUs: number): void {
+    const failure = this.#connection.lastFailure;
+    if (failure === undefined || this.address === undefined) return;
+    for (const [transfer, startedUs] of this.#started) {
+      const moved =
+        transfer instanceof IncomingTransfer ? transfer.startedMoving : transfer instanceof OutgoingTransfer && transfer.grant !== 0;
+      if (!moved && nowUs - startedUs >= limits.connectTimeoutMs * 1000) transfer.cancel(nowUs, failure.code, failure.message, false);
+    }
+  }
+
+  #wanted(): boolean {
+    return this.#started.size > 0 || this.#lookups.size > 0;
+  }
+
+  nextDeadlineUs(nowUs: number): number {
+    let next = this.#connection.nextDeadlineUs(nowUs, this.#wanted());
+    for (const [transfer, startedUs] of this.#started) {
+      next = Math.min(next, transfer.nextDeadlineUs());
+      if (!this.up && this.address !== undefined) {
+        const unreachableUs = startedUs + limits.connectTimeoutMs * 1000;
+        if (unreachableUs > nowUs) next = Math.min(next, unreachableUs);
+      }
+    }
+    return Math.min(next, this.#lookups.nextDeadlineUs());
+  }
+
+  #sayCancel(id: number, fetch: number, error: KvferryError): void {
+    const code = ERRORS[error.code].number;
+    // A refused Fetch is said by the holder, a refused or ended Offer by the receiver.
+    this.send({ kind: "cancel", id, fetch, grant: 0, code, detail: error.message.slice(0, 1024), fromReceiver: fetch === 0 });
+  }
+
+  #forget(transfer: PlacedTransfer): void {
+    this.#started.delete(transfer);
+    this.#dirty.delete(transfer);
+  }
+
+  #newId(): number {
+    const id = this.#nextId;
+    this.#nextId = id === 0xffffffff ? 1 : id + 1;
+    return id;
+  }
+}

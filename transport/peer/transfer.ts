@@ -1,0 +1,51 @@
+/** What incoming and outgoing transfers share: the peer as they see it, and how they end. */
+import type { ErrorCode } from "../errors.ts";
+import type { ConnectionId, Link, LinkEvent, PlacementId } from "../link/link.ts";
+import type { RetryPolicy } from "../policy/retry.ts";
+import type { WindowPolicy } from "../policy/window.ts";
+import type { Message } from "./messages.ts";
+
+/** The remote, from a transfer's point of view. */
+export interface Remote {
+  readonly link: Link;
+  /** The control connection while it is up. */
+  readonly connection: ConnectionId | undefined;
+  readonly stallUs: number;
+  /** Queues a control message; it is lost if the connection goes, and said again after a resume. */
+  send(message: Message): void;
+  /** Link events of this placement come to the transfer until it is forgotten. */
+  bind(placement: PlacementId, transfer: PlacedTransfer): void;
+  unbind(placement: PlacementId): void;
+  /** The transfer has something to pump, or a new deadline. */
+  touch(transfer: PlacedTransfer): void;
+  newWindow(): WindowPolicy;
+  newRetry(): RetryPolicy;
+  /** A chunk was acknowledged: what the path gives now. */
+  acked(nowUs: number, bytes: number, durationUs: number): void;
+}
+
+/** Outcome of a transfer, told once, after nothing can touch its memory any more. */
+export interface Outcome {
+  readonly ok: boolean;
+  readonly code: ErrorCode | "";
+  readonly detail: string;
+  readonly bytes: number;
+  readonly chunks: number;
+  readonly retries: number;
+  readonly resumed: number;
+  readonly order: string;
+  readonly startedUs: number;
+  readonly endedUs: number;
+}
+
+export interface PlacedTransfer {
+  readonly ended: boolean;
+  handlePlacementEvent(nowUs: number, event: LinkEvent): void;
+  /** The connection is away. */
+  handleDown(nowUs: number): void;
+  /** A connection to the same node is there again. */
+  handleUp(nowUs: number): void;
+  cancel(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void;
+  pump(nowUs: number): void;
+  nextDeadlineUs(): number;
+}
