@@ -1,0 +1,299 @@
+/** What the flags ask for, parsed once: values here, relations between flags in `relate`. Throws KvferryError (invalid_argument). */
+import { expected } from "../transport/check.ts";
+import { isHost } from "../transport/config/address.ts";
+import { parseDuration, parseRate, parseSize } from "../transport/config/units.ts";
+import { KvferryError } from "../transport/errors.ts";
+import { limits } from "../transport/limits.ts";
+import { CANONICAL, type KvSlice, MODELS, type ModelName, runsOf } from "./models.ts";
+import type { ConfidenceLevel } from "./statistics.ts";
+import type { LayoutOrder } from "./workload.ts";
+
+export type BenchLink = "auto" | "tcp" | "js" | "fake";
+
+export interface BenchCase {
+  readonly name: string;
+  readonly blockBytes: number;
+  readonly batch: number;
+  readonly slice: KvSlice | undefined;
+  readonly layouts: { readonly local: LayoutOrder; readonly remote: LayoutOrder } | undefined;
+}
+
+export interface BenchOptions {
+  readonly role: "client" | "server" | "both";
+  readonly host: string;
+  readonly port: number;
+  readonly dataPort: number;
+  readonly bind: string;
+  readonly oneOff: boolean;
+  readonly link: BenchLink;
+  readonly lanes: number;
+  readonly ioThreads: number;
+  readonly op: "write" | "read";
+  readonly reverse: boolean;
+  readonly bidirectional: boolean;
+  /** Seconds of each case; undefined when bytes or iterations end it. */
+  readonly seconds: number | undefined;
+  readonly bytes: number | undefined;
+  readonly iterations: number | undefined;
+  readonly omitSeconds: number;
+  readonly intervalSeconds: number;
+  readonly warmup: number;
+  readonly depth: number;
+  readonly chunkBytes: number;
+  readonly poolBytes: number;
+  readonly rateBytesPerSecond: number;
+  readonly congestionControl: string;
+  readonly checksum: boolean;
+  readonly verify: boolean;
+  readonly confidence: { readonly level: ConfidenceLevel; readonly widthPercent: number } | undefined;
+  readonly minGigabitsPerSecond: number | undefined;
+  readonly maxP99Us: number | undefined;
+  readonly data: { readonly kind: "random" } | { readonly kind: "kv"; readonly file: string };
+  readonly compare: readonly Competitor[];
+  readonly cases: readonly BenchCase[];
+  /** True with no flag that shapes the workload: two numbers are printed. */
+  readonly canonical: boolean;
+  readonly output: OutputOptions;
+}
+
+export interface OutputOptions {
+  readonly form: "text" | "json" | "stream";
+  readonly logfile: string;
+  readonly unit: RateUnit;
+  readonly title: string;
+  readonly extraData: string;
+  readonly serverOutput: boolean;
+}
+
+export const COMPETITORS = ["iperf3", "raw"] as const;
+export type Competitor = (typeof COMPETITORS)[number];
+
+/** Lower case counts bits, upper case bytes, as in iperf3. */
+export const RATE_UNITS = ["k", "m", "g", "t", "K", "M", "G", "T"] as const;
+export type RateUnit = (typeof RATE_UNITS)[number];
+
+/** What commander hands over. */
+export type RawOptions = Readonly<Record<string, string | boolean | undefined>>;
+
+export const DEFAULT_PORT = 7_412;
+const LATENCY_BLOCK = 4 * 1024;
+const CASES_MAX = 64;
+
+export function parseOptions(raw: RawOptions): BenchOptions {
+  const options = parseValues(raw);
+  relate(raw, options);
+  return Object.freeze(options);
+}
+
+function parseValues(raw: RawOptions): BenchOptions {
+  const read = reader(raw);
+  const cases = casesOf(raw);
+  const limited = raw.bytes !== undefined || raw.iters !== undefined;
+  return {
+    role: raw.server === true ? "server" : raw.client === undefined ? "both" : "client",
+    host: raw.client === undefined ? "127.0.0.1" : read.host("client"),
+    port: read.whole("port", 0, 65_535) ?? DEFAULT_PORT,
+    dataPort: read.whole("dataPort", 0, 65_535) ?? 0,
+    bind: raw.bind === undefined ? "" : read.host("bind"),
+    oneOff: raw.oneOff === true,
+    link: read.word("link", ["auto", "tcp", "js", "fake"] as const) ?? "auto",
+    lanes: read.whole("parallel", 1, limits.lanesMax) ?? limits.lanesDefault,
+    ioThreads: read.whole("threads", 0, 64) ?? 0,
+    op: read.word("op", ["write", "read"] as const) ?? "write",
+    reverse: raw.reverse === true,
+    bidirectional: raw.bidir === true,
+    seconds: limited ? undefined : (read.seconds("time", 0.05, 86_400) ?? 3),
+    bytes: read.size("bytes", 1, Number.MAX_SAFE_INTEGER),
+    iterations: read.whole("iters", 1, 1e12),
+    omitSeconds: read.seconds("omit", 0, 3_600) ?? 0,
+    intervalSeconds: read.seconds("interval", 0, 3_600) ?? 1,
+    warmup: read.whole("warmup", 0, 1e6) ?? 2,
+    depth: read.whole("depth", 1, 64) ?? 1,
+    chunkBytes: read.size("chunk", 1, limits.chunkBytesMax) ?? limits.chunkBytesDefault,
+    poolBytes: read.size("pool", 4_096, 64 * 2 ** 30) ?? 2 ** 30,
+    rateBytesPerSecond: read.rate("bitrate") ?? 0,
+    congestionControl: read.pattern("congestion", /^[a-z0-9_]{1,15}$/, "the name of a congestion control") ?? "",
+    checksum: raw.checksum !== false,
+    verify: raw.verify !== false,
+    confidence: confidenceOf(raw.confidence),
+    minGigabitsPerSecond: read.positive("minGbps"),
+    maxP99Us: read.positive("maxP99Us"),
+    data: dataOf(raw.data),
+    compare: competitorsOf(raw.compare),
+    cases,
+    canonical: isCanonical(raw),
+    output: {
+      form: raw.jsonStream === true ? "stream" : raw.json === true ? "json" : "text",
+      logfile: typeof raw.logfile === "string" ? raw.logfile : "",
+      unit: read.word("format", RATE_UNITS) ?? "g",
+      title: typeof raw.title === "string" ? raw.title : "",
+      extraData: typeof raw.extraData === "string" ? raw.extraData : "",
+      serverOutput: raw.getServerOutput === true,
+    },
+  };
+}
+
+/** What flags mean to each other. */
+function relate(raw: RawOptions, options: BenchOptions): void {
+  const refuse = (sentence: string): never => {
+    throw new KvferryError("invalid_argument", sentence);
+  };
+  if (raw.server === true && raw.client !== undefined) refuse("-s and -c exclude each other: one end is the server");
+  if (raw.bytes !== undefined && raw.iters !== undefined) refuse("-n and --iters exclude each other");
+  if (raw.time !== undefined && (raw.bytes !== undefined || raw.iters !== undefined))
+    refuse("-t excludes -n and --iters: one of them ends a case");
+  if (raw.json === true && raw.jsonStream === true) refuse("--json and --json-stream exclude each other");
+  if (raw.reverse === true && raw.bidir === true) refuse("-R and --bidir exclude each other");
+  if (options.oneOff && options.role !== "server") refuse("-1 is for the server (-s)");
+  if (options.seconds !== undefined && options.omitSeconds >= options.seconds * 10) refuse("-O omits more than ten times what -t measures");
+  if (raw.blockSize !== undefined && raw.startBlockSize !== undefined)
+    refuse("-l and --start-block-size exclude each other: one size, or a sweep");
+  if (options.link === "fake" && options.role !== "both") refuse("--link fake lives in one process: no -s, no -c");
+  if (options.link === "fake" && options.congestionControl !== "") refuse("--link fake has no congestion control");
+  if (options.confidence !== undefined && options.seconds === undefined) refuse("-I needs -t: it repeats a timed case");
+  if (options.compare.length > 0 && options.role === "server") refuse("--compare is for the client");
+  if (options.compare.length > 0 && options.seconds === undefined) refuse("--compare needs -t: the tools beside it run by time");
+  const pulls = options.bidirectional || options.reverse || options.op === "read";
+  if (options.data.kind === "kv" && pulls) refuse("--data kv:FILE goes with writes: only this end has the file");
+  for (const { name, blockBytes, batch } of options.cases) {
+    if (blockBytes * batch > options.poolBytes)
+      refuse(`case ${name} moves ${blockBytes * batch} bytes at once, which does not fit --pool ${options.poolBytes}`);
+  }
+}
+
+/** One case for each size; with no flag that shapes it, the canonical request and the latency of one block. */
+function casesOf(raw: RawOptions): readonly BenchCase[] {
+  const read = reader(raw);
+  const batch = read.whole("batchSize", 1, 1_048_576);
+  const layouts = layoutsOf(raw);
+  const slice =
+    layouts !== undefined || ["model", "tokens", "tp", "blockTokens"].some((flag) => raw[flag] !== undefined) ? sliceOf(raw) : undefined;
+  const plain = (blockBytes: number): BenchCase => ({
+    name: `${blockBytes}x${batch ?? 1}`,
+    blockBytes,
+    batch: batch ?? 1,
+    slice: undefined,
+    layouts: undefined,
+  });
+  const one = read.size("blockSize", 1, 64 * 2 ** 30);
+  if (one !== undefined) return [plain(one)];
+  const start = read.size("startBlockSize", 1, 64 * 2 ** 30);
+  if (start !== undefined || raw.maxBlockSize !== undefined) return sweep(start ?? LATENCY_BLOCK, read).map(plain);
+  if (slice !== undefined) return [kvCase(slice, layouts)];
+  if (batch !== undefined) return [plain(runsOf(CANONICAL).runBytes)];
+  return [kvCase(CANONICAL, undefined), { name: "block", blockBytes: LATENCY_BLOCK, batch: 1, slice: undefined, layouts: undefined }];
+}
+
+function kvCase(slice: KvSlice, layouts: BenchCase["layouts"]): BenchCase {
+  const { runs, runBytes } = runsOf(slice);
+  return { name: `${slice.model}/${slice.tokens}`, blockBytes: runBytes, batch: runs, slice, layouts };
+}
+
+function sweep(start: number, read: ReturnType<typeof reader>): number[] {
+  const most = read.size("maxBlockSize", start, 64 * 2 ** 30) ?? Math.max(start, 64 * 2 ** 20);
+  const factor = read.whole("stepFactor", 2, 1_024) ?? 2;
+  const sizes: number[] = [];
+  for (let size = start; size <= most && sizes.length < CASES_MAX; size *= factor) sizes.push(size);
+  return sizes;
+}
+
+function sliceOf(raw: RawOptions): KvSlice {
+  const read = reader(raw);
+  const model = read.word("model", Object.keys(MODELS) as ModelName[]) ?? CANONICAL.model;
+  return {
+    model,
+    tokens: read.whole("tokens", 1, 4_194_304) ?? CANONICAL.tokens,
+    tensorParallel: read.whole("tp", 1, 64) ?? 1,
+    blockTokens: read.whole("blockTokens", 1, limits.blockTokensMax) ?? CANONICAL.blockTokens,
+  };
+}
+
+function layoutsOf(raw: RawOptions): BenchCase["layouts"] {
+  if (raw.layoutLocal === undefined && raw.layoutRemote === undefined) return undefined;
+  const local = layoutOrder(raw.layoutLocal ?? "nhd16", "--layout-local");
+  return { local, remote: layoutOrder(raw.layoutRemote ?? raw.layoutLocal ?? "nhd16", "--layout-remote") };
+}
+
+function layoutOrder(value: string | boolean, name: string): LayoutOrder {
+  const match = /^(nhd|hnd)(\d{1,5})$/.exec(String(value));
+  const blockTokens = Number(match?.[2]);
+  if (match === null || blockTokens < 1 || blockTokens > limits.blockTokensMax)
+    throw expected("an order and tokens of a block such as nhd16 or hnd32", name, value);
+  return { order: match[1] as "nhd" | "hnd", blockTokens };
+}
+
+function confidenceOf(value: RawOptions[string]): BenchOptions["confidence"] {
+  if (value === undefined) return undefined;
+  const match = /^(90|95|99),(\d+(?:\.\d+)?)$/.exec(String(value));
+  const widthPercent = Number(match?.[2]);
+  if (match === null || widthPercent <= 0 || widthPercent > 100)
+    throw expected("LEVEL,WIDTH such as 95,5 (level 90, 95 or 99)", "--confidence", value);
+  return { level: Number(match[1]) as ConfidenceLevel, widthPercent };
+}
+
+function dataOf(value: RawOptions[string]): BenchOptions["data"] {
+  if (value === undefined || value === "random") return { kind: "random" };
+  const file = String(value).startsWith("kv:") ? String(value).slice(3) : "";
+  if (file === "") throw expected('"random" or kv:FILE', "--data", value);
+  return { kind: "kv", file };
+}
+
+/** `iperf3` brings the C yardstick with it: its ratio is the other half of the answer. */
+function competitorsOf(value: RawOptions[string]): readonly Competitor[] {
+  if (value === undefined) return [];
+  const names = String(value).split(",");
+  for (const name of names)
+    if (!COMPETITORS.some((known) => known === name)) throw expected(`a list of ${COMPETITORS.join(", ")}`, "--compare", value);
+  return COMPETITORS.filter((name) => names.includes(name) || (name === "raw" && names.includes("iperf3")));
+}
+
+function isCanonical(raw: RawOptions): boolean {
+  const shaping = [
+    "blockSize",
+    "startBlockSize",
+    "maxBlockSize",
+    "batchSize",
+    "model",
+    "tokens",
+    "tp",
+    "blockTokens",
+    "layoutLocal",
+    "layoutRemote",
+  ];
+  return shaping.every((flag) => raw[flag] === undefined);
+}
+
+function reader(raw: RawOptions) {
+  const get = <T>(flag: string, what: string, parse: (text: string) => T | undefined): T | undefined => {
+    const value = raw[flag];
+    if (value === undefined) return undefined;
+    const parsed = parse(String(value));
+    if (parsed === undefined) throw expected(what, `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`, value);
+    return parsed;
+  };
+  const within = (number: number | undefined, low: number, high: number): number | undefined =>
+    number !== undefined && number >= low && number <= high ? number : undefined;
+  return {
+    whole: (flag: string, low: number, high: number) =>
+      get(flag, `an integer from ${low} to ${high}`, (text) => within(/^\d{1,15}$/.test(text) ? Number(text) : undefined, low, high)),
+    size: (flag: string, low: number, high: number) =>
+      get(flag, `a size such as 32KiB, from ${low} to ${high} bytes`, (text) => within(parseSize(text), low, high)),
+    // iperf3 means bits by -b 10G; here too, and only here.
+    rate: (flag: string) =>
+      get(flag, "a rate such as 2Gbit or 10G (bits)", (text) => parseRate(/^[\d.]+[KMGkmg]$/.test(text) ? `${text}bit` : text)),
+    seconds: (flag: string, low: number, high: number) =>
+      get(flag, `a time from ${low} to ${high} s`, (text) =>
+        within(/^\d+(\.\d+)?$/.test(text) ? Number(text) : scaled(parseDuration(text)), low, high),
+      ),
+    positive: (flag: string) =>
+      get(flag, "a positive number", (text) => within(/^\d+(\.\d+)?$/.test(text) ? Number(text) : undefined, Number.MIN_VALUE, 1e12)),
+    pattern: (flag: string, pattern: RegExp, what: string) => get(flag, what, (text) => (pattern.test(text) ? text : undefined)),
+    host: (flag: string) => get(flag, "a host", (text) => (isHost(text) ? text : undefined))!,
+    word: <W extends string>(flag: string, words: readonly W[]) =>
+      get(flag, `one of ${words.join(", ")}`, (text) => words.find((word) => word === text)),
+  };
+}
+
+function scaled(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : ms / 1000;
+}

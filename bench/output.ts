@@ -1,0 +1,96 @@
+/** Where output goes: standard output or a file; as text, one JSON document, or a JSON line for each event. Progress goes to a terminal. */
+import { closeSync, openSync, writeSync } from "node:fs";
+import { KvferryError } from "../transport/errors.ts";
+import type { BenchDocument, Interval } from "./document.ts";
+import type { BenchOptions } from "./options.ts";
+import { comparisonText, intervalText, tableText, twoNumbers } from "./text.ts";
+
+export class Output {
+  readonly #options: BenchOptions;
+  readonly #file: number | undefined;
+  readonly #terminal: boolean;
+  #shown = false;
+
+  constructor(options: BenchOptions) {
+    this.#options = options;
+    this.#terminal = process.stderr.isTTY === true && options.output.form === "text";
+    if (options.output.logfile === "") return;
+    try {
+      this.#file = openSync(options.output.logfile, "a");
+    } catch (error) {
+      throw new KvferryError("invalid_argument", `--logfile: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  started(start: BenchDocument["start"]): void {
+    if (this.#options.output.form === "stream") this.#event("start", start);
+  }
+
+  interval(interval: Interval): void {
+    const { form, unit } = this.#options.output;
+    if (form === "stream") this.#event("interval", interval);
+    else if (form === "text" && !this.#options.canonical) this.#line(intervalText(interval, unit));
+    else this.stage(intervalText(interval, unit));
+  }
+
+  /** What is going on, on one line that the next one overwrites. */
+  stage(text: string): void {
+    if (!this.#terminal) return;
+    process.stderr.write(`\r\x1b[K${text}`);
+    this.#shown = true;
+  }
+
+  finished(document: BenchDocument): void {
+    this.#clear();
+    const { form, unit } = this.#options.output;
+    if (form === "stream") {
+      this.#event("end", {
+        results: document.results,
+        comparison: document.comparison,
+        end: document.end,
+        server_output: document.server_output,
+      });
+      if (document.error !== null) this.#event("error", document.error);
+    } else if (form === "json") {
+      this.#line(JSON.stringify(document, null, 2));
+    } else if (document.error === null) {
+      const compared = comparisonText(document.comparison, unit);
+      this.#line(this.#options.canonical ? twoNumbers(document, unit) : tableText(document, unit));
+      if (compared !== "") this.#line(compared);
+      if (document.server_output !== null) this.#line(["Server:", ...document.server_output.map((line) => `  ${line}`)].join("\n"));
+    }
+    for (const note of document.end.notes) process.stderr.write(`kvferry: ${note}\n`);
+  }
+
+  /** One line of a server, or of text mode. */
+  say(text: string): void {
+    if (this.#options.output.form === "text") this.#line(text);
+    else this.#event("line", { text });
+  }
+
+  listening(host: string, port: number): void {
+    if (this.#options.output.form !== "text") this.#event("listening", { host, port });
+  }
+
+  close(): void {
+    this.#clear();
+    if (this.#file !== undefined) closeSync(this.#file);
+  }
+
+  #clear(): void {
+    if (this.#shown) process.stderr.write("\r\x1b[K");
+    this.#shown = false;
+  }
+
+  #event(event: string, data: object): void {
+    this.#line(JSON.stringify({ event, data }));
+  }
+
+  #line(text: string): void {
+    this.#clear();
+    const { form, title } = this.#options.output;
+    const titled = title === "" || form !== "text" ? text : text.replace(/^/gm, `${title}:  `);
+    if (this.#file === undefined) process.stdout.write(`${titled}\n`);
+    else writeSync(this.#file, `${titled}\n`);
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * Requests over standing grants, straight on a link: no engine API, no transfer protocol. A request is one slot's chunks, complete when the
+ * peer has verified and placed every one. A push submits them; a pull asks the other end to push, and counts what is committed here.
+ */
+import { assert } from "../transport/check.ts";
+import { codeOfNumber, KvferryError } from "../transport/errors.ts";
+import type { ChunkSend, ConnectionId, Link, LinkEvent, PlacementId } from "../transport/link/link.ts";
+
+/** How often one chunk may fail before the case does. */
+const ATTEMPTS_MAX = 5;
+
+export interface Requester {
+  /** Begins a request on a slot that has none. */
+  begin(slot: number): void;
+  /** Hands over an event; false if it is not of this requester. */
+  handle(event: LinkEvent): boolean;
+  /** Offers the link again what it had no room for. */
+  flush(): void;
+  readonly retries: number;
+}
+
+export class Pusher implements Requester {
+  readonly #link: Link;
+  readonly #slotOf = new Map<PlacementId, number>();
+  readonly #placements: readonly PlacementId[];
+  readonly #chunks: number;
+  readonly #onComplete: (slot: number) => void;
+  /** Per slot: chunks of the running request that are not acknowledged yet. */
+  readonly #missing: Int32Array;
+  readonly #sequence: Int32Array;
+  #queue: ChunkSend[] = [];
+  #retries = 0;
+
+  constructor(link: Link, placements: readonly PlacementId[], chunks: number, onComplete: (slot: number) => void) {
+    this.#link = link;
+    this.#placements = placements;
+    this.#chunks = chunks;
+    this.#onComplete = onComplete;
+    this.#missing = new Int32Array(placements.length);
+    this.#sequence = new Int32Array(placements.length);
+    placements.forEach((placement, slot) => this.#slotOf.set(placement, slot));
+  }
+
+  get retries(): number {
+    return this.#retries;
+  }
+
+  begin(slot: number): void {
+    assert(this.#missing[slot] === 0, "a slot carries one request at a time");
+    this.#missing[slot] = this.#chunks;
+    // Attempts of a chunk count up within the request; a new request begins above all of them.
+    const sequence = this.#sequence[slot]! + ATTEMPTS_MAX + 1;
+    this.#sequence[slot] = sequence;
+    const placement = this.#placements[slot]!;
+    for (let chunk = 0; chunk < this.#chunks; chunk++) this.#queue.push({ placement, chunk, sequence });
+    this.flush();
+  }
+
+  handle(event: LinkEvent): boolean {
+    if (event.kind !== "acked" && event.kind !== "failed") return false;
+    const slot = this.#slotOf.get(event.placement);
+    if (slot === undefined) return false;
+    if (event.kind === "acked") {
+      const missing = this.#missing[slot]! - 1;
+      this.#missing[slot] = missing;
+      if (missing === 0) this.#onComplete(slot);
+    } else {
+      this.#repeat(slot, event.chunk, event.sequence, event.code);
+    }
+    return true;
+  }
+
+  flush(): void {
+    if (this.#queue.length === 0) return;
+    const taken = this.#link.submit(this.#queue);
+    this.#queue = taken === this.#queue.length ? [] : this.#queue.slice(taken);
+  }
+
+  #repeat(slot: number, chunk: number, sequence: number, code: number): void {
+    const attempt = sequence - this.#sequence[slot]! + 1;
+    if (attempt >= ATTEMPTS_MAX) throw new KvferryError(codeOfNumber(code), `chunk ${chunk} failed ${attempt} times`);
+    this.#retries++;
+    this.#queue.push({ placement: this.#placements[slot]!, chunk, sequence: sequence + 1 });
+  }
+}
+
+export class Puller implements Requester {
+  readonly #link: Link;
+  readonly #connection: ConnectionId;
+  readonly #slotOf = new Map<PlacementId, number>();
+  readonly #chunks: number;
+  readonly #onComplete: (slot: number) => void;
+  readonly #missing: Int32Array;
+  #queue: number[] = [];
+  #rejected = 0;
+
+  constructor(
+    link: Link,
+    connection: ConnectionId,
+    placements: readonly PlacementId[],
+    chunks: number,
+    onComplete: (slot: number) => void,
+  ) {
+    this.#link = link;
+    this.#connection = connection;
+    this.#chunks = chunks;
+    this.#onComplete = onComplete;
+    this.#missing = new Int32Array(placements.length);
+    placements.forEach((placement, slot) => this.#slotOf.set(placement, slot));
+  }
+
+  get retries(): number {
+    return this.#rejected;
+  }
+
+  begin(slot: number): void {
+    assert(this.#missing[slot] === 0, "a slot carries one request at a time");
+    this.#missing[slot] = this.#chunks;
+    this.#queue.push(slot);
+    this.flush();
+  }
+
+  handle(event: LinkEvent): boolean {
+    if (event.kind !== "committed" && event.kind !== "rejected") return false;
+    const slot = this.#slotOf.get(event.placement);
+    if (slot === undefined) return false;
+    if (event.kind === "rejected") {
+      this.#rejected++;
+      return true;
+    }
+    const missing = this.#missing[slot]! - 1;
+    this.#missing[slot] = missing;
+    if (missing === 0) this.#onComplete(slot);
+    return true;
+  }
+
+  flush(): void {
+    let sent = 0;
+    while (sent < this.#queue.length && this.#link.send(this.#connection, goMessage(this.#queue[sent]!))) sent++;
+    if (sent > 0) this.#queue = this.#queue.slice(sent);
+  }
+}
+
+/** "Push this slot": 4 bytes. */
+export function goMessage(slot: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, slot, true);
+  return bytes;
+}
+
+export function slotOfMessage(bytes: Uint8Array, slots: number): number {
+  const slot = bytes.length === 4 ? new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true) : -1;
+  if (slot < 0 || slot >= slots) throw new KvferryError("protocol_error", "the bench client asks for a slot that is none");
+  return slot;
+}

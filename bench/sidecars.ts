@@ -1,0 +1,141 @@
+/** Sidecars as their operators run them: processes of `kvferry serve`, spoken to over their sockets, watched from outside through /proc. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type ClientFerry, connect } from "../transport/api/client.ts";
+import { loaderFlags } from "./node-flags.ts";
+import { endProgram, freePort } from "./process.ts";
+
+export interface SidecarSettings {
+  readonly name: string;
+  readonly poolBytes: number;
+  readonly blockBytes: number;
+  /** NAME=HOST:PORT, ... */
+  readonly peers?: string;
+  /** Folder for a CPU profile, written when it ends. */
+  readonly profileFolder?: string;
+}
+
+const START_TIMEOUT_MS = 30_000;
+/** Short enough to see single handlers, long enough not to be what is measured. */
+const PROFILE_INTERVAL_US = 250;
+
+export class SidecarProcess {
+  readonly name: string;
+  readonly address: string;
+  readonly socket: string;
+  readonly #child: ChildProcess;
+  readonly #folder: string;
+
+  static async start(settings: SidecarSettings): Promise<SidecarProcess> {
+    // The pool's file lies in there too: a pool outlives its process by design, and this one must not.
+    const folder = mkdtempSync(join(memoryFolder(settings.poolBytes), "kvferry-bench-"));
+    folders.add(folder);
+    const address = `127.0.0.1:${await freePort()}`;
+    const socket = join(folder, "api.sock");
+    const flags: Record<string, string> = {
+      name: settings.name,
+      socket,
+      listen: address,
+      "pool-directory": folder,
+      "pool-bytes": String(settings.poolBytes),
+      "pool-block-bytes": String(settings.blockBytes),
+      "log-level": "warn",
+      ...(settings.peers === undefined ? {} : { peers: settings.peers }),
+    };
+    const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
+    const child = spawn(process.execPath, [...nodeFlags(settings.profileFolder), cliPath(), "serve", ...args], {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^KVFERRY_(?!NATIVE)/.test(name))),
+    });
+    const sidecar = new SidecarProcess(settings.name, address, socket, child, folder);
+    try {
+      await sidecar.#listening();
+    } catch (error) {
+      await sidecar.stop();
+      throw error;
+    }
+    return sidecar;
+  }
+
+  private constructor(name: string, address: string, socket: string, child: ChildProcess, folder: string) {
+    this.name = name;
+    this.address = address;
+    this.socket = socket;
+    this.#child = child;
+    this.#folder = folder;
+  }
+
+  connect(): Promise<ClientFerry> {
+    return connect(this.socket, { client: `bench ${process.pid}` });
+  }
+
+  /** CPU of all its threads, in seconds. */
+  cpuSeconds(): number {
+    const tasks = `/proc/${this.#child.pid}/task`;
+    return readdirSync(tasks).reduce(
+      (sum, task) => sum + Number(readFileSync(join(tasks, task, "schedstat"), "latin1").split(" ")[0]) / 1e9,
+      0,
+    );
+  }
+
+  /** Resident memory that is not the shared pool, bytes. */
+  residentBytesBesidePool(): number {
+    const status = readFileSync(`/proc/${this.#child.pid}/status`, "latin1");
+    const field = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1] ?? 0) * 1024;
+    return field("VmRSS") - field("RssShmem");
+  }
+
+  async stop(): Promise<void> {
+    // A profile takes longer to write than endProgram waits; a drain without transfers does not.
+    const gone = new Promise<void>((resolve) => this.#child.once("close", () => resolve()));
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill("SIGTERM");
+      await Promise.race([gone, new Promise((resolve) => setTimeout(resolve, 15_000).unref())]);
+    }
+    await endProgram(this.#child);
+    rmSync(this.#folder, { recursive: true, force: true });
+    folders.delete(this.#folder);
+  }
+
+  /** It prints its places when everything is up. */
+  async #listening(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`sidecar ${this.name} did not start`)), START_TIMEOUT_MS);
+      this.#child.once("error", reject);
+      this.#child.once("close", (code) => reject(new Error(`sidecar ${this.name} ended with ${code}`)));
+      this.#child.stdout?.on("data", (text: Buffer) => {
+        if (!text.includes("engines:")) return;
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+}
+
+/** Folders of sidecars that run; removed even where nobody waited for their end. */
+const folders = new Set<string>();
+process.on("exit", () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+function memoryFolder(bytes: number): string {
+  try {
+    const { bavail, bsize } = statfsSync("/dev/shm");
+    return bavail * bsize > bytes * 1.1 ? "/dev/shm" : tmpdir();
+  } catch {
+    return tmpdir();
+  }
+}
+
+function nodeFlags(profileFolder: string | undefined): string[] {
+  if (profileFolder === undefined) return loaderFlags();
+  return [...loaderFlags(), "--cpu-prof", "--cpu-prof-interval", String(PROFILE_INTERVAL_US), "--cpu-prof-dir", profileFolder];
+}
+
+/** The command of this very build: TypeScript in a checkout, JavaScript in dist/. */
+function cliPath(): string {
+  const source = join(import.meta.dirname, "..", "transport", "cli.ts");
+  return existsSync(source) ? source : join(import.meta.dirname, "..", "transport", "cli.js");
+}

@@ -1,0 +1,108 @@
+/**
+ * What a case moves: requests cut in chunks, and where their bytes lie on either side. Both ends build it from the same parameters,
+ * so only those travel. A *slot* is one request's place in both pools; requests walk the slots, so that a cache is not the thing measured.
+ */
+import type { ChunkSpan, Plane } from "../transport/link/link.ts";
+import { expected } from "../transport/check.ts";
+import { layoutPlaces } from "./layouts.ts";
+import type { KvSlice } from "./models.ts";
+import { shuffled } from "./random.ts";
+
+export type Side = "local" | "remote";
+
+/** How a side lays tokens out inside a block: NHD or HND order, and tokens of a block ("nhd16"). */
+export interface LayoutOrder {
+  readonly order: "nhd" | "hnd";
+  readonly blockTokens: number;
+}
+
+export interface WorkloadParameters {
+  /** Bytes of a run that lies together, and how many make a request. */
+  readonly blockBytes: number;
+  readonly batch: number;
+  readonly chunkBytes: number;
+  readonly poolBytes: number;
+  readonly seed: number;
+  /** Given: real planes of this slice in these two orders, instead of runs scattered over the pool. */
+  readonly layouts?: { readonly slice: KvSlice; readonly local: LayoutOrder; readonly remote: LayoutOrder } | undefined;
+}
+
+/** One side of one slot. */
+export interface Place {
+  readonly planes: readonly Plane[];
+  readonly blockLists: readonly Uint32Array[];
+}
+
+export interface Workload {
+  readonly parameters: WorkloadParameters;
+  readonly requestBytes: number;
+  readonly chunks: readonly ChunkSpan[];
+  readonly slots: number;
+  place(side: Side, slot: number): Place;
+}
+
+const SLOTS_MAX = 64;
+
+/** Throws KvferryError (invalid_argument) where the request does not fit the pool. */
+export function buildWorkload(parameters: WorkloadParameters): Workload {
+  return parameters.layouts === undefined ? scattered(parameters) : layoutPlaces(parameters, parameters.layouts);
+}
+
+/** Which slots carry requests that the client pushes, and which those it pulls: both at once share none. */
+export function splitSlots(
+  slots: number,
+  write: boolean,
+  read: boolean,
+): { readonly write: readonly number[]; readonly read: readonly number[] } {
+  const all = Array.from({ length: slots }, (_, slot) => slot);
+  if (!write || !read) return { write: write ? all : [], read: read ? all : [] };
+  if (slots < 2) throw expected("a pool with room for two requests (--bidir)", "--pool", slots);
+  return { write: all.slice(0, slots >> 1), read: all.slice(slots >> 1) };
+}
+
+/** How many requests fit the pool side by side, bounded. */
+export function slotsFor(poolBytes: number, requestBytes: number): number {
+  const fit = Math.floor(poolBytes / requestBytes);
+  if (fit < 1) throw expected(`a pool of at least ${requestBytes} bytes (one request)`, "--pool", poolBytes);
+  return Math.min(fit, SLOTS_MAX);
+}
+
+/** Runs of one size at places that differ on each end: what a paged cache looks like after a day. */
+function scattered(parameters: WorkloadParameters): Workload {
+  const { blockBytes, batch, chunkBytes, poolBytes, seed } = parameters;
+  const requestBytes = blockBytes * batch;
+  const slots = slotsFor(poolBytes, requestBytes);
+  const places = Math.floor(poolBytes / blockBytes);
+  const ids: Record<Side, Uint32Array> = {
+    local: shuffled(places, slots * batch, seed),
+    remote: shuffled(places, slots * batch, seed + 1),
+  };
+  const plane: Plane = {
+    blockList: 0,
+    offset: 0,
+    blockStride: blockBytes,
+    tokens: 1,
+    tokenStride: blockBytes,
+    heads: 1,
+    headStride: blockBytes,
+    channels: 1,
+    channelStride: blockBytes,
+    elementBytes: blockBytes,
+    firstToken: 0,
+  };
+  return {
+    parameters,
+    requestBytes,
+    chunks: cut([requestBytes], chunkBytes),
+    slots,
+    place: (side, slot) => ({ planes: [plane], blockLists: [ids[side].slice(slot * batch, (slot + 1) * batch)] }),
+  };
+}
+
+function cut(planeBytes: readonly number[], chunkBytes: number): ChunkSpan[] {
+  const chunks: ChunkSpan[] = [];
+  planeBytes.forEach((bytes, plane) => {
+    for (let start = 0; start < bytes; start += chunkBytes) chunks.push({ plane, start, bytes: Math.min(chunkBytes, bytes - start) });
+  });
+  return chunks;
+}
