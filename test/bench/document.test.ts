@@ -1,0 +1,202 @@
+/**
+ * The bench's document. Method: a server in this process, real links, tiny sizes; many combinations of flags, each document parsed as JSON
+ * and by the schema, its numbers held against each other. The schema file is what the code says.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import * as fc from "fast-check";
+import { type BenchDocument, benchDocument } from "../../bench/document.ts";
+import { parseOptions, type RawOptions } from "../../bench/options.ts";
+import { Output } from "../../bench/output.ts";
+import { judge, runBench } from "../../bench/run.ts";
+import { schemaText } from "../../bench/schema.ts";
+import { type BenchServer, startServer } from "../../bench/server.ts";
+import { native } from "../../transport/native.ts";
+import { ROOT } from "../cli/spawn.ts";
+
+const LINKS = native === undefined ? ["js"] : ["tcp", "fake", "js"];
+if (native === undefined) console.log("# the addon is not built: only the JavaScript link is measured");
+
+const folder = mkdtempSync(join(tmpdir(), "kvferry-bench-"));
+let server: BenchServer;
+before(async () => {
+  server = await startServer({ bind: "127.0.0.1", port: 0, oneOff: false, version: "test", say: () => {} });
+});
+after(async () => {
+  server.close();
+  await server.done;
+  rmSync(folder, { recursive: true });
+});
+
+let runs = 0;
+
+/** The document as it was written, and the lines of the file. */
+async function run(raw: RawOptions): Promise<{ document: BenchDocument; text: string }> {
+  const logfile = join(folder, `${++runs}.log`);
+  const fake = raw["link"] === "fake";
+  const options = parseOptions({
+    pool: "256KiB",
+    blockSize: "4KiB",
+    iters: "6",
+    link: LINKS[0],
+    logfile,
+    ...(fake ? {} : { client: "127.0.0.1", port: String(server.port) }),
+    ...raw,
+  });
+  const output = new Output(options);
+  const document = await runBench(options, {
+    version: "test",
+    args: ["bench"],
+    environment: { KVFERRY_TOKEN: "x", KVFERRY_LANES: "2" },
+    command: [],
+    output,
+  });
+  output.close();
+  return { document, text: readFileSync(logfile, "utf8") };
+}
+
+function check(document: BenchDocument): void {
+  benchDocument.parse(document);
+  assert.equal(document.error, null, document.error?.message);
+  assert.ok(document.results.length > 0 && document.end.okay);
+  for (const result of document.results) {
+    assert.equal(result.bytes, result.iterations * result.request_bytes);
+    assert.equal(result.request_bytes, result.block_bytes * result.batch);
+    assert.equal(result.n_wrong, 0);
+    assert.equal(result.verified_bytes > 0, document.start.test_start.verify);
+    assert.ok(result.latency_us !== null && result.latency_us.p50 <= result.latency_us.p99 && result.latency_us.p50 > 0);
+    const moved = document.intervals
+      .filter((interval) => interval.case === result.case && !interval.sum.omitted)
+      .reduce((sum, { sum: { bytes } }) => sum + bytes, 0);
+    assert.ok(moved <= result.bytes && moved >= result.bytes * 0.5, `intervals have ${moved} of ${result.bytes} bytes`);
+  }
+}
+
+const flags = fc.record({
+  link: fc.constantFrom(...LINKS),
+  direction: fc.constantFrom("write", "read", "reverse", "bidir"),
+  checksum: fc.boolean(),
+  verify: fc.boolean(),
+  parallel: fc.constantFrom("1", "3"),
+  depth: fc.constantFrom("1", "3"),
+  warmup: fc.constantFrom("0", "2"),
+  chunk: fc.constantFrom("4KiB", "10000", "1MiB"),
+  size: fc.constantFrom(["1", "1"], ["64", "16"], ["4KiB", "8"], ["5000", "3"], ["64KiB", "1"]),
+  title: fc.constantFrom("", 'quo"te', "line\nbreak", "ünïcode"),
+});
+
+test("property: whatever the flags, valid JSON of one schema, bytes verified", async () => {
+  await fc.assert(
+    fc.asyncProperty(flags, async ({ direction, size, checksum, verify, title, ...rest }) => {
+      const directed = direction === "reverse" ? { reverse: true } : direction === "bidir" ? { bidir: true } : { op: direction };
+      const { document, text } = await run({
+        ...rest,
+        ...directed,
+        checksum,
+        verify,
+        title,
+        extraData: title,
+        json: true,
+        blockSize: size[0]!,
+        batchSize: size[1]!,
+      });
+      check(document);
+      const written = JSON.parse(text) as BenchDocument;
+      assert.deepEqual(written, JSON.parse(JSON.stringify(document)));
+      assert.equal(written.title, title);
+      assert.equal(written.start.test_start.transport, rest.link);
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test("a sweep has one entry for each size; a model's shape stands in the result", async () => {
+  const { document } = await run({ blockSize: undefined, startBlockSize: "1KiB", maxBlockSize: "16KiB", stepFactor: "4", json: true });
+  check(document);
+  assert.deepEqual(
+    document.results.map((result) => result.block_bytes),
+    [1024, 4096, 16_384],
+  );
+  const model = (await run({ blockSize: undefined, model: "smollm2-135m", tokens: "16", pool: "2MiB", iters: "3" })).document;
+  check(model);
+  assert.deepEqual([model.results[0]!.model, model.results[0]!.tokens, model.results[0]!.batch], ["smollm2-135m", 16, 60]);
+});
+
+test("unequal layouts are moved and verified", async () => {
+  const { document } = await run({
+    blockSize: undefined,
+    model: "smollm2-135m",
+    tokens: "40",
+    layoutLocal: "nhd16",
+    layoutRemote: "hnd32",
+    pool: "4MiB",
+    iters: "3",
+  });
+  assert.equal(document.error, null, document.error?.message);
+  const result = document.results[0]!;
+  assert.deepEqual(result.layout, { local: "nhd16", remote: "hnd32" });
+  assert.equal(result.request_bytes, 30 * 2 * 40 * 3 * 64 * 2);
+  assert.ok(result.verified_bytes >= result.request_bytes && result.n_wrong === 0);
+});
+
+test("timed runs: omitted start is flagged, confidence is told, one line for each event", async () => {
+  const timed = { iters: undefined, time: "0.1" };
+  const omitted = (await run({ ...timed, omit: "0.1", interval: "0.05" })).document;
+  check(omitted);
+  assert.ok(omitted.intervals.some(({ sum }) => sum.omitted) && omitted.intervals.some(({ sum }) => !sum.omitted));
+  const sure = (await run({ ...timed, time: "0.05", confidence: "90,100" })).document;
+  assert.ok(sure.results[0]!.confidence!.windows >= 3 && sure.results[0]!.confidence!.reached);
+  const { text } = await run({ ...timed, jsonStream: true, interval: "0.05" });
+  const events = text
+    .trim()
+    .split("\n")
+    .map((line) => (JSON.parse(line) as { event: string }).event);
+  assert.equal(events[0], "start");
+  assert.equal(events.at(-1), "end");
+  assert.ok(events.slice(1, -1).length > 0 && events.slice(1, -1).every((event) => event === "interval"));
+});
+
+test("text: a table with its columns; a title before every line; rates in the unit asked for", async () => {
+  const { text } = await run({ title: "T", format: "M" });
+  assert.ok(
+    text
+      .trim()
+      .split("\n")
+      .every((line) => line.startsWith("T:  ")),
+    text,
+  );
+  assert.match(text, /Block +Batch +BW +BW\(GB\/s\) +Blocks\/s +avg +p50 +p99/);
+  assert.match(text, / MB\/s /);
+});
+
+test("thresholds are judged after the fact", async () => {
+  const { document } = await run({});
+  assert.equal(judge(parseOptions({ minGbps: "0.0000001", maxP99Us: "100000000" }), document), "");
+  assert.match(judge(parseOptions({ minGbps: "100000" }), document), /below --min-gbps/);
+  assert.match(judge(parseOptions({ maxP99Us: "0.001" }), document), /above --max-p99-us/);
+  const wrong = { ...document, results: [{ ...document.results[0]!, n_wrong: 3, okay: false }] };
+  assert.match(judge(parseOptions({}), wrong), /3 bytes did not arrive/);
+});
+
+test("what goes wrong stands in the document: no server there, a server that is busy, a case that does not fit", async () => {
+  const absent = (await run({ port: "1" })).document;
+  assert.equal(absent.error?.code, "connect_failed");
+  assert.ok(!absent.end.okay);
+  benchDocument.parse(absent);
+  const large = (
+    await run({ blockSize: undefined, model: "smollm2-135m", tokens: "40", layoutLocal: "nhd16", layoutRemote: "hnd32", pool: "1200000" })
+  ).document;
+  assert.equal(large.error?.code, "invalid_argument");
+});
+
+test("secrets of the environment are not recorded", async () => {
+  const { document } = await run({});
+  assert.deepEqual(document.start.env, { KVFERRY_LANES: "2" });
+});
+
+test("schemas/bench.schema.json is what the code says (node --import tsx bench/schema.ts writes it)", () => {
+  assert.equal(readFileSync(join(ROOT, "schemas", "bench.schema.json"), "utf8"), schemaText());
+});

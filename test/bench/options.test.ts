@@ -1,0 +1,103 @@
+/** Flags of the bench. Method: values and relations through the same parser that the command uses; what cannot be is refused by name. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { runsOf } from "../../bench/models.ts";
+import { parseOptions, type RawOptions } from "../../bench/options.ts";
+import { KvferryError } from "../../transport/errors.ts";
+
+function refusal(raw: RawOptions): string {
+  try {
+    parseOptions(raw);
+  } catch (error) {
+    assert.ok(error instanceof KvferryError && error.code === "invalid_argument", String(error));
+    return error.message;
+  }
+  return assert.fail(`was accepted: ${JSON.stringify(raw)}`);
+}
+
+test("no flags: both ends here, the canonical request and one block", () => {
+  const options = parseOptions({});
+  assert.equal(options.role, "both");
+  assert.ok(options.canonical && options.verify && options.checksum);
+  assert.deepEqual(
+    options.cases.map(({ blockBytes, batch }) => [blockBytes, batch]),
+    [
+      [32 * 1024, 8_192],
+      [4 * 1024, 1],
+    ],
+  );
+});
+
+test("models: runs as their caches have them", () => {
+  const runs = (model: RawOptions[string], more: RawOptions = {}) =>
+    parseOptions({ model, pool: "64GiB", ...more }).cases.map(({ blockBytes, batch }) => [blockBytes, batch])[0];
+  assert.deepEqual(runs("llama3-8b"), [16 * 8 * 128 * 2, 32 * 2 * 128]);
+  assert.deepEqual(runs("llama3-70b", { tp: "8", tokens: "32768" }), [16 * 1 * 128 * 2, 80 * 2 * 2_048]);
+  assert.deepEqual(runs("qwen2.5-7b", { blockTokens: "32" }), [32 * 4 * 128 * 2, 28 * 2 * 64]);
+  assert.deepEqual(runs("deepseek-v3-mla", { tp: "8" }), [16 * 576 * 2, 61 * 128], "a latent is whole on every rank");
+  assert.deepEqual(runs("smollm2-135m", { tokens: "17" }), [16 * 3 * 64 * 2, 30 * 2 * 2]);
+  assert.deepEqual(
+    runsOf({ model: "llama3-8b", tokens: 1, tensorParallel: 64, blockTokens: 16 }).runBytes,
+    16 * 128 * 2,
+    "never less than a head",
+  );
+});
+
+test("sweeps: one case for each size", () => {
+  const { cases, canonical } = parseOptions({ startBlockSize: "4KiB", maxBlockSize: "1MiB", stepFactor: "4", batchSize: "8" });
+  assert.deepEqual(
+    cases.map(({ blockBytes }) => blockBytes),
+    [4096, 16_384, 65_536, 262_144, 1_048_576],
+  );
+  assert.ok(cases.every(({ batch }) => batch === 8) && !canonical);
+});
+
+test("units as iperf3 has them: -b counts bits, -n bytes, -t seconds", () => {
+  assert.equal(parseOptions({ bitrate: "10G" }).rateBytesPerSecond, 1.25e9);
+  assert.equal(parseOptions({ bitrate: "2Gbit" }).rateBytesPerSecond, 250e6);
+  assert.equal(parseOptions({ bitrate: "100M" }).rateBytesPerSecond, 12.5e6);
+  assert.equal(parseOptions({ bytes: "1G" }).bytes, 2 ** 30);
+  assert.deepEqual(
+    ["3", "0.5", "500ms"].map((time) => parseOptions({ time }).seconds),
+    [3, 0.5, 0.5],
+  );
+});
+
+test("layouts, confidence, comparison, data", () => {
+  const layouts = parseOptions({ layoutLocal: "nhd16", layoutRemote: "hnd32" }).cases[0]!.layouts;
+  assert.deepEqual(layouts, { local: { order: "nhd", blockTokens: 16 }, remote: { order: "hnd", blockTokens: 32 } });
+  assert.deepEqual(parseOptions({ confidence: "95,5" }).confidence, { level: 95, widthPercent: 5 });
+  assert.deepEqual(parseOptions({ compare: "iperf3" }).compare, ["iperf3", "raw"]);
+  assert.deepEqual(parseOptions({ compare: "raw" }).compare, ["raw"]);
+  assert.deepEqual(parseOptions({ data: "kv:a.bin" }).data, { kind: "kv", file: "a.bin" });
+});
+
+test("what cannot be is refused by name", () => {
+  const wrong: [RawOptions, RegExp][] = [
+    [{ server: true, client: "h" }, /-s and -c/],
+    [{ oneOff: true }, /-1 is for the server/],
+    [{ bytes: "1G", iters: "3" }, /-n and --iters/],
+    [{ time: "3", iters: "3" }, /-t excludes/],
+    [{ json: true, jsonStream: true }, /--json and --json-stream/],
+    [{ reverse: true, bidir: true }, /-R and --bidir/],
+    [{ blockSize: "1MiB", startBlockSize: "4KiB" }, /-l and --start-block-size/],
+    [{ link: "fake", client: "h" }, /fake lives in one process/],
+    [{ confidence: "95,5", iters: "3" }, /-I needs -t/],
+    [{ compare: "iperf3", iters: "3" }, /--compare needs -t/],
+    [{ blockSize: "2GiB" }, /does not fit --pool/],
+    [{ pool: "1MiB" }, /does not fit --pool/],
+    [{ data: "kv:x", reverse: true }, /kv:FILE/],
+    [{ link: "rdma" }, /one of auto, tcp, js, fake/],
+    [{ model: "gpt-5" }, /for --model/],
+    [{ parallel: "65" }, /from 1 to 64 for --parallel/],
+    [{ layoutLocal: "nhd" }, /--layout-local/],
+    [{ confidence: "94,5" }, /--confidence/],
+    [{ compare: "netperf" }, /--compare/],
+    [{ data: "zeroes" }, /--data/],
+    [{ minGbps: "-1" }, /--min-gbps/],
+    [{ format: "x" }, /--format/],
+    [{ client: "not a host" }, /a host for --client/],
+    [{ time: "forever" }, /a time from/],
+  ];
+  for (const [raw, sentence] of wrong) assert.match(refusal(raw), sentence);
+});

@@ -1,0 +1,126 @@
+/** The doctor's checks. Method: hosts made of a few files, from a container with 64 MiB of shared memory to a machine with four GPUs. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { deviceChecks } from "../../transport/cli/checks/devices.ts";
+import type { Check, Host } from "../../transport/cli/checks/host.ts";
+import { memoryChecks } from "../../transport/cli/checks/memory.ts";
+import { networkChecks } from "../../transport/cli/checks/network.ts";
+import { processChecks } from "../../transport/cli/checks/process.ts";
+import { configOf } from "../../transport/config.ts";
+
+const MiB = 2 ** 20;
+
+function host(
+  files: Readonly<Record<string, string>>,
+  more: { freeBytes?: number; programs?: Readonly<Record<string, string>> } = {},
+): Host {
+  return {
+    platform: "linux",
+    read: (path) => files[path],
+    list: (path) => {
+      const inside = Object.keys(files).filter((file) => file.startsWith(`${path}/`));
+      return [...new Set(inside.map((file) => file.slice(path.length + 1).split("/")[0]!))];
+    },
+    space: () => (more.freeBytes === undefined ? undefined : { bytes: more.freeBytes, freeBytes: more.freeBytes }),
+    run: (program) => more.programs?.[program],
+  };
+}
+
+function statusOf(checks: readonly Check[], id: string): string {
+  const check = checks.find((candidate) => candidate.id === id);
+  assert.ok(check, id);
+  return check.status;
+}
+
+test("a container with 64 MiB of shared memory: FAIL before the pool dies of it", () => {
+  const checks = memoryChecks(host({}, { freeBytes: 64 * MiB }), configOf({ pool: { directory: "/dev/shm" } }));
+  assert.equal(statusOf(checks, "pool_space"), "FAIL");
+  assert.equal(statusOf(memoryChecks(host({}, { freeBytes: 64 * MiB }), configOf({})), "pool_space"), "WARN");
+  assert.match(checks.find(({ id }) => id === "pool_space")!.remedy, /--shm-size/);
+  assert.equal(statusOf(memoryChecks(host({}, { freeBytes: 64 * MiB }), configOf({ pool: { bytes: "32MiB" } })), "pool_space"), "OK");
+  assert.equal(statusOf(memoryChecks(host({}, { freeBytes: 33 * MiB }), configOf({ pool: { bytes: "32MiB" } })), "pool_space"), "WARN");
+});
+
+test("a container's memory limit below the pool is a FAIL", () => {
+  const files = { "/sys/fs/cgroup/memory.max": String(512 * MiB), "/proc/meminfo": "MemTotal: 16384000 kB" };
+  assert.equal(statusOf(memoryChecks(host(files, { freeBytes: 8192 * MiB }), configOf({})), "memory_limit"), "FAIL");
+  assert.equal(
+    statusOf(memoryChecks(host({ ...files, "/sys/fs/cgroup/memory.max": "max" }, { freeBytes: 8192 * MiB }), configOf({})), "memory_limit"),
+    "OK",
+  );
+});
+
+test("huge pages: demanded and absent is a FAIL, wished for and absent is not", () => {
+  const files = { "/proc/meminfo": "HugePages_Free: 0\nHugepagesize: 2048 kB" };
+  assert.equal(statusOf(memoryChecks(host(files), configOf({ pool: { hugePages: "on" } })), "huge_pages"), "FAIL");
+  assert.equal(statusOf(memoryChecks(host(files), configOf({})), "huge_pages"), "OK");
+  const reserved = { "/proc/meminfo": "HugePages_Free: 512\nHugepagesize: 2048 kB" };
+  assert.equal(statusOf(memoryChecks(host(reserved), configOf({ pool: { hugePages: "on" } })), "huge_pages"), "OK");
+});
+
+test("memlock matters only where there is an RDMA device", () => {
+  const limits = {
+    "/proc/self/limits": "Limit  Soft Limit  Hard Limit  Units\nMax locked memory         65536                65536                bytes",
+  };
+  assert.equal(statusOf(memoryChecks(host(limits), configOf({})), "memlock"), "OK");
+  assert.equal(statusOf(memoryChecks(host({ ...limits, "/sys/class/infiniband/mlx5_0/node_type": "1" }), configOf({})), "memlock"), "WARN");
+});
+
+test("socket buffers are judged by the bandwidth-delay product", () => {
+  const files = {
+    "/proc/sys/net/ipv4/tcp_rmem": "4096 131072 6291456",
+    "/proc/sys/net/ipv4/tcp_wmem": "4096 16384 4194304",
+    "/proc/sys/net/ipv4/tcp_congestion_control": "cubic",
+    "/proc/sys/net/ipv4/tcp_available_congestion_control": "reno cubic",
+    "/proc/sys/net/ipv4/tcp_allowed_congestion_control": "reno cubic",
+    "/proc/sys/net/ipv4/tcp_slow_start_after_idle": "1",
+  };
+  const near = networkChecks(host(files), configOf({}), { rttMs: 0.2, rateBytesPerSecond: 1.25e9 });
+  assert.deepEqual([...new Set(near.map(({ status }) => status))], ["OK"]);
+  const far = networkChecks(host(files), configOf({}), { rttMs: 50, rateBytesPerSecond: 1.25e9 });
+  for (const id of ["receive_buffers", "send_buffers", "congestion_control", "slow_start_after_idle"])
+    assert.equal(statusOf(far, id), "WARN", id);
+  assert.match(far.find(({ id }) => id === "receive_buffers")!.remedy, /tcp_rmem="4096 131072 33554432"/);
+  const wanted = networkChecks(host(files), configOf({ congestionControl: "bbr" }), { rttMs: 1, rateBytesPerSecond: 1e9 });
+  assert.match(wanted.find(({ id }) => id === "congestion_control")!.remedy, /modprobe tcp_bbr/);
+});
+
+test("devices: none is OK, RDMA without an active port is not", () => {
+  assert.deepEqual([...new Set(deviceChecks(host({})).map(({ status }) => status))], ["OK"]);
+  const port = "/sys/class/infiniband/mlx5_0/ports/1";
+  const gids = {
+    [`${port}/gids/0`]: "fe80:0000:0000:0000:0000:0000:0000:0001",
+    [`${port}/gid_attrs/types/0`]: "RoCE v2",
+    [`${port}/gids/1`]: "0000:0000:0000:0000:0000:0000:0000:0000",
+  };
+  const up = deviceChecks(host({ ...gids, [`${port}/state`]: "4: ACTIVE", [`${port}/rate`]: "400 Gb/sec (4X NDR)" }))[0]!;
+  assert.equal(up.status, "OK");
+  assert.match(up.found, /mlx5_0\/1 ACTIVE 400 Gb\/sec.*0=fe80:.* RoCE v2/);
+  assert.equal(deviceChecks(host({ ...gids, [`${port}/state`]: "1: DOWN" }))[0]!.status, "WARN");
+  const gpu = deviceChecks(
+    host(
+      { "/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue" },
+      { programs: { nvcc: "release 12.4, V12" } },
+    ),
+  );
+  assert.deepEqual(
+    gpu.slice(1).map(({ found }) => found),
+    ["NVIDIA 550.54.15", "CUDA 12.4"],
+  );
+});
+
+test("limits of the process, and a host that says nothing at all", async () => {
+  const few = await processChecks(
+    host({ "/proc/self/limits": "Max open files            128                  128                  files" }),
+  );
+  assert.equal(statusOf(few, "open_files"), "FAIL");
+  const silent = [
+    ...(await processChecks(host({}))),
+    ...memoryChecks(host({}), configOf({})),
+    ...networkChecks(host({}), configOf({}), { rttMs: 1, rateBytesPerSecond: 1e9 }),
+  ];
+  assert.ok(
+    silent.every(({ found }) => found !== "" && !found.includes("NaN") && !found.includes("undefined")),
+    JSON.stringify(silent, null, 1),
+  );
+});

@@ -1,0 +1,38 @@
+/** Runs the command as its users do: another process, its own environment, an exit code. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+
+export const ROOT = join(import.meta.dirname, "..", "..");
+
+export interface Ran {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export function start(args: readonly string[], environment: Readonly<Record<string, string>> = {}): ChildProcess {
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith("KVFERRY_") || name.startsWith("KVFERRY_NATIVE")),
+  );
+  // --import by URL of this package's tsx: the test may run from anywhere.
+  const program = ["--import", import.meta.resolve("tsx"), join(ROOT, "transport", "cli.ts"), ...args];
+  return spawn(process.execPath, program, { cwd: ROOT, env: { ...inherited, ...environment }, stdio: ["ignore", "pipe", "pipe"] });
+}
+
+export async function finish(child: ChildProcess, timeoutMs = 60_000): Promise<Ran> {
+  const out: string[] = [];
+  const err: string[] = [];
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => out.push(text));
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => err.push(text));
+  const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
+  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) =>
+    child.once("close", (...ended) => resolve(ended)),
+  );
+  clearTimeout(timer);
+  return { code, signal, stdout: out.join(""), stderr: err.join("") };
+}
+
+export function kvferry(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Ran> {
+  return finish(start(args, environment));
+}

@@ -1,0 +1,77 @@
+/** Metrics and log lines. Method: events in, the scraped text and the written lines out; two registries in one process do not meet. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createLog } from "../../transport/log.ts";
+import { Metrics } from "../../transport/metrics.ts";
+
+const report = { bytes: 100, wireBytes: 150, seconds: 0.02, chunks: 2, retries: 1, resumed: 0 };
+
+test("events become numbers under documented names", async () => {
+  const metrics = new Metrics();
+  const observer = metrics.observer((number) => `code_${number}`);
+  observer.chunk("out", 60, 100);
+  observer.chunk("out", 30, 1.5e6);
+  observer.chunk("out", 10, 90e6);
+  observer.chunk("in", 7, 0);
+  observer.chunkFailed(40);
+  observer.transferEnded("out", true, "ok", report);
+  observer.transferEnded("in", false, "deadline_exceeded", { ...report, resumed: 2 });
+  observer.stalled("in");
+  metrics.observe({
+    pool: () => ({ bytes: 4096, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, evictions: 9 }),
+    lanes: () => [{ peer: "decode", lanes: 4 }],
+    apiClients: () => 2,
+    transfersRunning: () => 5,
+  });
+  metrics.describe({ version: "1.2.3", link: "tcp", node: "a" });
+  const { text, contentType } = await metrics.scrape();
+  assert.match(contentType, /^text\/plain/);
+  for (const line of [
+    'kvferry_transfers_total{direction="out",result="ok"} 1',
+    'kvferry_transfers_total{direction="in",result="deadline_exceeded"} 1',
+    'kvferry_bytes_total{direction="out"} 100',
+    'kvferry_chunks_total{direction="out"} 3',
+    'kvferry_chunk_seconds_bucket{le="0.0001"} 1',
+    'kvferry_chunk_seconds_bucket{le="0.00025"} 1',
+    'kvferry_chunk_seconds_bucket{le="5"} 2',
+    'kvferry_chunk_seconds_bucket{le="+Inf"} 3',
+    "kvferry_chunk_seconds_sum 91.5001",
+    "kvferry_chunk_seconds_count 3",
+    'kvferry_chunk_failures_total{code="code_40"} 1',
+    'kvferry_transfers_resumed_total{direction="in"} 2',
+    'kvferry_stalls_total{direction="in"} 1',
+    'kvferry_transfer_seconds_count{direction="out"} 1',
+    'kvferry_pool_blocks{state="published"} 3',
+    "kvferry_pool_bytes 4096",
+    "kvferry_pool_evictions_total 9",
+    'kvferry_lanes{peer="decode"} 4',
+    'kvferry_build_info{version="1.2.3",link="tcp",node="a"} 1',
+  ]) {
+    assert.ok(text.split("\n").includes(line), `${line}\n${text}`);
+  }
+});
+
+test("every metric says what it is, and two nodes in one process count apart", async () => {
+  const [a, b] = [new Metrics(), new Metrics()];
+  a.downgrades.inc({ from: "tcp", to: "js", reason: "no addon" });
+  for (const { help, name } of await a.registry.getMetricsAsJSON()) {
+    assert.ok(help.length > 10, name);
+    assert.match(name, /^kvferry_[a-z_]+$/);
+  }
+  assert.match((await a.scrape()).text, /kvferry_link_downgrades_total\{from="tcp",to="js",reason="no addon"\} 1/);
+  assert.doesNotMatch((await b.scrape()).text, /no addon/);
+});
+
+test("log lines: JSON for machines, one readable line for people, nothing below the level", () => {
+  const lines: string[] = [];
+  const stream = { write: (line: string) => void lines.push(line) };
+  const json = createLog({ level: "info", format: "json" }, "node-a", stream);
+  json.debug({}, "unseen");
+  json.warn({ code: "lane_lost", lane: 3 }, "lane ended");
+  const { time, ...rest } = JSON.parse(lines[0]!) as Record<string, unknown>;
+  assert.match(String(time), /^\d{4}-\d\d-\d\dT.*Z$/);
+  assert.deepEqual(rest, { level: "warn", node: "node-a", code: "lane_lost", lane: 3, msg: "lane ended" });
+  createLog({ level: "info", format: "text" }, "node-b", stream).error({ code: "closed", at: { x: 1 } }, "went away");
+  assert.match(lines[1]!, /^\S+Z ERROR node-b: went away code=closed at=\{"x":1\}\n$/);
+  assert.equal(lines.length, 2);
+});

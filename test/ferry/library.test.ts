@@ -1,0 +1,62 @@
+/**
+ * The library's door: nodes by configuration, what fails at the start and what it leaves behind, draining.
+ * Method: createFerry as a user calls it, in this process; two of them move KV.
+ */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import test from "node:test";
+import { createFerry, KvferryError, opaqueLayout } from "../../transport/index.ts";
+
+const MiB = 1 << 20;
+const pool = { bytes: 4 * MiB, blockBytes: 65_536 };
+const IDENTITY = { model: "blob", revision: "1", element: "u8", rope: "", profile: "", extra: "" };
+
+test("two nodes in one process move opaque state, and leave nothing", async () => {
+  const a = await createFerry({ name: "a", listen: "127.0.0.1:0", allow: ["127.0.0.1"], pool });
+  const b = await createFerry({ name: "b", pool, peers: [{ name: "a", address: `127.0.0.1:${a.address?.port}` }] });
+  const info = await a.pool();
+  const [modelA, modelB] = [
+    await a.registerModel(IDENTITY, opaqueLayout(pool.blockBytes, info.blockCount)),
+    await b.registerModel(IDENTITY, opaqueLayout(pool.blockBytes, (await b.pool()).blockCount)),
+  ];
+  assert.equal(modelA.fingerprint, modelB.fingerprint);
+  const [source, target] = [await a.alloc(7), await b.alloc(7)];
+  const view = (node: typeof a, block: number): Uint8Array => {
+    const from = node.node.pool.dataOffset + block * pool.blockBytes;
+    return node.node.pool.region.view.subarray(from, from + pool.blockBytes);
+  };
+  for (const id of source.ids) view(a, id).set(randomBytes(pool.blockBytes));
+  const handle = await a.offer({ model: modelA.model, groups: [{ group: 0, blocks: source, tokens: 7 }] });
+  const transfer = await b.fetch({ peer: "a", model: modelB.model, source: { handle }, into: [{ group: 0, blocks: target, tokens: 7 }] });
+  const report = await transfer.done;
+  assert.equal(report.bytes, 7 * pool.blockBytes);
+  target.ids.forEach((id, index) => assert.equal(Buffer.compare(view(b, id), view(a, source.ids[index] ?? 0)), 0));
+  const [peer] = (await b.stats()).peers;
+  assert.ok(peer?.up);
+  const path = info.path;
+  await b.close();
+  await b.close();
+  await a.close();
+  assert.ok(path === "" || !existsSync(path), "a library's pool goes with it");
+  await assert.rejects(a.alloc(1), { code: "closed" });
+});
+
+test("a start that fails says why and leaves nothing open", async () => {
+  const first = await createFerry({ name: "first", listen: "127.0.0.1:0", pool });
+  const taken = `127.0.0.1:${first.address?.port}`;
+  await assert.rejects(createFerry({ name: "second", listen: taken, pool }), { code: "address_unavailable" });
+  await assert.rejects(
+    createFerry({ name: "third", pool: { ...pool, directory: "/nowhere/at/all" } }),
+    (error) => error instanceof KvferryError,
+  );
+  await assert.rejects(createFerry({ listen: "0.0.0.0:0" }), { code: "invalid_config" }, "insecure must be said");
+  await first.close();
+});
+
+test("a drained node takes no new work", async () => {
+  const node = await createFerry({ name: "drained", listen: "127.0.0.1:0", pool });
+  assert.equal(await node.drain(1_000), true);
+  assert.throws(() => node.host.openSession({ client: "late", processId: 0 }), { code: "draining" });
+  await node.close();
+});

@@ -1,0 +1,277 @@
+/**
+ * KV between two nodes over the real link: offers and handles, published keys, pushes, buffers; what is refused and what is given back.
+ * Method: two nodes in this process with pools of a few MiB; every byte is compared, and the pools are counted afterwards.
+ */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import test, { type TestContext } from "node:test";
+import type { Blocks } from "../../transport/memory/pool.ts";
+import { denseLayout } from "../../transport/kv/build.ts";
+import { native, nativeProblem } from "../../transport/native.ts";
+import { openTestNode, type TestNode, type TestNodeOptions } from "./node.ts";
+
+const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
+const IDENTITY = { model: "tiny", revision: "1", element: "bf16", rope: "none", profile: "", extra: "" };
+const BLOCK_TOKENS = 16;
+const BLOCK_BYTES = 32_768;
+/** 4 layers x (K, V) x 16 tokens x 2 heads x 64 channels of 2 bytes: 32 KiB a block. */
+const layoutOf = (blockCount: number) =>
+  denseLayout({
+    layers: 4,
+    kvHeads: 2,
+    headDim: 64,
+    blockTokens: BLOCK_TOKENS,
+    element: "bf16",
+    order: "NHD",
+    form: "block-contiguous",
+    kv: "split",
+    blockCount,
+  });
+
+interface Pair {
+  readonly a: TestNode;
+  readonly b: TestNode;
+  /** The name by which b asks a. */
+  readonly peer: string;
+  readonly modelA: number;
+  readonly modelB: number;
+}
+
+async function pair(t: TestContext, extra: Partial<TestNodeOptions> = {}): Promise<Pair> {
+  const a = await openTestNode({ name: "a", blockBytes: BLOCK_BYTES, ...extra });
+  const b = await openTestNode({ name: "b", blockBytes: BLOCK_BYTES, ...extra });
+  t.after(async () => {
+    await b.close();
+    await a.close();
+  });
+  const modelA = (await a.ferry.registerModel(IDENTITY, layoutOf(a.pool.blockCount))).model;
+  const modelB = (await b.ferry.registerModel(IDENTITY, layoutOf(b.pool.blockCount))).model;
+  return { a, b, peer: `127.0.0.1:${a.address.port}`, modelA, modelB };
+}
+
+function bytesOf(node: TestNode, block: number): Uint8Array {
+  const from = node.pool.dataOffset + block * BLOCK_BYTES;
+  return node.pool.region.view.subarray(from, from + BLOCK_BYTES);
+}
+
+function fill(node: TestNode, blocks: Blocks): void {
+  for (const id of blocks.ids) bytesOf(node, id).set(randomBytes(BLOCK_BYTES));
+}
+
+function assertSame(a: TestNode, from: Blocks, b: TestNode, to: Blocks): void {
+  for (let i = 0; i < from.ids.length; i++) {
+    assert.equal(Buffer.compare(bytesOf(a, from.ids[i] ?? 0), bytesOf(b, to.ids[i] ?? 0)), 0, `block ${i}`);
+  }
+}
+
+/** The other side hears of the end a little later. */
+async function until(holds: () => boolean): Promise<void> {
+  for (let round = 0; round < 500; round++) {
+    if (holds()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.fail(`never held: ${holds}`);
+}
+
+test("an offer is fetched by its handle, once, and both sides get their blocks back", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(20);
+  fill(a, source);
+  const handle = await a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 20 * BLOCK_TOKENS }] });
+  const target = await b.ferry.alloc(20);
+  const request = { peer, model: modelB, source: { handle }, into: [{ group: 0, blocks: target, tokens: 20 * BLOCK_TOKENS }] };
+  const transfer = await b.ferry.fetch(request);
+  const report = await transfer.done;
+  assertSame(a, source, b, target);
+  assert.equal(report.bytes, 20 * BLOCK_BYTES);
+  assert.equal(report.order, "flat");
+  assert.deepEqual(
+    b.events
+      .filter((event) => event.kind === "layer")
+      .map((event) => event.layer)
+      .sort(),
+    [0, 1, 2, 3],
+  );
+  const again = await b.ferry.fetch(request);
+  await assert.rejects(again.done, { code: "handle_unknown" });
+  await until(() => a.events.some((event) => event.kind === "offerEnded" && event.ok && event.handle === handle));
+  await a.ferry.free(source);
+  await b.ferry.free(target);
+  assert.deepEqual([a.pool.stats().held, a.pool.stats().pinned, b.pool.stats().held, b.pool.stats().pinned], [0, 0, 0, 0]);
+});
+
+test("layers travel as they become ready", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(4);
+  fill(a, source);
+  const groups = [{ group: 0, blocks: source, tokens: 64 }];
+  const handle = await a.ferry.offer({ model: modelA, groups, ready: false });
+  await a.ferry.ready(handle, 2);
+  const target = await b.ferry.alloc(4);
+  const transfer = await b.ferry.fetch({ peer, model: modelB, source: { handle }, into: [{ group: 0, blocks: target, tokens: 64 }] });
+  const layer = (): Promise<number> =>
+    new Promise((resolve) => {
+      const stop = b.ferry.on((event) => {
+        if (event.kind !== "layer") return;
+        stop();
+        resolve(event.layer);
+      });
+    });
+  for (const [index, next] of [
+    [2, 0],
+    [0, 1],
+    [1, 3],
+  ] as const) {
+    assert.equal(await layer(), index);
+    await a.ferry.ready(handle, next);
+  }
+  await transfer.done;
+  assertSame(a, source, b, target);
+});
+
+test("published blocks are looked up and fetched by key, and leased", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const tokens = Uint32Array.from({ length: 8 * BLOCK_TOKENS }, (_, i) => i);
+  const keys = await a.ferry.keys(modelA, 0, tokens);
+  assert.deepEqual(await b.ferry.keys(modelB, 0, tokens), keys, "keys are the content's");
+  const source = await a.ferry.alloc(8);
+  fill(a, source);
+  await a.ferry.publish(modelA, 0, source, keys);
+  const longer = new Uint8Array(keys.length + 32);
+  longer.set(keys);
+  const places = await b.ferry.lookup(modelB, 0, longer, [peer]);
+  assert.deepEqual(places, [
+    { peer: "", matched: 0, code: "" },
+    { peer, matched: 8, code: "" },
+  ]);
+  const target = await b.ferry.alloc(8);
+  const into = [{ group: 0, blocks: target, tokens: 128 }];
+  await (await b.ferry.fetch({ peer, model: modelB, source: { keys, group: 0, tokens: 128 }, into })).done;
+  assertSame(a, source, b, target);
+  await b.ferry.publish(modelB, 0, target, keys);
+  const leased = await b.ferry.lease(modelB, 0, longer, true);
+  assert.deepEqual([...leased.ids], [...target.ids]);
+  await b.ferry.release(leased);
+  await until(() => a.pool.stats().leased === 0);
+});
+
+test("a published block that was changed is not served, and not found again", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const tokens = Uint32Array.from({ length: 2 * BLOCK_TOKENS }, (_, i) => i);
+  const keys = await a.ferry.keys(modelA, 0, tokens);
+  const source = await a.ferry.alloc(2);
+  fill(a, source);
+  await a.ferry.publish(modelA, 0, source, keys);
+  const changed = bytesOf(a, source.ids[1] ?? 0);
+  changed[77] = (changed[77] ?? 0) ^ 4;
+  const target = await b.ferry.alloc(2);
+  const ask = { peer, model: modelB, source: { keys, group: 0, tokens: 32 }, into: [{ group: 0, blocks: target, tokens: 32 }] };
+  await assert.rejects((await b.ferry.fetch(ask)).done, { code: "seal_broken" });
+  await assert.rejects((await b.ferry.fetch(ask)).done, { code: "key_not_found" });
+  await b.ferry.free(target);
+});
+
+test("a push lands as published blocks", { skip }, async (t) => {
+  const { a, b, modelA, modelB } = await pair(t);
+  const tokens = Uint32Array.from({ length: 4 * BLOCK_TOKENS }, (_, i) => i + 7);
+  const keys = await a.ferry.keys(modelA, 0, tokens);
+  const source = await a.ferry.alloc(5);
+  fill(a, source);
+  const peer = `127.0.0.1:${b.address.port}`;
+  // The fifth block is partly filled: it travels, and is not published.
+  await (await a.ferry.push({ peer, model: modelA, group: 0, blocks: source, tokens: 70, keys })).done;
+  const leased = await b.ferry.lease(modelB, 0, keys);
+  assertSame(a, { ids: source.ids.subarray(0, 4), generations: source.generations }, b, leased);
+  assert.equal(b.pool.stats().held, 0);
+});
+
+test("registered buffers are read and written by range", { skip }, async (t) => {
+  const { a, b, peer } = await pair(t);
+  const [far, near] = [new Uint8Array(randomBytes(1 << 20)), new Uint8Array(1 << 20)];
+  const remote = (await a.ferry.registerBuffer(far)).handle;
+  const local = (await b.ferry.registerBuffer(near)).handle;
+  const ranges = [
+    { local: 10, remote: 99, bytes: 300_001 },
+    { local: 500_000, remote: 700_000, bytes: 7 },
+  ];
+  await (await b.ferry.read({ peer, remote, local, ranges })).done;
+  for (const { local: to, remote: from, bytes } of ranges)
+    assert.deepEqual(near.subarray(to, to + bytes), far.subarray(from, from + bytes));
+  assert.equal(near[9], 0);
+  near.fill(0xab);
+  await (await b.ferry.write({ peer, remote, local, ranges: [{ local: 0, remote: 4_096, bytes: 4_096 }] })).done;
+  assert.ok(far.subarray(4_096, 8_192).every((byte) => byte === 0xab));
+  assert.notEqual(far[8_192], undefined);
+  const outside = [{ local: 0, remote: (1 << 20) - 1, bytes: 2 }];
+  await assert.rejects((await b.ferry.read({ peer, remote, local, ranges: outside })).done, { code: "range_invalid" });
+  await a.ferry.unregisterBuffer(remote);
+  await assert.rejects((await b.ferry.read({ peer, remote, local, ranges })).done, { code: "handle_unknown" });
+});
+
+test("unequal layouts are converted on the way", { skip }, async (t) => {
+  const { a, modelA, peer } = await pair(t);
+  const c = await openTestNode({ name: "c", blockBytes: 2 * BLOCK_BYTES });
+  t.after(() => c.close());
+  const layout = denseLayout({
+    layers: 4,
+    kvHeads: 2,
+    headDim: 64,
+    blockTokens: 2 * BLOCK_TOKENS,
+    element: "bf16",
+    order: "HND",
+    form: "block-contiguous",
+    kv: "split",
+    blockCount: c.pool.blockCount,
+  });
+  const modelC = (await c.ferry.registerModel(IDENTITY, layout)).model;
+  const source = await a.ferry.alloc(5);
+  fill(a, source);
+  const handle = await a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 80 }] });
+  const target = await c.ferry.alloc(3);
+  const transfer = await c.ferry.fetch({ peer, model: modelC, source: { handle }, into: [{ group: 0, blocks: target, tokens: 80 }] });
+  const report = await transfer.done;
+  assert.equal(report.order, "canonical");
+  const element = (node: TestNode, blocks: Blocks, hnd: boolean, at: readonly [number, number, number, number, number]): number => {
+    const [layer, kv, token, head, channel] = at;
+    const blockTokens = hnd ? 2 * BLOCK_TOKENS : BLOCK_TOKENS;
+    const bytes = hnd ? 2 * BLOCK_BYTES : BLOCK_BYTES;
+    const plane = blockTokens * 2 * 64;
+    const inside = token % blockTokens;
+    const index = hnd ? (head * blockTokens + inside) * 64 + channel : (inside * 2 + head) * 64 + channel;
+    const block = blocks.ids[Math.floor(token / blockTokens)] ?? 0;
+    return node.pool.region.view[node.pool.dataOffset + block * bytes + ((layer * 2 + kv) * plane + index) * 2] ?? -1;
+  };
+  for (let layer = 0; layer < 4; layer++)
+    for (const kv of [0, 1])
+      for (let token = 0; token < 80; token += 3)
+        for (const head of [0, 1])
+          for (const channel of [0, 31, 63]) {
+            const at = [layer, kv, token, head, channel] as const;
+            assert.equal(element(c, target, true, at), element(a, source, false, at), at.join());
+          }
+});
+
+test("what cannot be is refused with its code, and the blocks stay the caller's", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(2);
+  const target = await b.ferry.alloc(2);
+  const into = [{ group: 0, blocks: target, tokens: 32 }];
+  const other = (await b.ferry.registerModel({ ...IDENTITY, revision: "2" }, layoutOf(b.pool.blockCount))).model;
+  const handle = await a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 32 }] });
+  const fails = async (request: Parameters<typeof b.ferry.fetch>[0], code: string): Promise<void> =>
+    assert.rejects(
+      b.ferry.fetch(request).then((transfer) => transfer.done),
+      { code },
+    );
+  await fails({ peer, model: other, source: { handle }, into }, "fingerprint_mismatch");
+  await fails({ peer, model: modelB, source: { handle: "deadbeef-".padEnd(41, "0") }, into }, "incarnation_mismatch");
+  await fails({ peer, model: modelB, source: { handle: `${handle.slice(0, 9)}${"0".repeat(32)}` }, into }, "handle_unknown");
+  await fails({ peer: "8.8.8.8:1", model: modelB, source: { handle }, into }, "peer_not_allowed");
+  await fails({ peer, model: modelB, source: { handle }, into: [{ group: 0, blocks: target, tokens: 33 }] }, "invalid_argument");
+  await fails({ peer, model: 99, source: { handle }, into }, "model_unknown");
+  const stale = { ids: target.ids, generations: target.generations.map((generation) => generation + 1) };
+  await fails({ peer, model: modelB, source: { handle }, into: [{ group: 0, blocks: stale, tokens: 32 }] }, "generation_mismatch");
+  await (await b.ferry.fetch({ peer, model: modelB, source: { handle }, into })).done;
+  await b.ferry.free(target);
+  await assert.rejects(b.ferry.free(target), { code: /generation_mismatch|not_owner|block_state/ });
+});

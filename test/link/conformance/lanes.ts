@@ -1,0 +1,109 @@
+/** Lanes: opened with a token, confirmed, closed by either side, watched. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { isError } from "./connections.ts";
+import { LANE, numberOf, openLane, openPair, placeBoth, send, finish, type Suite, TOKEN } from "./pair.ts";
+import { flatShape } from "./shapes.ts";
+
+export function laneTests(suite: Suite): void {
+  test("lanes come up at both ends and go down at both", async (t) => {
+    const { a, b, atA, atB } = await openPair(t, suite, { lanes: 3 });
+    a.link.closeLane(atA, 1);
+    assert.equal((await a.event("laneDown", { connection: atA, lane: 1 })).code, numberOf("closed"));
+    assert.equal((await b.event("laneDown", { connection: atB, lane: 1 })).code, numberOf("lane_lost"));
+    b.link.closeLane(atB, 2);
+    assert.equal((await b.event("laneDown", { connection: atB, lane: 2 })).code, numberOf("closed"));
+    assert.equal((await a.event("laneDown", { connection: atA, lane: 2 })).code, numberOf("lane_lost"));
+    assert.equal(a.all("disconnected").length, 0, "the connection stays");
+  });
+
+  test("a lane that went down can be opened again", async (t) => {
+    const pair = await openPair(t, suite, { lanes: 1 });
+    pair.a.link.closeLane(pair.atA, 0);
+    await pair.b.event("laneDown", { lane: 0 });
+    await pair.a.event("laneDown", { lane: 0 });
+    await openLane(pair, 0);
+    const transfer = placeBoth(pair, flatShape(3, 1_000, 1_000));
+    await send(transfer);
+    await finish(pair, [transfer]);
+  });
+
+  test("a lane with a token that nobody admitted does not come up", async (t) => {
+    const { a, b, atA } = await openPair(t, suite, { lanes: 0 });
+    a.link.openLane(
+      atA,
+      0,
+      TOKEN.map((byte) => byte ^ 1),
+      LANE,
+    );
+    const { code } = await a.event("laneDown", { connection: atA, lane: 0 });
+    assert.ok([numberOf("connect_failed"), numberOf("lane_lost")].includes(code), `code ${code}`);
+    assert.equal(a.all("laneUp").length + b.all("laneUp").length, 0);
+    assert.equal(a.all("disconnected").length, 0);
+  });
+
+  test("arguments are checked", async (t) => {
+    const { a, atA } = await openPair(t, suite, { lanes: 1, limits: { lanesMax: 4 } });
+    assert.throws(() => a.link.openLane(atA, 4, TOKEN, LANE), isError("invalid_argument"));
+    assert.throws(() => a.link.openLane(atA, -1, TOKEN, LANE), isError("invalid_argument"));
+    assert.throws(() => a.link.openLane(atA, 1, TOKEN.subarray(1), LANE), isError("invalid_argument"));
+    assert.throws(() => a.link.openLane(atA, 0, TOKEN, LANE), isError("invalid_argument"), "lane 0 is open");
+    assert.throws(() => a.link.openLane(atA, 1, TOKEN, { ...LANE, paceBytesPerSecond: -1 }), isError("invalid_argument"));
+    assert.throws(() => a.link.admitLanes(atA, new Uint8Array(15)), isError("invalid_argument"));
+  });
+
+  test("the end of a connection takes its lanes with it, first", async (t) => {
+    const { a, b, atA, atB } = await openPair(t, suite, { lanes: 2 });
+    a.link.disconnect(atA);
+    await a.event("disconnected", { connection: atA });
+    await b.event("disconnected", { connection: atB });
+    // The peer may be quicker to close a lane than we are.
+    const codes = a.all("laneDown").map(({ code }) => code);
+    assert.ok(codes.length === 2 && codes.every((code) => [numberOf("closed"), numberOf("lane_lost")].includes(code)), String(codes));
+    assert.deepEqual(
+      b.all("laneDown").map(({ code }) => code),
+      [numberOf("lane_lost"), numberOf("lane_lost")],
+    );
+  });
+
+  test("laneInfo tells of the lanes that are up, and counts their bytes", async (t) => {
+    const pair = await openPair(t, suite, { lanes: 2 });
+    const transfer = placeBoth(pair, flatShape(8, 10_000, 10_000));
+    await send(transfer);
+    const [info, other] = [pair.a.link.laneInfo(pair.atA), pair.b.link.laneInfo(pair.atB)];
+    assert.deepEqual(
+      info.map(({ lane }) => lane).sort((x, y) => x - y),
+      [0, 1],
+    );
+    const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+    assert.ok(sum(info.map(({ bytesSent }) => bytesSent)) >= 80_000);
+    assert.ok(sum(other.map(({ bytesReceived }) => bytesReceived)) >= 80_000);
+    for (const lane of [...info, ...other]) {
+      for (const [name, value] of Object.entries(lane)) {
+        if (name !== "congestionControl") assert.ok(Number.isFinite(value) && (value as number) >= 0, `${name} is ${value}`);
+      }
+    }
+    pair.a.link.closeLane(pair.atA, 0);
+    await pair.a.event("laneDown", { lane: 0 });
+    assert.deepEqual(
+      pair.a.link.laneInfo(pair.atA).map(({ lane }) => lane),
+      [1],
+    );
+    await finish(pair, [transfer]);
+  });
+
+  test("a paced lane delivers all, and pace may change on the way", async (t) => {
+    const lane = { paceBytesPerSecond: 2_000_000, notSentLowBytes: 16_384, congestionControl: "" };
+    const pair = await openPair(t, suite, { lanes: 1, lane });
+    const shape = flatShape(40, 10_000, 10_000);
+    const transfer = placeBoth(pair, shape);
+    const all = shape.chunks.map((_, chunk) => chunk);
+    pair.a.submit(transfer.out, all);
+    await pair.a.event("acked", { placement: transfer.out });
+    pair.a.link.tuneLane(pair.atA, 0, { ...lane, paceBytesPerSecond: 500_000_000 });
+    await pair.a.eventCount(40, "acked", { placement: transfer.out });
+    await pair.b.eventCount(40, "committed", { placement: transfer.into });
+    for (const span of shape.chunks) transfer.target.expectChunk(span, shape.receiver, transfer.source, shape.sender);
+    await finish(pair, [transfer]);
+  });
+}

@@ -1,0 +1,170 @@
+/**
+ * A TCP proxy that does to each connection what it is told: flip a bit, split writes, delay, hold, swallow, cut. The first 48 bytes of a connection
+ * tell whether it is a control connection or a lane, so that faults can name their target.
+ */
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { decodePreamble, type Preamble } from "../../transport/link/frame.ts";
+import type { Endpoint } from "../../transport/link/link.ts";
+
+/** As seen by who dialled. */
+export type Direction = "out" | "in";
+
+export interface Fault {
+  /** Flip `bit` of byte `offset` of the stream (the preamble counts). */
+  readonly flip?: { readonly offset: number; readonly bit: number };
+  /** Pass on in writes of 1..n bytes, by turns of the list. */
+  readonly split?: readonly number[];
+  readonly delayMs?: number;
+  /** Nothing from this byte on is passed on: the network swallows it. */
+  readonly dropFrom?: number;
+  /** Both sockets are destroyed when this byte would pass. */
+  readonly cutAt?: number;
+}
+
+export class ProxyLine {
+  readonly preamble: Preamble;
+  readonly #client: Socket;
+  readonly #server: Socket;
+  readonly passed: Record<Direction, number> = { out: 0, in: 0 };
+  readonly #faults: Partial<Record<Direction, Fault>> = {};
+
+  constructor(preamble: Preamble, client: Socket, server: Socket) {
+    this.preamble = preamble;
+    this.#client = client;
+    this.#server = server;
+  }
+
+  setFault(direction: Direction, fault: Fault): void {
+    this.#faults[direction] = fault;
+  }
+
+  /** Ends both sockets without a farewell. */
+  cut(): void {
+    for (const socket of [this.#client, this.#server]) {
+      // Node keeps the handle of a socket that was ended and then reset for ever.
+      if (socket.writableEnded || socket.readableEnded) socket.destroy();
+      else socket.resetAndDestroy();
+    }
+  }
+
+  pump(direction: Direction): void {
+    const [from, to] = direction === "out" ? [this.#client, this.#server] : [this.#server, this.#client];
+    from.on("data", (bytes) => this.pass(direction, bytes));
+    from.on("end", () => to.end());
+    from.on("error", () => to.destroy());
+    from.on("close", () => to.destroy());
+  }
+
+  pass(direction: Direction, bytes: Uint8Array): void {
+    const [from, to] = direction === "out" ? [this.#client, this.#server] : [this.#server, this.#client];
+    const first = this.passed[direction];
+    const {
+      flip,
+      split,
+      delayMs = 0,
+      dropFrom = Number.POSITIVE_INFINITY,
+      cutAt = Number.POSITIVE_INFINITY,
+    } = this.#faults[direction] ?? {};
+    const end = Math.min(bytes.length, Math.max(Math.min(dropFrom, cutAt) - first, 0));
+    const passing = Buffer.from(bytes.subarray(0, end));
+    this.passed[direction] += bytes.length;
+    if (flip !== undefined && flip.offset >= first && flip.offset < first + end) {
+      passing[flip.offset - first] = (passing[flip.offset - first] as number) ^ (1 << flip.bit);
+    }
+    const write = (): void => {
+      if (to.destroyed) return;
+      for (let at = 0, turn = 0; at < passing.length; turn++) {
+        const count = split?.[turn % split.length] ?? passing.length;
+        to.write(passing.subarray(at, at + count));
+        at += count;
+      }
+      if (first + bytes.length > cutAt) this.cut();
+      else if (to.writableLength > HIGH_BYTES) {
+        from.pause();
+        to.once("drain", () => from.resume());
+      }
+    };
+    if (delayMs === 0) write();
+    else setTimeout(write, delayMs);
+  }
+}
+
+/** More than this unwritten and the proxy reads no further, as a network would. */
+const HIGH_BYTES = 64 * 1024;
+
+export class Proxy {
+  readonly endpoint: Endpoint;
+  readonly lines: ProxyLine[] = [];
+  /** For lines to come. */
+  readonly planned: { matches: (preamble: Preamble) => boolean; direction: Direction; fault: Fault }[] = [];
+  readonly #server: Server;
+
+  constructor(server: Server, endpoint: Endpoint) {
+    this.#server = server;
+    this.endpoint = endpoint;
+  }
+
+  get control(): ProxyLine {
+    return this.#find((preamble) => preamble.kind === "control", "a control connection");
+  }
+
+  /** The latest line of that lane. */
+  lane(lane: number): ProxyLine {
+    return this.#find((preamble) => preamble.kind === "lane" && preamble.lane === lane, `lane ${lane}`);
+  }
+
+  planLane(lane: number, direction: Direction, fault: Fault): void {
+    this.planned.push({ matches: (preamble) => preamble.kind === "lane" && preamble.lane === lane, direction, fault });
+  }
+
+  planControl(direction: Direction, fault: Fault): void {
+    this.planned.push({ matches: (preamble) => preamble.kind === "control", direction, fault });
+  }
+
+  async close(): Promise<void> {
+    for (const line of this.lines) line.cut();
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+  }
+
+  #find(matches: (preamble: Preamble) => boolean, what: string): ProxyLine {
+    const line = this.lines.findLast(({ preamble }) => matches(preamble));
+    if (line === undefined) throw new Error(`no ${what} has come through the proxy`);
+    return line;
+  }
+}
+
+export async function startProxy(target: Endpoint): Promise<Proxy> {
+  const server = createServer({ noDelay: true });
+  await new Promise<void>((resolve) => {
+    server.listen({ host: "127.0.0.1", port: 0 }, resolve);
+  });
+  const proxy = new Proxy(server, { host: "127.0.0.1", port: (server.address() as { port: number }).port });
+  server.on("connection", (client) => accept(proxy, client, target));
+  return proxy;
+}
+
+function accept(proxy: Proxy, client: Socket, target: Endpoint): void {
+  let come: Uint8Array = new Uint8Array(0);
+  client.on("error", () => {});
+  const read = (bytes: Uint8Array): void => {
+    come = Buffer.concat([come, bytes]);
+    const preamble = decodePreamble(come);
+    if (preamble === undefined) return;
+    client.off("data", read);
+    client.pause();
+    const server = connect({ ...target, noDelay: true });
+    const line = new ProxyLine(preamble, client, server);
+    for (const { matches, direction, fault } of proxy.planned) if (matches(preamble)) line.setFault(direction, fault);
+    server.on("connect", () => {
+      proxy.lines.push(line);
+      line.pump("out");
+      line.pump("in");
+      line.pass("out", come);
+      client.resume();
+    });
+    server.on("error", () => client.destroy());
+  };
+  client.on("data", read);
+}

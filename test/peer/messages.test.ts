@@ -1,0 +1,149 @@
+/**
+ * Control messages: every kind survives encoding and decoding; nothing that a stranger can send gives anything but a KvferryError.
+ * Method: one full example of each kind, then random bytes and random damage to valid messages (fast-check).
+ */
+import assert from "node:assert/strict";
+import test from "node:test";
+import fc from "fast-check";
+import { KvferryError } from "../../transport/errors.ts";
+import { limits } from "../../transport/limits.ts";
+import { decodeMessage, encodeMessage, type Message } from "../../transport/peer/messages.ts";
+
+const bytes = (count: number, from = 0): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i + from) & 255);
+
+const examples: readonly Message[] = [
+  {
+    kind: "hello",
+    version: 1,
+    minVersion: 1,
+    node: "ab".repeat(16),
+    name: "prefill-0",
+    software: "kvferry",
+    advertise: "[::1]:7411",
+    capabilities: ["resume", "keys"],
+    chunkBytesMax: limits.chunkBytesMax,
+    lanesMax: 8,
+    laneToken: bytes(16),
+    secret: "s".repeat(16),
+    resumeNode: "",
+    models: [{ fingerprint: "f".repeat(64), layout: bytes(100) }],
+  },
+  { kind: "models", models: [] },
+  { kind: "refuse", code: 31, detail: "no", version: 1, minVersion: 1, re: 0 },
+  { kind: "lookup", id: 7, fingerprint: "f".repeat(64), group: 2, keys: bytes(96) },
+  { kind: "lookupReply", id: 7, code: 0, matched: 3 },
+  {
+    kind: "fetch",
+    id: 1,
+    fingerprint: "f".repeat(64),
+    source: { kind: "handle", handle: "0123abcd-" + "0".repeat(32) },
+    firstHead: 0,
+    heads: 8,
+    chunkBytes: 1 << 20,
+    deadlineMs: 30_000,
+    trace: "t",
+  },
+  {
+    kind: "fetch",
+    id: 2,
+    fingerprint: "",
+    source: { kind: "keys", group: 1, keys: bytes(64), tokens: 32 },
+    firstHead: 4,
+    heads: 4,
+    chunkBytes: 4096,
+    deadlineMs: 1,
+    trace: "",
+  },
+  {
+    kind: "fetch",
+    id: 3,
+    fingerprint: "",
+    source: { kind: "ranges", buffer: "b", ranges: [{ offset: 2 ** 40, bytes: 5 }] },
+    firstHead: 0,
+    heads: 0,
+    chunkBytes: 4096,
+    deadlineMs: 1,
+    trace: "",
+  },
+  {
+    kind: "offer",
+    id: 9,
+    fetch: 1,
+    fingerprint: "f".repeat(64),
+    groups: [{ group: 0, tokens: 2048 }],
+    firstHead: 0,
+    heads: 8,
+    chunkBytes: 1 << 20,
+    checksum: true,
+    ranges: undefined,
+    keys: bytes(32),
+    deadlineMs: 100,
+    trace: "",
+    layout: bytes(10),
+  },
+  { kind: "accept", id: 9, grant: 2 ** 53 - 1, generation: 2, committed: bytes(3), layout: bytes(9), order: "flat" },
+  { kind: "resume", id: 9, grant: 2 ** 53 - 1 },
+  { kind: "done", id: 9, grant: 12 },
+  { kind: "cancel", id: 9, fetch: 0, grant: 12, code: 8, detail: "by its caller", fromReceiver: true },
+  { kind: "ping", id: 4 },
+  { kind: "pong", id: 4 },
+  { kind: "bye", reason: "draining" },
+];
+
+/** Buffers and Uint8Arrays of the same bytes are the same to a reader. */
+const plain = (value: unknown): unknown =>
+  JSON.parse(
+    JSON.stringify(value, (_, inner) => (inner instanceof Uint8Array ? [...inner] : inner?.type === "Buffer" ? inner.data : inner)),
+  );
+
+test("every kind of message comes back as it was sent", () => {
+  for (const message of examples) assert.deepEqual(plain(decodeMessage(encodeMessage(message))), plain(message), message.kind);
+});
+
+test("a message longer than the limit is refused before it is sent", () => {
+  const keys = new Uint8Array(limits.controlMessageBytes);
+  assert.throws(() => encodeMessage({ kind: "lookup", id: 1, fingerprint: "", group: 0, keys }), { code: "message_too_large" });
+});
+
+test("numbers and lengths that the limits do not allow are refused", () => {
+  const hostile: readonly Message[] = [
+    { kind: "accept", id: 9, grant: 0, generation: 1, committed: bytes(0), layout: bytes(0), order: "flat" },
+    { kind: "accept", id: 9, grant: 2 ** 54, generation: 1, committed: bytes(0), layout: bytes(0), order: "flat" },
+    { kind: "accept", id: 9, grant: 1, generation: 0, committed: bytes(0), layout: bytes(0), order: "flat" },
+    { kind: "accept", id: 9, grant: 1, generation: 1, committed: bytes(0), layout: bytes(limits.layoutJsonBytes + 1), order: "flat" },
+    { kind: "lookup", id: 1, fingerprint: "f".repeat(65), group: 0, keys: bytes(32) },
+    { kind: "lookup", id: 1, fingerprint: "", group: limits.groupsMax, keys: bytes(32) },
+    { kind: "lookup", id: 1, fingerprint: "", group: 0, keys: bytes(33) },
+    { kind: "bye", reason: "x".repeat(257) },
+  ];
+  for (const message of hostile)
+    assert.throws(() => decodeMessage(encodeMessage(message)), { code: "protocol_error" }, JSON.stringify(message));
+});
+
+test("an empty message and an unknown kind are refused", () => {
+  assert.throws(() => decodeMessage(new Uint8Array(0)), { code: "protocol_error" });
+  assert.throws(() => decodeMessage(Uint8Array.of(0xfa, 0x01, 0x00)), { code: "protocol_error" });
+});
+
+test("whatever bytes come, the answer is a message or a KvferryError", () => {
+  const onlyTyped = (input: Uint8Array): void => {
+    try {
+      decodeMessage(input);
+    } catch (error) {
+      assert.ok(error instanceof KvferryError, String(error));
+    }
+  };
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), onlyTyped), { numRuns: 2_000 });
+  const damaged = fc.tuple(
+    fc.constantFrom(...examples),
+    fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 }),
+    fc.nat(),
+  );
+  const property = fc.property(damaged, ([message, edits, cut]) => {
+    const valid = Uint8Array.from(encodeMessage(message));
+    for (const [at, value] of edits) valid[at % valid.length] = value;
+    onlyTyped(valid);
+    onlyTyped(valid.subarray(0, cut % (valid.length + 1)));
+  });
+  fc.assert(property, { numRuns: 2_000 });
+});

@@ -1,0 +1,346 @@
+/**
+ * The virtual link: transport/link/link.ts over the virtual network, with faults. Bytes are really copied between the regions of the nodes, run by
+ * run. One for each life of a node; `die` is what kill -9 does to it.
+ */
+import { KvferryError } from "../../transport/errors.ts";
+import type {
+  ChunkSend,
+  ConnectionId,
+  Endpoint,
+  LaneInfo,
+  LaneOptions,
+  Link,
+  LinkEvent,
+  PlacementId,
+  PlacementSpec,
+} from "../../transport/link/link.ts";
+import { checkLane, checkMessage, checkSpec, checkToken } from "./arguments.ts";
+import { CODE, Exchange, Placement } from "./exchange.ts";
+import type { Faults } from "./faults.ts";
+import { VirtualLane } from "./lane.ts";
+import type { Host, Listener, Network, Pipe } from "./network.ts";
+import type { Random } from "./random.ts";
+import { scatter } from "./runs.ts";
+import type { World } from "./world.ts";
+
+/** Sees what the link does and judges it; never changes it. */
+export interface LinkWatch {
+  onCommitted(link: VirtualLink, placement: Placement, chunk: number): void;
+  onWrite(link: VirtualLink, placement: Placement): void;
+  onSubmitted(link: VirtualLink, placement: Placement): void;
+  onCode(code: number, where: string): void;
+}
+
+export interface VirtualLinkOptions {
+  readonly host: Host;
+  readonly network: Network;
+  readonly world: World;
+  readonly random: Random;
+  readonly watch: LinkWatch;
+  readonly onWake: () => void;
+  readonly queueChunks: number;
+  readonly placementsMax: number;
+  readonly controlQueueBytes: number;
+  readonly unansweredChunks: number;
+  /** Events of one kind (chunks' answers, arrivals, messages) that may wait to be polled. */
+  readonly eventsMax: number;
+  readonly connectionsMax: number;
+  readonly lanesMax: number;
+  readonly laneRateBytesPerSecond: number;
+}
+
+export class VirtualLink implements Link, Listener {
+  readonly kind = "fake";
+  readonly options: VirtualLinkOptions;
+  readonly placements = new Map<PlacementId, { readonly placement: Placement; readonly exchange: Exchange }>();
+  readonly #exchanges = new Map<ConnectionId, Exchange>();
+  readonly #byToken = new Map<string, Exchange>();
+  /** Chunks submitted whose event was not polled yet; events of arrived chunks, and messages, that were not. */
+  answers = 0;
+  arrivals = 0;
+  messages = 0;
+  messageBytes = 0;
+  #events: LinkEvent[] = [];
+  #address: Endpoint | undefined;
+  #nextConnection = 1;
+  #nextPlacement = 1;
+  #wakeScheduled = false;
+  #dead = false;
+
+  constructor(options: VirtualLinkOptions) {
+    this.options = options;
+  }
+
+  get world(): World {
+    return this.options.world;
+  }
+  get host(): Host {
+    return this.options.host;
+  }
+  get random(): Random {
+    return this.options.random;
+  }
+  get faults(): Faults {
+    return this.options.network.faults;
+  }
+  get dead(): boolean {
+    return this.#dead;
+  }
+
+  draw(chance: number): boolean {
+    return chance > 0 && this.random.chance(chance, 10_000);
+  }
+  letGoUs(): number {
+    return this.random.between(1, this.faults.letGoMaxUs);
+  }
+
+  // The contract.
+  async listen(endpoint: Endpoint): Promise<Endpoint> {
+    this.#open();
+    if (endpoint.host !== this.host.name || !this.options.network.listen(endpoint, this)) {
+      throw new KvferryError("address_unavailable", `${endpoint.host}:${endpoint.port}`);
+    }
+    this.#address = endpoint;
+    return endpoint;
+  }
+
+  #open(): void {
+    if (this.#dead) throw new KvferryError("closed", "the link is closed");
+  }
+
+  dial(endpoint: Endpoint, timeoutMs: number): ConnectionId {
+    this.#open();
+    if (this.#exchanges.size >= this.options.connectionsMax) throw new KvferryError("full", "connections");
+    const exchange = new Exchange(this.#nextConnection++, this, endpoint);
+    this.#exchanges.set(exchange.id, exchange);
+    this.world.note(() => `${this.host.name} dials ${endpoint.host} as ${exchange.id}`);
+    this.options.network.dial(this.host, endpoint, "control", (pipe) => {
+      if (exchange.gone || this.#dead) {
+        if (pipe !== "refused") pipe.close(0);
+      } else if (pipe === "refused") exchange.end(CODE.connectFailed, "refused");
+      else if (!pipe.alive(0)) exchange.end(CODE.connectFailed, "reset");
+      else {
+        exchange.join(pipe, 0);
+        ends.set(pipe, [exchange, ends.get(pipe)?.[1]]);
+        this.emit({ kind: "connected", connection: exchange.id, remote: endpoint });
+      }
+    });
+    this.world.after(timeoutMs * 1000, () => {
+      if (!exchange.open && !exchange.gone && !this.#dead) exchange.end(CODE.connectTimeout, `no answer in ${timeoutMs} ms`);
+    });
+    return exchange.id;
+  }
+
+  admitLanes(connection: ConnectionId, token: Uint8Array): void {
+    checkToken(token);
+    const exchange = this.#exchanges.get(connection);
+    if (exchange === undefined || exchange.gone) return;
+    const text = Buffer.from(token).toString("hex");
+    exchange.tokens.add(text);
+    this.#byToken.set(text, exchange);
+  }
+
+  openLane(connection: ConnectionId, lane: number, token: Uint8Array, options: LaneOptions): void {
+    const exchange = this.#exchanges.get(connection);
+    checkToken(token);
+    checkLane(lane, this.options.lanesMax, exchange?.lanes.has(lane) === true, options);
+    if (exchange === undefined || exchange.gone) return;
+    const first = { lane, token: Buffer.from(token).toString("hex") };
+    let settled = false;
+    const fail = (code: number): void => {
+      if (settled || exchange.gone || this.#dead) return;
+      settled = true;
+      this.emit({ kind: "laneDown", connection, lane, code });
+    };
+    this.options.network.dial(this.host, exchange.remote, first, (pipe) => {
+      if (settled || exchange.gone || this.#dead || pipe === "refused" || !pipe.alive(0)) {
+        if (pipe !== "refused") pipe.close(0);
+        return fail(CODE.connectFailed);
+      }
+      settled = true;
+      const rate = options.paceBytesPerSecond > 0 ? options.paceBytesPerSecond : this.options.laneRateBytesPerSecond;
+      const end = new VirtualLane(exchange, lane, pipe, 0, rate);
+      exchange.lanes.set(lane, end);
+      ends.set(pipe, [end, ends.get(pipe)?.[1]]);
+      // The listener does not confirm: the token was wrong, or its word is lost.
+      this.world.after(CONNECT_US, () => {
+        if (!end.up) end.end(CODE.connectTimeout);
+      });
+    });
+    this.world.after(CONNECT_US, () => fail(CODE.connectTimeout));
+  }
+
+  tuneLane(connection: ConnectionId, lane: number, { paceBytesPerSecond }: LaneOptions): void {
+    const end = this.#exchanges.get(connection)?.lanes.get(lane);
+    if (end !== undefined && paceBytesPerSecond > 0) end.rate = paceBytesPerSecond;
+  }
+
+  closeLane(connection: ConnectionId, lane: number): void {
+    this.#exchanges.get(connection)?.lanes.get(lane)?.end(CODE.closed);
+  }
+
+  send(connection: ConnectionId, message: Uint8Array): boolean {
+    checkMessage(message);
+    if (this.draw(this.faults.sendFull)) return false;
+    return this.#exchanges.get(connection)?.send(message) ?? false;
+  }
+
+  disconnect(connection: ConnectionId): void {
+    const exchange = this.#exchanges.get(connection);
+    if (exchange !== undefined) exchange.closing = true;
+    // What is queued goes out first; the end is told a little later, as a real one is.
+    this.world.after(this.random.between(1, 100), () => {
+      if (exchange !== undefined && !this.#dead) exchange.end(CODE.closed, "asked for");
+    });
+  }
+
+  place(spec: PlacementSpec): PlacementId | "full" {
+    const exchange = this.#exchanges.get(spec.connection);
+    if (exchange === undefined || exchange.gone) throw new KvferryError("connection_lost", "the connection is gone");
+    if (this.placements.size >= this.options.placementsMax || this.draw(this.faults.placeFull)) return "full";
+    checkSpec(spec);
+    const placement = new Placement(this.#nextPlacement++, spec);
+    if (spec.direction === "in") {
+      if (exchange.grants.has(spec.grant)) throw new KvferryError("invalid_argument", "the grant is in use on this connection");
+      exchange.grants.set(spec.grant, placement);
+    }
+    exchange.placements.add(placement);
+    this.placements.set(placement.id, { placement, exchange });
+    return placement.id;
+  }
+
+  revoke(id: PlacementId): void {
+    const found = this.placements.get(id);
+    if (found !== undefined) found.exchange.revoke(found.placement);
+  }
+
+  submit(batch: readonly ChunkSend[]): number {
+    let taken = 0;
+    const touched = new Set<Exchange>();
+    for (const send of batch) this.#checkSend(send);
+    for (const send of batch) {
+      const found = this.#checkSend(send);
+      if (this.draw(this.faults.submitFull) || this.answers >= this.options.eventsMax) break;
+      if (!found.exchange.submit(found.placement, send)) break;
+      this.answers += 1;
+      this.options.watch.onSubmitted(this, found.placement);
+      touched.add(found.exchange);
+      taken += 1;
+    }
+    for (const exchange of touched) this.world.after(0, () => exchange.wakeLanes());
+    return taken;
+  }
+
+  #checkSend({ placement: id, chunk, sequence }: ChunkSend): { readonly placement: Placement; readonly exchange: Exchange } {
+    const found = this.placements.get(id);
+    const isRight = found !== undefined && !found.placement.revoked && found.placement.spec.direction === "out" && sequence >= 1;
+    if (!isRight || chunk >= found.placement.spec.chunks.length) {
+      throw new KvferryError("invalid_argument", "a chunk that is not there, or of a placement that is incoming, revoked or not there");
+    }
+    return found;
+  }
+
+  poll(sink: (event: LinkEvent) => void, max: number): number {
+    const events = this.#events.splice(0, max);
+    for (const event of events) {
+      if (event.kind === "revoked") this.placements.delete(event.placement);
+      if (event.kind === "disconnected") this.#exchanges.delete(event.connection);
+      if (event.kind === "acked" || event.kind === "failed") this.answers -= 1;
+      if (event.kind === "committed" || event.kind === "rejected") this.arrivals -= 1;
+      if (event.kind === "message") this.#countMessage(-1, event.bytes);
+      sink(event);
+    }
+    return events.length;
+  }
+
+  laneInfo(connection: ConnectionId): LaneInfo[] {
+    const lanes = [...(this.#exchanges.get(connection)?.lanes.values() ?? [])];
+    return lanes.filter(({ up }) => up).map(({ index, bytesSent, bytesReceived, rate }) => infoOf(index, bytesSent, bytesReceived, rate));
+  }
+
+  async close(): Promise<void> {
+    this.die();
+  }
+
+  // The rest of the world.
+  onDial(pipe: Pipe, first: unknown, remote: Endpoint): void {
+    if (first === "control") {
+      if (this.#exchanges.size >= this.options.connectionsMax) return pipe.close(1);
+      const exchange = new Exchange(this.#nextConnection++, this, remote);
+      this.#exchanges.set(exchange.id, exchange);
+      exchange.join(pipe, 1);
+      ends.set(pipe, [undefined, exchange]);
+      this.emit({ kind: "accepted", connection: exchange.id, remote });
+      return;
+    }
+    const { lane, token } = first as { readonly lane: number; readonly token: string };
+    const exchange = this.#byToken.get(token);
+    // An index may still be in use here: the listener has not heard yet that the other end let go of it.
+    if (exchange === undefined || exchange.gone || exchange.lanes.has(lane)) return pipe.close(1);
+    const end = new VirtualLane(exchange, lane, pipe, 1, this.options.laneRateBytesPerSecond);
+    exchange.lanes.set(lane, end);
+    ends.set(pipe, [undefined, end]);
+    end.setUp();
+    end.tell(48, (other) => other.setUp());
+  }
+
+  otherEnd(pipe: Pipe, side: 0 | 1): Exchange | undefined {
+    const end = ends.get(pipe)?.[1 - side];
+    return end instanceof Exchange ? end : undefined;
+  }
+  otherLane(pipe: Pipe, side: 0 | 1): VirtualLane | undefined {
+    const end = ends.get(pipe)?.[1 - side];
+    return end instanceof VirtualLane ? end : undefined;
+  }
+
+  forgetTokens(exchange: Exchange): void {
+    for (const token of exchange.tokens) this.#byToken.delete(token);
+  }
+
+  emit(event: LinkEvent): void {
+    if (this.#dead) return;
+    if ("code" in event && event.code !== 0) this.options.watch.onCode(event.code, event.kind);
+    this.#events.push(event);
+    if (event.kind === "committed" || event.kind === "rejected") this.arrivals += 1;
+    if (event.kind === "message") this.#countMessage(1, event.bytes);
+    if (this.#wakeScheduled) return;
+    this.#wakeScheduled = true;
+    const { faults } = this;
+    const late = this.draw(faults.lateCompletion) ? this.random.below(faults.lateCompletionMaxUs) : this.random.below(10);
+    this.world.after(late, () => {
+      this.#wakeScheduled = false;
+      if (!this.#dead) this.options.onWake();
+    });
+  }
+
+  #countMessage(sign: 1 | -1, { length }: Uint8Array): void {
+    this.messages += sign;
+    this.messageBytes += sign * length;
+  }
+
+  write(placement: Placement, chunk: number, payload: Uint8Array): void {
+    if (this.#dead) return;
+    this.options.watch.onWrite(this, placement);
+    scatter(placement.spec.region.view, placement.runs(chunk), payload);
+  }
+
+  /** The process is gone: its sockets close, nothing of it touches memory any more, nobody hears its events. */
+  die(): void {
+    if (this.#dead) return;
+    if (this.#address !== undefined) this.options.network.unlisten(this.#address);
+    this.#dead = true;
+    for (const exchange of this.#exchanges.values()) exchange.end(CODE.closed, "the process has ended");
+    this.#events = [];
+  }
+}
+
+const CONNECT_US = 5_000_000;
+
+function infoOf(lane: number, bytesSent: number, bytesReceived: number, rate: number): LaneInfo {
+  const unknown = { rttUs: 0, minRttUs: 0, retransmits: 0, lost: 0, congestionWindowBytes: 0, notSentBytes: 0, busyUs: 0 };
+  const limited = { receiveWindowLimitedUs: 0, sendBufferLimitedUs: 0, congestionControl: "" };
+  return { lane, bytesSent, bytesReceived, deliveryRateBytesPerSecond: rate, ...unknown, ...limited };
+}
+
+/** Who holds the two ends of a pipe. */
+const ends = new WeakMap<Pipe, [Exchange | VirtualLane | undefined, Exchange | VirtualLane | undefined]>();

@@ -1,0 +1,152 @@
+/**
+ * Bugs on purpose, to see whether the simulation sees them. Each replaces a method of the product or of the world for as long as it is planted; nothing in
+ * production code knows of it.
+ */
+import type { ErrorCode } from "../../transport/errors.ts";
+import { OfferTable } from "../../transport/ferry/offers.ts";
+import { BlockStore } from "../../transport/memory/pool-blocks.ts";
+import { Pool } from "../../transport/memory/pool.ts";
+import { STATE } from "../../transport/memory/pool-table.ts";
+import { Connection } from "../../transport/peer/connection.ts";
+import { Outbox } from "../../transport/session/outbox.ts";
+import { Receiver } from "../../transport/session/receiver.ts";
+import { Sender } from "../../transport/session/sender.ts";
+import { Exchange } from "./exchange.ts";
+import { VirtualLane } from "./lane.ts";
+
+export interface Plant {
+  readonly what: string;
+  /** Returns how to mend it. */
+  readonly plant: () => () => void;
+}
+
+/** Replaces one method; the new one gets the old one. */
+function replace<Class extends { prototype: object }, Name extends keyof Class["prototype"] & string>(
+  target: Class,
+  name: Name,
+  make: (original: Class["prototype"][Name]) => Class["prototype"][Name],
+): () => void {
+  const prototype = target.prototype as Class["prototype"];
+  const original = prototype[name];
+  prototype[name] = make(original);
+  return () => {
+    prototype[name] = original;
+  };
+}
+
+export const PLANTS: Readonly<Record<string, Plant>> = {
+  "retry-not-rearmed": {
+    what: "a chunk that was lost twice is never sent again",
+    plant: () => {
+      const paused = new WeakMap<Outbox, Set<number>>();
+      return replace(Outbox, "pause", (pause) => {
+        return function (this: Outbox, chunk: number, untilUs: number): void {
+          const before = paused.get(this) ?? new Set();
+          paused.set(this, before);
+          if (!before.has(chunk)) pause.call(this, chunk, untilUs);
+          before.add(chunk);
+        };
+      });
+    },
+  },
+  "revoked-too-early": {
+    what: "revoke is answered before the lane has let go of the memory",
+    plant: () =>
+      replace(Exchange, "settle", (settle) => {
+        return function (this: Exchange, placement): void {
+          const { pins } = placement;
+          placement.pins = 0;
+          settle.call(this, placement);
+          placement.pins = pins;
+        };
+      }),
+  },
+  "ack-before-verify": {
+    what: "a chunk is acknowledged whatever its checksum says",
+    plant: () =>
+      replace(VirtualLane, "handleEnd", (handleEnd) => {
+        return function (this: VirtualLane, head, payload, _flipped): void {
+          handleEnd.call(this, head, payload, false);
+        };
+      }),
+  },
+  "lease-released-twice": {
+    what: "leases are released twice, and so somebody else's as well",
+    plant: () =>
+      replace(Pool, "release", (release) => {
+        return function (this: Pool, holder, blocks): void {
+          release.call(this, holder, blocks);
+          try {
+            release.call(this, holder, blocks);
+          } catch {
+            // Nobody else has a lease on them.
+          }
+        };
+      }),
+  },
+  "bitmap-forgotten": {
+    what: "a receiver that is resumed has forgotten what it had",
+    plant: () => {
+      const mendBitmap = replace(Receiver, "committed", () => () => new Uint8Array(0));
+      const mendList = replace(Receiver, "committedChunks", () => () => []);
+      return () => {
+        mendList();
+        mendBitmap();
+      };
+    },
+  },
+  "generation-not-bumped": {
+    what: "a block keeps its generation when it is given to somebody else",
+    plant: () =>
+      replace(BlockStore, "end", (end) => {
+        return function (this: BlockStore, block): void {
+          end.call(this, block);
+          if (this.state[block] !== STATE.free) return;
+          this.generation[block]! -= 1;
+          this.enter(block, STATE.free);
+        };
+      }),
+  },
+  "stale-offer-accepted": {
+    what: "an offer that has ended can be fetched again",
+    plant: () => {
+      const ended = new WeakMap<OfferTable, Map<string, ReturnType<OfferTable["get"]>>>();
+      const mendEnd = replace(OfferTable, "end", (end) => {
+        return function (this: OfferTable, offer, ok, code): void {
+          const before = ended.get(this) ?? new Map();
+          ended.set(this, before.set(offer.handle, { ...offer, taken: false, ready: "all", transfer: undefined }));
+          end.call(this, offer, ok, code);
+        };
+      });
+      const mendGet = replace(OfferTable, "get", (get) => {
+        return function (this: OfferTable, handle) {
+          return ended.get(this)?.get(handle) ?? get.call(this, handle);
+        };
+      });
+      return () => {
+        mendGet();
+        mendEnd();
+      };
+    },
+  },
+  "silence-unnoticed": {
+    what: "a lane that goes down counts as a word of the remote",
+    plant: () =>
+      replace(Connection, "handle", (handle) => {
+        return function (this: Connection, nowUs, event): void {
+          if (event.kind === "laneDown") this.heard(nowUs);
+          handle.call(this, nowUs, event);
+        };
+      }),
+  },
+  "loss-taken-for-success": {
+    what: "a sender takes the loss of a lane for an acknowledgement",
+    plant: () =>
+      replace(Sender, "handleFailed", (handleFailed) => {
+        return function (this: Sender, nowUs, chunk, sequence, code: ErrorCode): void {
+          if (code === "lane_lost") this.handleAcked(nowUs, chunk, sequence, 1);
+          else handleFailed.call(this, nowUs, chunk, sequence, code);
+        };
+      }),
+  },
+};

@@ -1,0 +1,118 @@
+/**
+ * The promises of DESIGN.md, looked after by the link's eyes and after every event:
+ * each chunk is committed at most once and nothing is written into memory that was given back; in flight <= window <= limit and no queue above its
+ * limit; what a pool says of itself adds up; transfers end in time (ledger.ts); bytes are those that were offered (content.ts, at each delivery).
+ */
+import type { Blocks } from "../../transport/memory/pool.ts";
+import { compare } from "./content.ts";
+import type { Placement } from "./exchange.ts";
+import { limits } from "./limits.ts";
+import type { VirtualLink } from "./link.ts";
+import { VirtualRegion } from "./memory.ts";
+import type { SimNode } from "./node.ts";
+import type { Scene } from "./scene.ts";
+
+/** Looking at everything after each event would be most of the work: pools and deadlines are looked at every so often. */
+const SWEEP_EVENTS = 64;
+
+export class Promises {
+  readonly #scene: Scene;
+  /** Chunks committed under each grant, over all its generations. */
+  readonly #committed = new Map<string, Set<number>>();
+  #countdown = SWEEP_EVENTS;
+
+  constructor(scene: Scene) {
+    this.#scene = scene;
+  }
+
+  handleCommitted(link: VirtualLink, { spec, revoked }: Placement, chunk: number): void {
+    const { world } = this.#scene;
+    const name = `${link.host.name} ${spec.grant}`;
+    let chunks = this.#committed.get(name);
+    if (chunks === undefined) {
+      chunks = new Set();
+      this.#committed.set(name, chunks);
+    }
+    if (chunks.has(chunk)) world.violate(`chunk ${chunk} of grant ${spec.grant} was committed twice`);
+    if (revoked) world.violate(`chunk ${chunk} of grant ${spec.grant} was committed after its memory was taken back`);
+    chunks.add(chunk);
+  }
+
+  handleWrite(link: VirtualLink, { spec, over }: Placement): void {
+    if (over) this.#scene.world.violate(`${link.host.name} wrote into memory that it had given back`);
+    const { region } = spec;
+    if (region instanceof VirtualRegion && region.closed)
+      this.#scene.world.violate(`${link.host.name} wrote into a buffer that was let go`);
+  }
+
+  /** One chunk may always be under way, or a window smaller than a chunk would stop everything. */
+  handleSubmitted(link: VirtualLink, placement: Placement): void {
+    const node = this.#scene.nodes.find(({ host }) => host === link.host);
+    if (node === undefined) return;
+    const { windowBytes } = node.spec.settings;
+    const { outstandingBytes, outstandingChunks } = placement;
+    if (outstandingChunks > limits.windowChunksMax) this.#scene.world.violate(`${outstandingChunks} chunks in flight at ${node.name}`);
+    if (outstandingChunks > 1 && outstandingBytes > windowBytes) {
+      this.#scene.world.violate(`${outstandingBytes} bytes in flight at ${node.name}, more than its window of ${windowBytes}`);
+    }
+  }
+
+  handleDied(node: SimNode): void {
+    for (const name of this.#committed.keys()) if (name.startsWith(`${node.host.name} `)) this.#committed.delete(name);
+  }
+
+  /** After each event; the costly part now and then. */
+  check(): void {
+    if (--this.#countdown > 0) return;
+    this.checkNow();
+  }
+
+  checkNow(): void {
+    this.#countdown = SWEEP_EVENTS;
+    const { nodes, ledger, world } = this.#scene;
+    ledger.check();
+    for (const node of nodes) {
+      if (!node.up) continue;
+      const { settings, link } = node.spec;
+      if (node.ferry.transfers > settings.transfersMax) world.violate(`${node.name} runs ${node.ferry.transfers} transfers`);
+      if (node.ferry.transfers < 0) world.violate(`${node.name} ended more transfers than it began`);
+      if (node.link.placements.size > link.placementsMax) world.violate(`${node.name} has ${node.link.placements.size} placements`);
+      const { blockCount, free, held, published, quarantined, leased, pinned } = node.pool.stats();
+      if (free + held + published + quarantined !== blockCount) world.violate(`blocks of ${node.name} do not add up`);
+      if (leased > published || pinned > blockCount) world.violate(`leases or pins of ${node.name} do not add up`);
+    }
+  }
+
+  /** Nothing runs any more, everything was given back: what is still in use was forgotten. */
+  checkQuiet(): void {
+    this.checkNow();
+    const { nodes, ledger, world, engines } = this.#scene;
+    if (ledger.open > 0) world.violate(`${ledger.open} transfers are still open`);
+    for (const node of nodes) {
+      const { transfers } = node.ferry;
+      if (transfers !== 0) world.violate(`${node.name} counts ${transfers} transfers when nothing runs`);
+      if (node.link.placements.size > 0) world.violate(`${node.name} has ${node.link.placements.size} placements when nothing runs`);
+      const { held, leased, pinned } = node.pool.stats();
+      const mine = engines.filter((engine) => engine.node === node && engine.alive).reduce((sum, engine) => sum + engine.heldBlocks, 0);
+      if (pinned > 0) world.violate(`${pinned} blocks of ${node.name} are pinned when nothing runs`);
+      if (leased > 0) world.violate(`${leased} blocks of ${node.name} are leased when nobody has a lease`);
+      if (held !== mine) world.violate(`${held} blocks of ${node.name} are held; its engines hold ${mine} (${node.pool.describe()})`);
+    }
+  }
+
+  /** What is found under keys is what was published under them, unless it was corrupted on purpose. */
+  checkPublished(node: SimNode, blocks: Blocks, keys: Uint8Array): void {
+    const { world, corrupted } = this.#scene;
+    const name = Buffer.from(keys.subarray(0, 32)).toString("hex");
+    const document = this.#scene.documentOf(name);
+    if (document === undefined) return world.violate(`${node.name} has blocks under keys that nobody made`);
+    const memory = { view: node.pool.region.view, dataOffset: node.pool.dataOffset };
+    blocks.ids.forEach((block, at) => {
+      if (corrupted.has(`${node.name} ${block} ${blocks.generations[at]}`)) return;
+      const perBlock = this.#scene.tokensIn(node, 0, 1);
+      const span = { ...this.#scene.spanOf(node, 0, Uint32Array.of(block), perBlock, document), firstToken: at * perBlock };
+      const wrong = compare(memory, span);
+      if (wrong !== "") world.violate(`published block ${block} of ${node.name}: ${wrong}`);
+    });
+  }
+}

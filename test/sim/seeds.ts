@@ -1,0 +1,19 @@
+/** Seeds that failed once, each with its cause: read from seeds.txt, replayed by the test suite. */
+import { readFileSync } from "node:fs";
+
+export interface KnownSeed {
+  readonly seed: number;
+  readonly cause: string;
+}
+
+/** One a line: the seed, then its cause; # begins a comment. */
+export function seedsIn(path: string): KnownSeed[] {
+  return readFileSync(path, "utf8")
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !line.startsWith("#"))
+    .map((line) => {
+      const [, seed, cause = ""] = /^(\d+)\s+(.*)$/.exec(line) ?? [];
+      if (seed === undefined) throw new Error(`${path}: a line that is no seed with its cause: ${line}`);
+      return { seed: Number(seed), cause };
+    });
+}
