@@ -64,6 +64,7 @@ export class BenchClient {
     this.#connection = connection;
     this.info = info;
     this.#load = new Load(endpoint);
+    control.onFarewell = (error) => endpoint.onFailure(error);
   }
 
   get linkKind(): string {

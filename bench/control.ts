@@ -66,6 +66,8 @@ export class Control {
   #ended: KvferryError | undefined;
   readonly #onCall: ((call: Call) => Promise<unknown>) | undefined;
   readonly closed: Promise<void>;
+  /** Called when the other end says, unasked, that nothing will work any more. */
+  onFarewell: (error: KvferryError) => void = () => {};
 
   constructor(socket: Socket, onCall?: (call: Call) => Promise<unknown>) {
     this.#socket = socket;
@@ -102,6 +104,11 @@ export class Control {
     }
   }
 
+  /** The serving end's own word, out of turn: nothing will work any more, and why. */
+  tell(error: Error): void {
+    this.#say({ error: errorReply(error) });
+  }
+
   close(): void {
     this.#socket.end();
     this.#socket.destroySoon();
@@ -134,11 +141,13 @@ export class Control {
     try {
       reply = { result: (await onCall(call)) ?? null };
     } catch (error) {
-      const known =
-        error instanceof KvferryError ? error : new KvferryError("internal", error instanceof Error ? error.message : String(error));
-      reply = { error: { number: known.number, detail: detailOf(known) } };
+      reply = { error: errorReply(error) };
     }
-    if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(reply)}\n`);
+    this.#say(reply);
+  }
+
+  #say(message: object): void {
+    if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(message)}\n`);
   }
 
   #handleReply(message: { result?: unknown; error?: { number?: unknown; detail?: unknown } }): void {
@@ -147,8 +156,9 @@ export class Control {
       return waiting === undefined ? this.#fail("an answer that nobody asked for") : waiting.resolve(message.result);
     const error = new KvferryError(codeOfNumber(Number(message.error.number)), `bench server: ${String(message.error.detail)}`);
     // Without a call it is the server's farewell: what every later call is answered with.
-    if (waiting === undefined) this.#ended ??= error;
-    else waiting.reject(error);
+    if (waiting !== undefined) return waiting.reject(error);
+    this.#ended ??= error;
+    this.onFarewell(error);
   }
 
   #fail(detail: string): void {
@@ -186,6 +196,12 @@ export async function listenControl(host: string, port: number, onSocket: (socke
     server.listen({ port, ...(host === "" ? {} : { host }) }, resolve);
   });
   return server;
+}
+
+function errorReply(error: unknown): { readonly number: number; readonly detail: string } {
+  const known =
+    error instanceof KvferryError ? error : new KvferryError("internal", error instanceof Error ? error.message : String(error));
+  return { number: known.number, detail: detailOf(known) };
 }
 
 /** The message without the sentence of the list, which the other end adds again. */

@@ -45,8 +45,13 @@ export class Pusher implements Requester {
     return this.#retries;
   }
 
+  /** Whether a request on this slot still waits for acknowledgements. */
+  isBusy(slot: number): boolean {
+    return this.#missing[slot] !== 0;
+  }
+
   begin(slot: number): void {
-    assert(this.#missing[slot] === 0, "a slot carries one request at a time");
+    assert(!this.isBusy(slot), "a slot carries one request at a time");
     this.#missing[slot] = this.#chunks;
     // Attempts of a chunk count up within the request; a new request begins above all of them.
     const sequence = this.#sequence[slot]! + ATTEMPTS_MAX + 1;
@@ -138,6 +143,26 @@ export class Puller implements Requester {
     let sent = 0;
     while (sent < this.#queue.length && this.#link.send(this.#connection, goMessage(this.#queue[sent]!))) sent++;
     if (sent > 0) this.#queue = this.#queue.slice(sent);
+  }
+}
+
+/**
+ * Pushes what a puller asks for. Its next "go" may overtake the acknowledgements of its last one: they come over other connections. Such a slot
+ * begins again when they are here; a slot that is asked for twice meanwhile begins once.
+ */
+export class AskedPusher {
+  readonly pusher: Pusher;
+  readonly #early = new Set<number>();
+
+  constructor(link: Link, placements: readonly PlacementId[], chunks: number) {
+    this.pusher = new Pusher(link, placements, chunks, (slot) => {
+      if (this.#early.delete(slot)) this.pusher.begin(slot);
+    });
+  }
+
+  handleGo(slot: number): void {
+    if (this.pusher.isBusy(slot)) this.#early.add(slot);
+    else this.pusher.begin(slot);
   }
 }
 

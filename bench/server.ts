@@ -11,7 +11,7 @@ import type { ConnectionId } from "../transport/link/link.ts";
 import { randomContent } from "./content.ts";
 import { type Call, Control, CONTROL_VERSION, listenControl, type OpenReply } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
-import { Pusher, slotOfMessage } from "./requests.ts";
+import { AskedPusher, slotOfMessage } from "./requests.ts";
 import { splitSlots, type Workload, type WorkloadParameters, buildWorkload } from "./workload.ts";
 
 const WAITING_MAX = 8;
@@ -82,6 +82,7 @@ class Session {
   #workload: Workload | undefined;
   #cases = 0;
   #slots: readonly number[] = [];
+  #asked: AskedPusher | undefined;
   #failure: Error | undefined;
 
   constructor(socket: Socket, options: ServerOptions) {
@@ -119,6 +120,7 @@ class Session {
       case "use":
         return this.#ready().use();
       case "endCase":
+        this.#asked = undefined;
         return this.#ready().release();
       case "end":
         return this.#control.close();
@@ -137,15 +139,17 @@ class Session {
     this.#token = Uint8Array.from(Buffer.from(call.token, "hex"));
     const endpoint = await Endpoint.open(chooseLink(call.link), call.ioThreads);
     this.#endpoint = endpoint;
+    // Said at once: a client that waits for chunks would otherwise wait in vain.
     endpoint.onFailure = (error) => {
-      this.#failure = error;
+      this.#failure ??= error;
+      this.#control.tell(this.#failure);
     };
     endpoint.onOther = (event) => {
       if (event.kind === "accepted") {
         endpoint.link.admitLanes(event.connection, this.#token);
         this.#accept(event.connection);
       } else if (event.kind === "message") {
-        endpoint.requesters[0]?.begin(slotOfMessage(event.bytes, this.#slots.length));
+        this.#asked?.handleGo(slotOfMessage(event.bytes, this.#slots.length));
       }
     };
     endpoint.allocate(call.poolBytes);
@@ -164,8 +168,8 @@ class Session {
     endpoint.prepare({ number: ++this.#cases, workload, side: "remote", write, read, checksum: call.checksum }, connection);
     this.#workload = workload;
     this.#slots = read;
-    const pusher = new Pusher(endpoint.link, endpoint.placements(read), workload.chunks.length, () => {});
-    endpoint.requesters = [pusher];
+    this.#asked = new AskedPusher(endpoint.link, endpoint.placements(read), workload.chunks.length);
+    endpoint.requesters = [this.#asked.pusher];
     this.#options.say(
       `case ${this.#cases}: ${workload.parameters.batch} x ${workload.parameters.blockBytes} bytes, ${workload.slots} slots`,
     );
