@@ -4,7 +4,6 @@
  */
 import { assert } from "../check.ts";
 import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
-import { parseLayoutJson } from "../kv/parse.ts";
 import type { LinkEvent, PlacementId } from "../link/link.ts";
 import { Receiver } from "../session/receiver.ts";
 import { type Content, type LocalPlan, planContent } from "./content.ts";
@@ -95,7 +94,7 @@ export class IncomingTransfer implements PlacedTransfer {
     const { content, fetch } = this.#options;
     checkOffer(content, offer, fetch);
     this.#plan = planContent("receiver", content, {
-      layout: content.kind === "kv" ? parseLayoutJson(offer.layout) : undefined,
+      layout: content.kind === "kv" ? this.#remote.layouts.parse(offer.layout) : undefined,
       firstHead: offer.firstHead,
       heads: offer.heads,
       chunkBytes: offer.chunkBytes,

@@ -4,7 +4,6 @@
  */
 import { assert } from "../check.ts";
 import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
-import { parseLayoutJson } from "../kv/parse.ts";
 import type { ChunkSend, LinkEvent, PlacementId } from "../link/link.ts";
 import { limits } from "../limits.ts";
 import { Sender } from "../session/sender.ts";
@@ -98,7 +97,7 @@ export class OutgoingTransfer implements PlacedTransfer {
     const connection = this.#remote.connection;
     if (connection === undefined) return;
     this.#plan ??= planContent("sender", content, {
-      layout: content.kind === "kv" ? parseLayoutJson(accept.layout) : undefined,
+      layout: content.kind === "kv" ? this.#remote.layouts.parse(accept.layout) : undefined,
       firstHead: offer.firstHead,
       heads: offer.heads,
       chunkBytes: offer.chunkBytes,

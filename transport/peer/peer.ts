@@ -5,6 +5,7 @@
 import { assert } from "../check.ts";
 import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { LayoutCache } from "../kv/layout-cache.ts";
 import type { ConnectionId, Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import { createEstimate, type Estimate } from "../policy/estimate.ts";
 import { createRetry, type RetryPolicy } from "../policy/retry.ts";
@@ -22,6 +23,7 @@ import type { PlacedTransfer, Remote } from "./transfer.ts";
 export class Peer implements Remote, PeerPort {
   readonly name: string;
   readonly address: Endpoint | undefined;
+  readonly layouts = new LayoutCache();
   readonly #host: PeerHost;
   readonly #connection: Connection;
   readonly #outgoing = new Map<number, OutgoingTransfer>();
@@ -192,10 +194,7 @@ export class Peer implements Remote, PeerPort {
   }
 
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
-    if (this.up && !this.#models.has(fingerprint)) {
-      done(0, "");
-      return;
-    }
+    if (this.up && !this.#models.has(fingerprint)) return done(0, "");
     const message: Lookup = { kind: "lookup", id: this.#newId(), fingerprint, group, keys };
     this.#lookups.add(nowUs, message, done);
     this.send(message);

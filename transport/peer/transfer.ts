@@ -1,6 +1,7 @@
 /** What incoming and outgoing transfers share: the peer as they see it, and how they end. */
 import type { ErrorCode } from "../errors.ts";
 import type { ConnectionId, Link, LinkEvent, PlacementId } from "../link/link.ts";
+import type { LayoutCache } from "../kv/layout-cache.ts";
 import type { RetryPolicy } from "../policy/retry.ts";
 import type { WindowPolicy } from "../policy/window.ts";
 import type { Message } from "./messages.ts";
@@ -11,6 +12,8 @@ export interface Remote {
   /** The control connection while it is up. */
   readonly connection: ConnectionId | undefined;
   readonly stallUs: number;
+  /** The remote's, as they come with its offers and grants. */
+  readonly layouts: LayoutCache;
   /** Queues a control message; it is lost if the connection goes, and said again after a resume. */
   send(message: Message): void;
   /** Link events of this placement come to the transfer until it is forgotten. */
