@@ -30,6 +30,12 @@ for (const command of [serveCommand(), benchCommand(), doctorCommand(), versionC
   program.addCommand(command.copyInheritedSettings(program).option("--verbose", "print the stack of an error"));
 }
 
+// A reader that has seen enough (kvferry --help | head) is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
