@@ -44,9 +44,10 @@ export class Prompt {
   readonly #target: Blocks;
   readonly bytes: number;
 
-  static async make(slice: KvSlice, from: EngineSide, to: EngineSide): Promise<Prompt> {
+  /** `source`: blocks that the sender holds already, such as another prompt's of the same length. */
+  static async make(slice: KvSlice, from: EngineSide, to: EngineSide, source?: Blocks): Promise<Prompt> {
     const count = ({ order }: EngineSide): number => Math.ceil(slice.tokens / order.blockTokens);
-    return new Prompt(slice, from, to, await from.ferry.alloc(count(from)), await to.ferry.alloc(count(to)));
+    return new Prompt(slice, from, to, source ?? (await from.ferry.alloc(count(from))), await to.ferry.alloc(count(to)));
   }
 
   private constructor(slice: KvSlice, from: EngineSide, to: EngineSide, source: Blocks, target: Blocks) {
