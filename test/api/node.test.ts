@@ -132,7 +132,7 @@ async function layerByLayer({ prefill, decode, prefillSide }: Pair): Promise<voi
   const content = prefill.fill(source);
   const handle = await prefill.api.offer({ model: prefill.model, groups: group(source), ready: false });
   const target = await decode.api.alloc(10);
-  const request = { peer: prefillSide.peer, model: decode.model, source: { handle }, into: group(target) };
+  const request = { peer: prefillSide.peer, model: decode.model, source: { handle }, into: group(target), layers: true };
   const transfer = await decode.api.fetch(request);
   for (let layer = 0; layer < LAYERS; layer++) await prefill.api.ready(handle, layer);
   const report = await transfer.done;

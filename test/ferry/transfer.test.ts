@@ -79,7 +79,8 @@ test("an offer is fetched by its handle, once, and both sides get their blocks b
   fill(a, source);
   const handle = await a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 20 * BLOCK_TOKENS }] });
   const target = await b.ferry.alloc(20);
-  const request = { peer, model: modelB, source: { handle }, into: [{ group: 0, blocks: target, tokens: 20 * BLOCK_TOKENS }] };
+  const into = [{ group: 0, blocks: target, tokens: 20 * BLOCK_TOKENS }];
+  const request = { peer, model: modelB, source: { handle }, into, layers: true };
   const transfer = await b.ferry.fetch(request);
   const report = await transfer.done;
   assertSame(a, source, b, target);
@@ -108,7 +109,8 @@ test("layers travel as they become ready", { skip }, async (t) => {
   const handle = await a.ferry.offer({ model: modelA, groups, ready: false });
   await a.ferry.ready(handle, 2);
   const target = await b.ferry.alloc(4);
-  const transfer = await b.ferry.fetch({ peer, model: modelB, source: { handle }, into: [{ group: 0, blocks: target, tokens: 64 }] });
+  const into = [{ group: 0, blocks: target, tokens: 64 }];
+  const transfer = await b.ferry.fetch({ peer, model: modelB, source: { handle }, into, layers: true });
   const layer = (): Promise<number> =>
     new Promise((resolve) => {
       const stop = b.ferry.on((event) => {

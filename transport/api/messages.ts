@@ -101,6 +101,7 @@ export const operations = {
       into: groups,
       deadlineMs: deadlineMs.optional(),
       heads: heads.optional(),
+      layers: z.boolean().optional(),
       trace: text.optional(),
     }),
     (ferry, fields) => ferry.fetch(present(fields)),

@@ -43,6 +43,8 @@ export interface FetchRequest {
   readonly deadlineMs?: number;
   /** KV heads wanted, in the model's numbering; default: all that both ends hold. */
   readonly heads?: { readonly first: number; readonly count: number };
+  /** true: an event `layer` for each layer that is complete, before `done`. Each costs a message, so that only who uses layers early asks for it. */
+  readonly layers?: boolean;
   readonly trace?: string;
 }
 

@@ -20,6 +20,8 @@ interface Start {
   readonly content: Content;
   readonly release: () => void;
   readonly deadlineMs: number | undefined;
+  /** The caller wants to hear of each layer. */
+  readonly layers?: boolean;
 }
 
 interface Running {
@@ -53,7 +55,7 @@ export class Transfers {
     const peer = node.peers.get(request.peer);
     const release = this.#pin(groups);
     return this.#run(
-      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs },
+      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, layers: request.layers === true },
       ({ handlers, attach }, nowUs, deadlineUs) => {
         const wanted = request.heads ?? headsOf(model.layout);
         const ask: Omit<Fetch, "kind" | "id"> = {
@@ -167,7 +169,7 @@ export class Transfers {
   }
 
   #run(
-    { direction, peer, content, release, deadlineMs }: Start,
+    { direction, peer, content, release, deadlineMs, layers = false }: Start,
     start: (running: Running, nowUs: number, deadlineUs: number) => void,
   ): Transfer {
     const node = this.#node;
@@ -178,7 +180,7 @@ export class Transfers {
       release();
       throw error;
     }
-    const running = this.#newRunning(direction, number, release);
+    const running = this.#newRunning(direction, number, release, layers);
     const nowUs = node.runtime.nowUs();
     try {
       start(running, nowUs, node.deadlineUs(nowUs, deadlineMs));
@@ -191,7 +193,7 @@ export class Transfers {
     return running.transfer;
   }
 
-  #newRunning(direction: "in" | "out", number: number, release: () => void): Running {
+  #newRunning(direction: "in" | "out", number: number, release: () => void, layers: boolean): Running {
     const node = this.#node;
     const { promise, resolve, reject } = withResolvers<TransferReport>();
     // Whoever only listens to events need not handle the promise as well.
@@ -207,7 +209,7 @@ export class Transfers {
             node.observer.stalled?.(direction);
             this.#emit({ kind: "stalled", transfer: number, silentMs: Math.round(event.silentUs / 1000) });
           } else if (event.kind === "moving") this.#emit({ kind: "moving", transfer: number });
-          else this.#emit({ kind: "layer", transfer: number, layer: event.layer });
+          else if (layers) this.#emit({ kind: "layer", transfer: number, layer: event.layer });
         },
         onEnd: (outcome) => {
           this.#running.delete(number);

@@ -90,7 +90,7 @@ async function fetch(scene: Scene, consumer: Engine, from: SimNode, handle: stri
   const heads = sharedHeads(from, node);
   const look = (layer?: number): void => expectGroups(scene, node, into, prefill, heads, layer);
   const peer = from.name;
-  const request = { peer, model: consumer.model, source: { handle }, into, deadlineMs };
+  const request = { peer, model: consumer.model, source: { handle }, into, deadlineMs, layers: true };
   await startTransfer(scene, {
     kind: "fetch",
     engine: consumer,
