@@ -62,7 +62,7 @@ export async function openTestNode(options: TestNodeOptions): Promise<TestNode> 
     checksum: true,
     stallMs: limits.stallMs,
     heartbeatMs: limits.heartbeatMs,
-    deadlineMs: 10_000,
+    deadlines: { localMs: 10_000, remoteMs: 10_000 },
     transfersMax: 64,
     windowBytes: limits.windowBytesDefault,
     ...options.settings,

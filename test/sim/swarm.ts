@@ -89,7 +89,7 @@ function drawNode(random: Random, at: number, names: readonly string[]): NodeSpe
       checksum: true,
       stallMs: 2_000,
       heartbeatMs: 1_000,
-      deadlineMs: 10_000,
+      deadlines: { localMs: 2_000, remoteMs: 10_000 },
       transfersMax: random.pick([2, 8, 64]),
       windowBytes: random.pick([chunkBytes, 2 * chunkBytes, 8 * chunkBytes, 1 << 20]),
     },

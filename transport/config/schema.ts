@@ -103,8 +103,16 @@ export const configSchema = z.strictObject({
     "TCP congestion control of lanes; empty: the host's",
   ),
   deadlines: z.strictObject({
-    localMs: field(duration(1, limits.deadlineMaxMs), "a time from 1ms to 1h", "deadline of a transfer inside this host"),
-    remoteMs: field(duration(1, limits.deadlineMaxMs), "a time from 1ms to 1h", "deadline of a transfer to another host"),
+    localMs: field(
+      duration(1, limits.deadlineMaxMs),
+      "a time from 1ms to 1h",
+      "deadline of a transfer to a peer on this host that names none; its bytes add their time at 1 Gbit/s",
+    ),
+    remoteMs: field(
+      duration(1, limits.deadlineMaxMs),
+      "a time from 1ms to 1h",
+      "deadline of a transfer to another host that names none; its bytes add their time at 1 Gbit/s",
+    ),
   }),
   stallMs: field(
     duration(10, limits.deadlineMaxMs),

@@ -4,6 +4,7 @@ import type { Jobs } from "../memory/jobs.ts";
 import type { HolderId, Pool } from "../memory/pool.ts";
 import type { Region } from "../memory/region.ts";
 import type { PeerHost } from "../peer/host.ts";
+import type { DeadlineDefaults } from "../policy/deadline.ts";
 import type { Message, ModelEntry } from "../peer/messages.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { AccessRules } from "./access.ts";
@@ -23,7 +24,7 @@ export interface NodeSettings extends AccessRules {
   readonly checksum: boolean;
   readonly stallMs: number;
   readonly heartbeatMs: number;
-  readonly deadlineMs: number;
+  readonly deadlines: DeadlineDefaults;
   readonly transfersMax: number;
   readonly windowBytes: number;
 }
@@ -69,7 +70,8 @@ export interface NodeContext extends PeerHost {
   /** Published and evicted blocks concern everybody. */
   broadcast(event: FerryEvent): void;
   newGrant(): number;
-  deadlineUs(nowUs: number, deadlineMs: number | undefined): number;
+  /** When a transfer that a caller gave `deadlineMs` for fails. */
+  deadlineUs(nowUs: number, deadlineMs: number): number;
   modelEntries(): ModelEntry[];
   /** Whether an address that no configured peer has may be dialled. */
   mayDial(address: Endpoint): boolean;

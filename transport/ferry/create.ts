@@ -122,7 +122,7 @@ function settingsOf(config: Config, address: Endpoint | undefined): NodeSettings
     checksum: config.checksum,
     stallMs: config.stallMs,
     heartbeatMs: config.heartbeatMs,
-    deadlineMs: config.deadlines.remoteMs,
+    deadlines: config.deadlines,
     transfersMax: config.transfersMax,
     windowBytes: config.windowBytes,
   };

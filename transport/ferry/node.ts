@@ -147,8 +147,8 @@ export class FerryNode implements FerryHost, NodeContext {
     return ((high ?? 0) & 0x1fffff) * 0x1_0000_0000 + (low ?? 0) || 1;
   }
 
-  deadlineUs(nowUs: number, deadlineMs: number | undefined): number {
-    return nowUs + Math.min(deadlineMs ?? this.settings.deadlineMs, limits.deadlineMaxMs) * 1000;
+  deadlineUs(nowUs: number, deadlineMs: number): number {
+    return nowUs + Math.min(deadlineMs, limits.deadlineMaxMs) * 1000;
   }
 
   // What peers see of it.

@@ -1,5 +1,6 @@
 /** The transfers that one session started: fetch, push, read, write. Each holds its blocks pinned until nothing can touch them. */
 import { expected } from "../check.ts";
+import { isLoopback } from "../config/address.ts";
 import { type ErrorCode, KvferryError } from "../errors.ts";
 import { planKeys } from "../kv/identity.ts";
 import type { HolderId } from "../memory/pool.ts";
@@ -8,6 +9,7 @@ import { headsOf } from "../peer/content.ts";
 import type { Fetch, Offer } from "../peer/messages.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { Outcome, PlacedTransfer } from "../peer/transfer.ts";
+import { defaultDeadline } from "../policy/deadline.ts";
 import type { FerryEvent, FetchRequest, GroupBlocks, PushRequest, RangeRequest, Transfer, TransferReport } from "./ferry.ts";
 import { groupOf, type Model } from "./models.ts";
 import { contentBytes } from "./blocks.ts";
@@ -173,9 +175,10 @@ export class Transfers {
     start: (running: Running, nowUs: number, deadlineUs: number) => void,
   ): Transfer {
     const node = this.#node;
+    const bytes = contentBytes(node, content);
     let number: number;
     try {
-      number = node.admissions.admit(peer.name, contentBytes(node, content));
+      number = node.admissions.admit(peer.name, bytes);
     } catch (error) {
       release();
       throw error;
@@ -183,7 +186,9 @@ export class Transfers {
     const running = this.#newRunning(direction, number, release, layers);
     const nowUs = node.runtime.nowUs();
     try {
-      start(running, nowUs, node.deadlineUs(nowUs, deadlineMs));
+      const local = peer.address !== undefined && isLoopback(peer.address.host);
+      const granted = deadlineMs ?? defaultDeadline(node.settings.deadlines, local, bytes).deadlineMs;
+      start(running, nowUs, node.deadlineUs(nowUs, granted));
     } catch (error) {
       this.#running.delete(number);
       node.admissions.end(number);

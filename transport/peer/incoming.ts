@@ -57,6 +57,9 @@ export class IncomingTransfer implements PlacedTransfer {
   get ended(): boolean {
     return this.#ended;
   }
+  get deadlineUs(): number {
+    return this.#options.deadlineUs;
+  }
   get id(): number {
     return this.#offer?.id ?? 0;
   }

@@ -56,8 +56,11 @@ export class OutgoingTransfer implements PlacedTransfer {
   get ended(): boolean {
     return this.#ended;
   }
-  get grant(): number {
-    return this.#grant;
+  get deadlineUs(): number {
+    return this.#options.deadlineUs;
+  }
+  get startedMoving(): boolean {
+    return this.#grant !== 0;
   }
   /** The receiver has asked or answered: the transfer is bound to that process and ends with it. */
   get met(): boolean {

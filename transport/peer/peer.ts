@@ -2,7 +2,6 @@
  * One remote node: its connection, the transfers with it, look-ups. Lives as long as it is configured or has transfers, over any number of
  * connections; a remote that comes back as another process (`node` differs) has lost what it held.
  */
-import { assert } from "../check.ts";
 import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { LayoutCache } from "../kv/layout-cache.ts";
@@ -16,6 +15,7 @@ import { type Ended, EndedTransfers } from "./ended.ts";
 import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
+import { Ongoing } from "./ongoing.ts";
 import type { Cancel, Fetch, Hello, Lookup, Message, Offer } from "./messages.ts";
 import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
@@ -26,13 +26,10 @@ export class Peer implements Remote, PeerPort {
   readonly layouts = new LayoutCache();
   readonly #host: PeerHost;
   readonly #connection: Connection;
-  readonly #outgoing = new Map<number, OutgoingTransfer>();
-  readonly #incoming = new Map<number, IncomingTransfer>();
+  readonly #ongoing = new Ongoing();
   /** Fetches of the remote that the node is preparing an answer to. */
   readonly #preparing = new Set<number>();
   readonly #lookups = new PendingLookups();
-  readonly #started = new Map<PlacedTransfer, number>();
-  readonly #dirty = new Set<PlacedTransfer>();
   readonly #ended = new EndedTransfers();
   #models: ReadonlySet<string> = new Set();
   #node = "";
@@ -81,7 +78,7 @@ export class Peer implements Remote, PeerPort {
     this.#host.unbind(placement);
   }
   touch(transfer: PlacedTransfer): void {
-    this.#dirty.add(transfer);
+    this.#ongoing.touch(transfer);
     this.#host.touched();
   }
   newWindow(): WindowPolicy {
@@ -114,7 +111,7 @@ export class Peer implements Remote, PeerPort {
   /** For an accepted peer: nothing keeps it any more. */
   forgettable(nowUs: number): boolean {
     if (this.address !== undefined || this.#connection.linkId !== undefined) return false;
-    return this.#started.size === 0 && this.#preparing.size === 0 && nowUs - this.#idleSinceUs > limits.deadlineRemoteMs * 1000;
+    return this.#ongoing.size === 0 && this.#preparing.size === 0 && nowUs - this.#idleSinceUs > limits.deadlineRemoteMs * 1000;
   }
 
   adopt(nowUs: number, id: ConnectionId, hello: Hello, remote: Endpoint): void {
@@ -159,13 +156,11 @@ export class Peer implements Remote, PeerPort {
       ready,
       onEvent: handlers.onEvent,
       onEnd: (outcome) => {
-        this.#outgoing.delete(offer.id);
-        this.#forget(transfer);
+        this.#ongoing.removeOutgoing(offer.id, transfer);
         handlers.onEnd(outcome);
       },
     });
-    this.#outgoing.set(offer.id, transfer);
-    this.#started.set(transfer, nowUs);
+    this.#ongoing.addOutgoing(nowUs, offer.id, transfer);
     this.touch(transfer);
     return transfer;
   }
@@ -203,7 +198,7 @@ export class Peer implements Remote, PeerPort {
   }
 
   cancelAll(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void {
-    for (const transfer of [...this.#outgoing.values(), ...this.#incoming.values()]) transfer.cancel(nowUs, code, detail, tellPeer);
+    for (const transfer of this.#ongoing.all()) transfer.cancel(nowUs, code, detail, tellPeer);
   }
 
   close(detail: string): void {
@@ -236,15 +231,12 @@ export class Peer implements Remote, PeerPort {
       onEvent: handlers.onEvent,
       onPlaced,
       onEnd: (outcome) => {
-        this.#incoming.delete(grant);
-        this.#forget(transfer);
+        this.#ongoing.removeIncoming(grant, transfer);
         if (transfer.id !== 0) this.#ended.add(transfer.id, { ok: outcome.ok, code: outcome.code, grant });
         handlers.onEnd(outcome);
       },
     });
-    assert(!this.#incoming.has(grant), "grants are unique");
-    this.#incoming.set(grant, transfer);
-    this.#started.set(transfer, nowUs);
+    this.#ongoing.addIncoming(nowUs, grant, transfer);
     this.#connection.want(nowUs);
     this.touch(transfer);
     return transfer;
@@ -253,21 +245,21 @@ export class Peer implements Remote, PeerPort {
   #handleUp(nowUs: number, hello: Hello): void {
     if (this.#node !== "" && this.#node !== hello.node) {
       // What it has not heard of yet is said to the new process instead.
-      const bound = [...this.#outgoing.values(), ...this.#incoming.values()].filter((transfer) => transfer.met);
+      const bound = this.#ongoing.all().filter((transfer) => transfer.met);
       for (const transfer of bound) transfer.cancel(nowUs, "peer_restarted", "the peer came back as another process", true);
       this.#ended.clear();
       this.#preparing.clear();
     }
     this.#node = hello.node;
     this.#models = new Set(hello.models.map((model) => model.fingerprint));
-    for (const transfer of [...this.#outgoing.values(), ...this.#incoming.values()]) transfer.handleUp(nowUs);
+    for (const transfer of this.#ongoing.all()) transfer.handleUp(nowUs);
     for (const message of this.#lookups.messages()) this.send(message);
     this.#host.onPeer(this, true, "");
   }
 
   #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
     this.#idleSinceUs = nowUs;
-    for (const transfer of [...this.#outgoing.values(), ...this.#incoming.values()]) transfer.handleDown(nowUs);
+    for (const transfer of this.#ongoing.all()) transfer.handleDown(nowUs);
     // A refusal will not heal by dialling again.
     if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
     this.#host.onPeer(this, false, detail);
@@ -281,11 +273,11 @@ export class Peer implements Remote, PeerPort {
       case "offer":
         return this.#handleOffer(nowUs, message);
       case "accept":
-        return this.#outgoing.get(message.id)?.handleAccept(nowUs, message);
+        return this.#ongoing.outgoing.get(message.id)?.handleAccept(nowUs, message);
       case "resume":
         return this.#handleResume(nowUs, message.id, message.grant);
       case "done":
-        return this.#outgoing.get(message.id)?.handleDone(nowUs);
+        return this.#ongoing.outgoing.get(message.id)?.handleDone(nowUs);
       case "cancel":
         return this.#handleCancel(nowUs, message);
       case "lookup":
@@ -303,7 +295,7 @@ export class Peer implements Remote, PeerPort {
   #handleFetch(fetch: Fetch): void {
     // The same question again after a lost connection: the offer is said again by its transfer, or still being prepared.
     if (this.#preparing.has(fetch.id)) return;
-    for (const transfer of this.#outgoing.values()) if (transfer.fetch === fetch.id) return;
+    for (const transfer of this.#ongoing.outgoing.values()) if (transfer.fetch === fetch.id) return;
     if (this.#preparing.size >= limits.transfersMax) return this.refuseFetch(fetch, new KvferryError("too_many_transfers"));
     this.#preparing.add(fetch.id);
     this.#host.onFetch(this, fetch);
@@ -311,17 +303,17 @@ export class Peer implements Remote, PeerPort {
 
   #handleOffer(nowUs: number, offer: Offer): void {
     if (offer.fetch !== 0) {
-      for (const transfer of this.#incoming.values()) if (transfer.fetch === offer.fetch) return transfer.handleOffer(nowUs, offer);
+      for (const transfer of this.#ongoing.incoming.values()) if (transfer.fetch === offer.fetch) return transfer.handleOffer(nowUs, offer);
       return this.refuseOffer(offer, new KvferryError("cancelled", "nobody waits for this fetch any more"));
     }
-    for (const transfer of this.#incoming.values()) if (transfer.id === offer.id) return transfer.handleResume(nowUs);
+    for (const transfer of this.#ongoing.incoming.values()) if (transfer.id === offer.id) return transfer.handleResume(nowUs);
     const ended = this.#ended.get(offer.id);
     if (ended !== undefined) return this.#sayEnded(offer.id, ended);
     this.#host.onOffer(this, offer);
   }
 
   #handleResume(nowUs: number, id: number, grant: number): void {
-    const transfer = this.#incoming.get(grant);
+    const transfer = this.#ongoing.incoming.get(grant);
     if (transfer !== undefined && transfer.id === id) return transfer.handleResume(nowUs);
     this.#sayEnded(id, this.#ended.get(id));
   }
@@ -334,7 +326,9 @@ export class Peer implements Remote, PeerPort {
   #handleCancel(nowUs: number, { id, fetch, code, detail, fromReceiver }: Cancel): void {
     const reason = codeOfNumber(code);
     if (fromReceiver && id === 0) this.#preparing.delete(fetch);
-    const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver ? this.#outgoing.values() : this.#incoming.values();
+    const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver
+      ? this.#ongoing.outgoing.values()
+      : this.#ongoing.incoming.values();
     for (const transfer of mine) {
       const named = id !== 0 ? transfer.id === id : fetch !== 0 && transfer.fetch === fetch;
       if (named) transfer.cancel(nowUs, reason, detail, false);
@@ -344,51 +338,30 @@ export class Peer implements Remote, PeerPort {
   turn(nowUs: number): void {
     this.#connection.turn(nowUs);
     if (this.#wanted()) this.#connection.want(nowUs);
-    for (const transfer of this.#started.keys()) if (nowUs >= transfer.nextDeadlineUs()) this.#dirty.add(transfer);
-    for (const transfer of this.#dirty) {
-      this.#dirty.delete(transfer);
-      transfer.pump(nowUs);
-    }
-    if (!this.up) this.#failUnreachable(nowUs);
+    this.#ongoing.turn(nowUs, this.#dialsInVain ? this.#connection.lastFailure : undefined);
     this.#lookups.expire(nowUs, this.#connection.lastFailure?.code ?? "deadline_exceeded");
   }
 
-  /** Who never reached the remote need not wait for the whole deadline: its engine can recompute meanwhile. */
-  #failUnreachable(nowUs: number): void {
-    const failure = this.#connection.lastFailure;
-    if (failure === undefined || this.address === undefined) return;
-    for (const [transfer, startedUs] of this.#started) {
-      const moved =
-        transfer instanceof IncomingTransfer ? transfer.startedMoving : transfer instanceof OutgoingTransfer && transfer.grant !== 0;
-      if (!moved && nowUs - startedUs >= limits.connectTimeoutMs * 1000) transfer.cancel(nowUs, failure.code, failure.message, false);
-    }
+  #wanted(): boolean {
+    return this.#ongoing.size > 0 || this.#lookups.size > 0;
   }
 
-  #wanted(): boolean {
-    return this.#started.size > 0 || this.#lookups.size > 0;
+  get #dialsInVain(): boolean {
+    return !this.up && this.address !== undefined;
   }
 
   nextDeadlineUs(nowUs: number): number {
-    let next = this.#connection.nextDeadlineUs(nowUs, this.#wanted());
-    for (const [transfer, startedUs] of this.#started) {
-      next = Math.min(next, transfer.nextDeadlineUs());
-      if (!this.up && this.address !== undefined) {
-        const unreachableUs = startedUs + limits.connectTimeoutMs * 1000;
-        if (unreachableUs > nowUs) next = Math.min(next, unreachableUs);
-      }
-    }
-    return Math.min(next, this.#lookups.nextDeadlineUs());
+    return Math.min(
+      this.#connection.nextDeadlineUs(nowUs, this.#wanted()),
+      this.#ongoing.nextDeadlineUs(nowUs, this.#dialsInVain),
+      this.#lookups.nextDeadlineUs(),
+    );
   }
 
   #sayCancel(id: number, fetch: number, error: KvferryError): void {
     const code = ERRORS[error.code].number;
     // A refused Fetch is said by the holder, a refused or ended Offer by the receiver.
     this.send({ kind: "cancel", id, fetch, grant: 0, code, detail: error.message.slice(0, 1024), fromReceiver: fetch === 0 });
-  }
-
-  #forget(transfer: PlacedTransfer): void {
-    this.#started.delete(transfer);
-    this.#dirty.delete(transfer);
   }
 
   #newId(): number {

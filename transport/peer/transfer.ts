@@ -43,6 +43,9 @@ export interface Outcome {
 
 export interface PlacedTransfer {
   readonly ended: boolean;
+  readonly deadlineUs: number;
+  /** Something of it has reached the other side. */
+  readonly startedMoving: boolean;
   handlePlacementEvent(nowUs: number, event: LinkEvent): void;
   /** The connection is away. */
   handleDown(nowUs: number): void;

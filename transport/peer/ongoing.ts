@@ -1,0 +1,87 @@
+/** The transfers with one remote that have not ended: both directions, by what names them, and which of them have something to do. */
+import { assert } from "../check.ts";
+import type { KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { IncomingTransfer } from "./incoming.ts";
+import type { OutgoingTransfer } from "./outgoing.ts";
+import type { PlacedTransfer } from "./transfer.ts";
+
+export class Ongoing {
+  /** By this node's id of the offer. */
+  readonly outgoing = new Map<number, OutgoingTransfer>();
+  /** By grant. */
+  readonly incoming = new Map<number, IncomingTransfer>();
+  readonly #started = new Map<PlacedTransfer, number>();
+  readonly #dirty = new Set<PlacedTransfer>();
+
+  get size(): number {
+    return this.#started.size;
+  }
+
+  all(): (OutgoingTransfer | IncomingTransfer)[] {
+    return [...this.outgoing.values(), ...this.incoming.values()];
+  }
+
+  addOutgoing(nowUs: number, id: number, transfer: OutgoingTransfer): void {
+    this.outgoing.set(id, transfer);
+    this.#started.set(transfer, nowUs);
+  }
+
+  addIncoming(nowUs: number, grant: number, transfer: IncomingTransfer): void {
+    assert(!this.incoming.has(grant), "grants are unique");
+    this.incoming.set(grant, transfer);
+    this.#started.set(transfer, nowUs);
+  }
+
+  removeOutgoing(id: number, transfer: OutgoingTransfer): void {
+    this.outgoing.delete(id);
+    this.#forget(transfer);
+  }
+
+  removeIncoming(grant: number, transfer: IncomingTransfer): void {
+    this.incoming.delete(grant);
+    this.#forget(transfer);
+  }
+
+  /** It has something to pump, or a new deadline. */
+  touch(transfer: PlacedTransfer): void {
+    this.#dirty.add(transfer);
+  }
+
+  /** Pumps what has something to do. `failure`: why the remote cannot be reached, if somebody dials it in vain. */
+  turn(nowUs: number, failure: KvferryError | undefined): void {
+    if (failure !== undefined) this.#failUnreachable(nowUs, failure);
+    for (const transfer of this.#started.keys()) if (nowUs >= transfer.nextDeadlineUs()) this.#dirty.add(transfer);
+    for (const transfer of this.#dirty) {
+      this.#dirty.delete(transfer);
+      transfer.pump(nowUs);
+    }
+  }
+
+  /** Who never reached the remote need not wait for a long deadline, and hears why it did not: its engine can recompute meanwhile. */
+  #failUnreachable(nowUs: number, { code, message }: KvferryError): void {
+    for (const [transfer, startedUs] of this.#started) {
+      if (!transfer.startedMoving && nowUs >= unreachableUs(transfer, startedUs)) transfer.cancel(nowUs, code, message, false);
+    }
+  }
+
+  /** @param dialled the remote is away, and this node is the one that dials */
+  nextDeadlineUs(nowUs: number, dialled: boolean): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const [transfer, startedUs] of this.#started) {
+      next = Math.min(next, transfer.nextDeadlineUs());
+      const failsUs = unreachableUs(transfer, startedUs);
+      if (dialled && failsUs > nowUs) next = Math.min(next, failsUs);
+    }
+    return next;
+  }
+
+  #forget(transfer: PlacedTransfer): void {
+    this.#started.delete(transfer);
+    this.#dirty.delete(transfer);
+  }
+}
+
+function unreachableUs({ deadlineUs }: PlacedTransfer, startedUs: number): number {
+  return Math.min(startedUs + limits.connectTimeoutMs * 1000, deadlineUs);
+}
