@@ -90,6 +90,7 @@ for (const kind of kinds) {
       assert.deepEqual(await ferry.registerBuffer({ path: "/dev/shm/x", bytes: 4096 }), { handle: "buffer", bytes: 4096 });
       await ferry.unregisterBuffer("buffer");
       assert.deepEqual(await ferry.stats(), await host.only.stats());
+      assert.deepEqual(await ferry.info(), { name: "fake", address: "[::1]:7411", link: "fake" });
     });
 
     test(`${where}: transfers start with a number and end with an event`, async (t) => {

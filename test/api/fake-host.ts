@@ -9,6 +9,7 @@ import type {
   FerryStats,
   LookupPlace,
   ModelInfo,
+  NodeInfo,
   PoolInfo,
   Transfer,
   TransferReport,
@@ -163,10 +164,14 @@ export class FakeSession implements FerrySession {
   read = this.#starting("read");
   write = this.#starting("write");
 
+  async info(): Promise<NodeInfo> {
+    return { name: "fake", address: "[::1]:7411", link: "fake" };
+  }
+
   async stats(): Promise<FerryStats> {
     return {
       pool: this.#host.pool.stats(),
-      peers: [{ name: "b", up: true, lanes: 4, link: "fake", goodputBytesPerSecond: 1e9, confidence: 0.5 }],
+      peers: [{ name: "b", address: "10.0.0.2:7411", up: true, lanes: 4, link: "fake", goodputBytesPerSecond: 1e9, confidence: 0.5 }],
       transfers: this.#transfers,
       bytesSent: 2 ** 40 + 1,
       bytesReceived: 0,

@@ -54,6 +54,23 @@ test("a start that fails says why and leaves nothing open", async () => {
   await first.close();
 });
 
+test("a node says where it is reached: where it listens, or what --advertise names; a wildcard is no place", async () => {
+  const said = async (config: Parameters<typeof createFerry>[0]): Promise<string> => {
+    const node = await createFerry({ name: "told", pool, ...config });
+    const { name, address } = await node.info();
+    assert.equal(name, "told");
+    const { port } = node.address ?? { port: 0 };
+    await node.close();
+    return address.replace(String(port), "PORT");
+  };
+  assert.equal(await said({}), "");
+  assert.equal(await said({ listen: "127.0.0.1:0" }), "127.0.0.1:PORT");
+  assert.equal(await said({ listen: "[::1]:0" }), "[::1]:PORT");
+  assert.equal(await said({ listen: "0.0.0.0:0", insecure: true }), "");
+  assert.equal(await said({ listen: "[::]:0", insecure: true }), "");
+  assert.equal(await said({ listen: "127.0.0.1:0", advertise: "kv.example:7411" }), "kv.example:7411");
+});
+
 test("a drained node takes no new work", async () => {
   const node = await createFerry({ name: "drained", listen: "127.0.0.1:0", pool });
   assert.equal(await node.drain(1_000), true);

@@ -11,6 +11,7 @@ import type {
   LookupPlace,
   ModelIdentity,
   ModelInfo,
+  NodeInfo,
   OfferRequest,
   PoolInfo,
   PushRequest,
@@ -166,6 +167,10 @@ class Client implements ClientFerry {
       // Both sides have it mapped: the name is of no more use, and must not outlive a crash.
       unlink();
     }
+  }
+
+  info(): Promise<NodeInfo> {
+    return this.#request("info", {}, replies.info);
   }
 
   registerModel(identity: ModelIdentity, layout: Layout): Promise<ModelInfo> {

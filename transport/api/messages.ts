@@ -62,6 +62,7 @@ const ranges = z.strictObject({
 });
 
 export const operations = {
+  info: operation(z.strictObject({}), async (ferry) => ({ ...(await ferry.info()) })),
   pool: operation(z.strictObject({}), async (ferry) => ({ ...(await ferry.pool()) })),
   registerModel: operation(z.strictObject({ identity: modelIdentity, layout }), async (ferry, fields) => ({
     ...(await ferry.registerModel(fields.identity, fields.layout)),

@@ -1,7 +1,7 @@
 /** What a server answers and tells, parsed once at the client's edge: a server of another version must not surprise the caller. */
 import { z } from "zod";
 import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
-import type { BufferInfo, FerryEvent, FerryStats, LookupPlace, ModelInfo, PoolInfo } from "../ferry/ferry.ts";
+import type { BufferInfo, FerryEvent, FerryStats, LookupPlace, ModelInfo, NodeInfo, PoolInfo } from "../ferry/ferry.ts";
 import type { Blocks } from "../memory/pool.ts";
 import { type Message, wordsOf } from "./codec.ts";
 
@@ -50,6 +50,7 @@ export type Welcome = z.output<typeof welcome>;
 
 export const replies = {
   hello: parser<Welcome>(welcome),
+  info: parser<NodeInfo>(z.object({ name: z.string(), address: z.string(), link: z.string() })),
   pool: parser<PoolInfo>(
     z.object({ path: z.string(), bytes: count, dataOffset: count, blockBytes: count, blockCount: count, incarnation: z.string() }),
   ),
@@ -67,6 +68,7 @@ export const replies = {
       peers: z.array(
         z.object({
           name: z.string(),
+          address: z.string(),
           up: z.boolean(),
           lanes: count,
           link: z.string(),

@@ -58,15 +58,13 @@ class RunningSidecar implements Sidecar {
   }
 
   describe(): string[] {
-    const { name, pool, socket, advertise, api } = this.#config;
+    const { name, pool, socket, api } = this.#config;
     const { address, link } = this.#ferry;
+    const { advertise } = this.#ferry.node.settings;
     const blocks = `about ${Math.floor(pool.bytes / pool.blockBytes)} blocks of ${formatSize(pool.blockBytes)}`;
-    const reached = advertise || (address === undefined ? "" : formatAddress(address));
     return [
       `kvferry ${packageVersion()} "${name}": pool of ${formatSize(pool.bytes)} (${blocks}), link ${link.kind} (${link.reason})`,
-      reached === ""
-        ? "peers:    none can connect (no --listen)"
-        : `peers:    ${reached}   there: kvferry serve --peers ${name}=${reached}`,
+      `peers:    ${peersLine(name, address === undefined ? "" : formatAddress(address), advertise)}`,
       ...(socket === ""
         ? []
         : [`engines:  ${socket}   in Node: await connect("${socket}")`, `status:   curl --unix-socket ${socket} http://localhost/status`]),
@@ -81,6 +79,12 @@ class RunningSidecar implements Sidecar {
     await this.#ferry.close();
     return drained;
   }
+}
+
+function peersLine(name: string, listens: string, advertise: string): string {
+  if (listens === "") return "none can connect (no --listen)";
+  if (advertise === "") return `${listens}; --advertise HOST:PORT is what they would be told to dial`;
+  return `${advertise}   there: kvferry serve --peers ${name}=${advertise}`;
 }
 
 async function openApi(config: Config, ferry: LocalFerry, metrics: Metrics, log: Logger): Promise<ApiServer> {
@@ -174,6 +178,7 @@ function statusOf(config: Config, ferry: LocalFerry): object {
     resident_bytes: process.memoryUsage.rss(),
     incarnation: node.pool.incarnation,
     listen: address === undefined ? "" : formatAddress(address),
+    advertise: node.settings.advertise,
     link: link.kind,
     link_reason: link.reason,
     draining: node.draining,
@@ -181,6 +186,6 @@ function statusOf(config: Config, ferry: LocalFerry): object {
     bytes_sent: node.bytesSent,
     bytes_received: node.bytesReceived,
     pool: { bytes: config.pool.bytes, block_bytes: config.pool.blockBytes, ...node.pool.stats() },
-    peers: node.peers.all().map(({ name, up, lanes }) => ({ name, up, lanes })),
+    peers: node.peers.all().map(({ name, advertised, up, lanes }) => ({ name, address: advertised, up, lanes })),
   };
 }

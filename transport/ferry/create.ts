@@ -1,5 +1,6 @@
 /** Builds a node out of a configuration: memory, link, loop. What the library's user holds and the sidecar serves. */
 import type { Config } from "../config.ts";
+import { formatAddress, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Endpoint, Link, LinkKind } from "../link/link.ts";
@@ -14,7 +15,6 @@ import type { Ferry } from "./ferry.ts";
 import type { FerryHost } from "./host.ts";
 import type { NodeObserver, NodeSettings } from "./context.ts";
 import { FerryNode } from "./node.ts";
-import { parseAddress } from "./peers.ts";
 import { Session } from "./session.ts";
 
 /** A node in this process. As a Ferry it is its own first client. */
@@ -104,7 +104,7 @@ function settingsOf(config: Config, address: Endpoint | undefined): NodeSettings
   const lanes = config.lanes;
   return {
     name: config.name,
-    advertise: config.advertise || (address === undefined ? "" : `${address.host}:${address.port}`),
+    advertise: config.advertise || advertisedOf(address),
     allow: config.allow,
     secret: config.secret,
     peers: config.peers.map((peer) => {
@@ -126,6 +126,11 @@ function settingsOf(config: Config, address: Endpoint | undefined): NodeSettings
     transfersMax: config.transfersMax,
     windowBytes: config.windowBytes,
   };
+}
+
+/** A wildcard is no address that anybody could dial: --advertise says which one to tell. */
+function advertisedOf(address: Endpoint | undefined): string {
+  return address === undefined || address.host === "0.0.0.0" || address.host === "::" ? "" : formatAddress(address);
 }
 
 /** The library user's own session, which is the node's as well: closing it closes the node. */

@@ -18,6 +18,13 @@ export interface PoolInfo {
   readonly incarnation: string;
 }
 
+export interface NodeInfo {
+  readonly name: string;
+  /** HOST:PORT where peers reach the node: what an engine passes on beside a handle. "" where nobody can. */
+  readonly address: string;
+  readonly link: string;
+}
+
 export interface ModelInfo {
   /** Small number that names the model in later calls of this connection. */
   readonly model: number;
@@ -130,6 +137,8 @@ export interface FerryStats {
   readonly pool: PoolStats;
   readonly peers: readonly {
     readonly name: string;
+    /** Where the peer says that it is reached; "" if it has not said so. */
+    readonly address: string;
     readonly up: boolean;
     readonly lanes: number;
     readonly link: string;
@@ -142,6 +151,7 @@ export interface FerryStats {
 }
 
 export interface Ferry {
+  info(): Promise<NodeInfo>;
   pool(): Promise<PoolInfo>;
   registerModel(identity: ModelIdentity, layout: Layout): Promise<ModelInfo>;
   /**

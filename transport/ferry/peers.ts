@@ -1,4 +1,5 @@
 /** All remotes: those of the configuration (dialled when wanted) and those that dialled us. */
+import { parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { ConnectionId, Endpoint, LinkEvent } from "../link/link.ts";
@@ -28,11 +29,14 @@ export class PeerTable implements PeerDirectory {
     for (const { name, address, secret } of settings.peers) this.#configured.set(name, { address, secret });
   }
 
-  /** A configured name, or the address of a configured peer, or (loopback only) any host:port. Throws peer_not_allowed. */
+  /**
+   * A configured name; the address of a configured peer, or any on the allow-list; the name of a peer that dialled us and said where it is reached, if that
+   * is on the allow-list. Throws peer_not_allowed.
+   */
   get(name: string): Peer {
     const known = this.#dialled.get(name);
     if (known !== undefined) return known;
-    const address = this.#configured.get(name)?.address ?? this.#allowedAddress(name);
+    const address = this.#configured.get(name)?.address ?? this.#allowedAddress(this.#advertisedBy(name) ?? name);
     if (this.#dialled.size >= limits.peersMax) throw new KvferryError("full", `${limits.peersMax} peers`);
     const { settings } = this.#node;
     const peer = new Peer({ host: this.#node, name, address, lanes: settings.lanes, lane: settings.lane });
@@ -40,9 +44,15 @@ export class PeerTable implements PeerDirectory {
     return peer;
   }
 
+  #advertisedBy(name: string): string | undefined {
+    for (const peer of this.#accepted.values()) if (peer.name === name && peer.up && peer.advertised !== "") return peer.advertised;
+    return undefined;
+  }
+
   #allowedAddress(name: string): Endpoint {
     const address = parseAddress(name);
-    if (address === undefined) throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is no configured peer and no host:port`);
+    if (address === undefined || address.port === 0)
+      throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is no configured peer and no host:port`);
     for (const peer of this.#configured.values()) {
       if (peer.address.host === address.host && peer.address.port === address.port) return address;
     }
@@ -155,12 +165,4 @@ export class PeerTable implements PeerDirectory {
     for (const peer of this.#accepted.values()) next = Math.min(next, peer.nextDeadlineUs(nowUs));
     return next;
   }
-}
-
-/** "host:port", "[v6]:port"; undefined if it is neither. */
-export function parseAddress(text: string): Endpoint | undefined {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:\s[\]/]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (match === null || port < 1 || port > 65_535) return undefined;
-  return { host: match[1] ?? match[2] ?? "", port };
 }

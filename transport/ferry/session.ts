@@ -20,6 +20,7 @@ import type {
   LookupPlace,
   ModelIdentity,
   ModelInfo,
+  NodeInfo,
   OfferRequest,
   PoolInfo,
   PushRequest,
@@ -80,6 +81,11 @@ export class Session implements FerrySession, Ferry {
   #open(): NodeContext {
     if (this.#closed !== undefined) throw this.#closed;
     return this.#node;
+  }
+
+  async info(): Promise<NodeInfo> {
+    const { settings, link } = this.#open();
+    return { name: settings.name, address: settings.advertise, link: link.kind };
   }
 
   async pool(): Promise<PoolInfo> {
@@ -271,7 +277,15 @@ export class Session implements FerrySession, Ferry {
     const nowUs = node.runtime.nowUs();
     const peers = node.peers.all().map((peer) => {
       const { goodputBytesPerSecond, confidence } = peer.estimate(nowUs);
-      return { name: peer.name, up: peer.up, lanes: peer.lanes, link: node.link.kind, goodputBytesPerSecond, confidence };
+      return {
+        name: peer.name,
+        address: peer.advertised,
+        up: peer.up,
+        lanes: peer.lanes,
+        link: node.link.kind,
+        goodputBytesPerSecond,
+        confidence,
+      };
     });
     const { transfers, bytesSent, bytesReceived } = node;
     return { pool: node.pool.stats(), peers, transfers, bytesSent, bytesReceived };

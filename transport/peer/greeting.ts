@@ -5,8 +5,9 @@ import { limits } from "../limits.ts";
 import type { Hello, Refuse } from "./messages.ts";
 
 export const SOFTWARE = "kvferry";
-/** Capabilities are used only if both ends name them; version 1 needs none. */
-export const CAPABILITIES: readonly string[] = ["resume", "ranges", "push", "keys"];
+/** What a node may leave out: used only if both ends name it. */
+export type Capability = "resume" | "ranges" | "push" | "keys";
+export const CAPABILITIES: readonly Capability[] = ["resume", "ranges", "push", "keys"];
 
 /** The version that both speak, or version_unsupported. */
 export function commonVersion(hello: Hello): number {

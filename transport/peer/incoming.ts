@@ -7,6 +7,7 @@ import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts
 import type { LinkEvent, PlacementId } from "../link/link.ts";
 import { Receiver } from "../session/receiver.ts";
 import { type Content, type LocalPlan, planContent } from "./content.ts";
+import type { Capability } from "./greeting.ts";
 import type { Fetch, Offer } from "./messages.ts";
 import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
 
@@ -69,6 +70,10 @@ export class IncomingTransfer implements PlacedTransfer {
   /** The sender has answered: the transfer is bound to that process and ends with it. */
   get met(): boolean {
     return this.#offer !== undefined;
+  }
+  get needs(): Capability | "" {
+    const kind = this.#options.fetch?.source.kind;
+    return kind === "keys" || kind === "ranges" ? kind : "";
   }
   get startedMoving(): boolean {
     return (this.#receiver?.committedBytes ?? 0) > 0;

@@ -8,6 +8,7 @@ import type { ChunkSend, LinkEvent, PlacementId } from "../link/link.ts";
 import { limits } from "../limits.ts";
 import { Sender } from "../session/sender.ts";
 import { type Content, type LocalPlan, planContent } from "./content.ts";
+import type { Capability } from "./greeting.ts";
 import type { Accept, Offer } from "./messages.ts";
 import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
 
@@ -30,6 +31,7 @@ export class OutgoingTransfer implements PlacedTransfer {
   readonly #remote: Remote;
   readonly #options: OutgoingOptions;
   readonly #ready: Set<number>;
+  #offer: Offer;
   #sender: Sender | undefined;
   #plan: LocalPlan | undefined;
   #placement: PlacementId | undefined;
@@ -50,7 +52,15 @@ export class OutgoingTransfer implements PlacedTransfer {
     this.id = options.offer.id;
     this.fetch = options.offer.fetch;
     this.#ready = new Set(options.ready === "all" ? [] : options.ready);
-    remote.send(options.offer);
+    this.#offer = options.offer;
+    this.#sayOffer();
+  }
+
+  /** Cut to what the remote takes, which is known when it is up; the plan follows the offer, once it is accepted. */
+  #sayOffer(): void {
+    const chunkBytes = Math.min(this.#options.offer.chunkBytes, this.#remote.chunkBytesMax);
+    this.#offer = { ...this.#options.offer, chunkBytes };
+    this.#remote.send(this.#offer);
   }
 
   get ended(): boolean {
@@ -58,6 +68,10 @@ export class OutgoingTransfer implements PlacedTransfer {
   }
   get deadlineUs(): number {
     return this.#options.deadlineUs;
+  }
+  get needs(): Capability | "" {
+    if (this.fetch !== 0) return "";
+    return this.#options.content.kind === "ranges" ? "ranges" : "push";
   }
   get startedMoving(): boolean {
     return this.#grant !== 0;
@@ -96,7 +110,8 @@ export class OutgoingTransfer implements PlacedTransfer {
   }
 
   #place(nowUs: number, accept: Accept): void {
-    const { content, offer } = this.#options;
+    const { content } = this.#options;
+    const offer = this.#offer;
     const connection = this.#remote.connection;
     if (connection === undefined) return;
     this.#plan ??= planContent("sender", content, {
@@ -181,7 +196,7 @@ export class OutgoingTransfer implements PlacedTransfer {
 
   handleUp(_nowUs: number): void {
     if (this.#ending) return;
-    if (this.#grant === 0) this.#remote.send(this.#options.offer);
+    if (this.#grant === 0) this.#sayOffer();
     else this.#remote.send({ kind: "resume", id: this.id, grant: this.#grant });
   }
 

@@ -12,6 +12,7 @@ import { createWindow, type WindowPolicy } from "../policy/window.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
 import { type Ended, EndedTransfers } from "./ended.ts";
+import type { Capability } from "./greeting.ts";
 import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
@@ -33,6 +34,8 @@ export class Peer implements Remote, PeerPort {
   readonly #ended = new EndedTransfers();
   #models: ReadonlySet<string> = new Set();
   #node = "";
+  /** What the remote said last; undefined until it was there. */
+  #hello: Hello | undefined;
   readonly #estimate = createEstimate();
   #nextId = 1;
   #idleSinceUs = 0;
@@ -104,6 +107,13 @@ export class Peer implements Remote, PeerPort {
   get node(): string {
     return this.#node;
   }
+  /** HOST:PORT where the remote says that it is reached, or "". */
+  get advertised(): string {
+    return this.#hello?.advertise ?? "";
+  }
+  get chunkBytesMax(): number {
+    return this.#hello?.chunkBytesMax ?? limits.chunkBytesMax;
+  }
   /** Goodput towards the remote. */
   estimate(nowUs: number): Estimate {
     return this.#estimate.estimate(nowUs);
@@ -161,6 +171,7 @@ export class Peer implements Remote, PeerPort {
       },
     });
     this.#ongoing.addOutgoing(nowUs, offer.id, transfer);
+    this.#refuseIncapable(nowUs, transfer);
     this.touch(transfer);
     return transfer;
   }
@@ -237,6 +248,7 @@ export class Peer implements Remote, PeerPort {
       },
     });
     this.#ongoing.addIncoming(nowUs, grant, transfer);
+    this.#refuseIncapable(nowUs, transfer);
     this.#connection.want(nowUs);
     this.touch(transfer);
     return transfer;
@@ -251,8 +263,9 @@ export class Peer implements Remote, PeerPort {
       this.#preparing.clear();
     }
     this.#node = hello.node;
+    this.#hello = hello;
     this.#models = new Set(hello.models.map((model) => model.fingerprint));
-    for (const transfer of this.#ongoing.all()) transfer.handleUp(nowUs);
+    for (const transfer of this.#ongoing.all()) if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
     for (const message of this.#lookups.messages()) this.send(message);
     this.#host.onPeer(this, true, "");
   }
@@ -260,10 +273,23 @@ export class Peer implements Remote, PeerPort {
   #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
     this.#idleSinceUs = nowUs;
     for (const transfer of this.#ongoing.all()) transfer.handleDown(nowUs);
+    if (!this.#capableOf("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
     // A refusal will not heal by dialling again.
     if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
     this.#host.onPeer(this, false, detail);
     this.#host.touched();
+  }
+
+  /** Of a remote that was never there nothing is known: it may. */
+  #capableOf(capability: Capability): boolean {
+    return this.#hello === undefined || this.#hello.capabilities.includes(capability);
+  }
+
+  #refuseIncapable(nowUs: number, transfer: PlacedTransfer): boolean {
+    const { needs } = transfer;
+    if (needs === "" || this.#capableOf(needs)) return false;
+    transfer.cancel(nowUs, "unsupported", `the peer's version has no ${needs}`, false);
+    return true;
   }
 
   #handleMessage(nowUs: number, message: Message): void {

@@ -4,6 +4,7 @@ import type { ConnectionId, Link, LinkEvent, PlacementId } from "../link/link.ts
 import type { LayoutCache } from "../kv/layout-cache.ts";
 import type { RetryPolicy } from "../policy/retry.ts";
 import type { WindowPolicy } from "../policy/window.ts";
+import type { Capability } from "./greeting.ts";
 import type { Message } from "./messages.ts";
 
 /** The remote, from a transfer's point of view. */
@@ -14,6 +15,8 @@ export interface Remote {
   readonly stallUs: number;
   /** The remote's, as they come with its offers and grants. */
   readonly layouts: LayoutCache;
+  /** The largest chunk that the remote takes. */
+  readonly chunkBytesMax: number;
   /** Queues a control message; it is lost if the connection goes, and said again after a resume. */
   send(message: Message): void;
   /** Link events of this placement come to the transfer until it is forgotten. */
@@ -46,6 +49,8 @@ export interface PlacedTransfer {
   readonly deadlineUs: number;
   /** Something of it has reached the other side. */
   readonly startedMoving: boolean;
+  /** What both ends must be capable of for it, or "". */
+  readonly needs: Capability | "";
   handlePlacementEvent(nowUs: number, event: LinkEvent): void;
   /** The connection is away. */
   handleDown(nowUs: number): void;
