@@ -16,6 +16,14 @@ export interface TransferFigures {
   readonly resumed: number;
 }
 
+/** What the kernel knows of a lane (link.ts: LaneInfo). */
+export interface LaneFigures {
+  readonly rttUs: number;
+  readonly deliveryRateBytesPerSecond: number;
+  readonly retransmits: number;
+  readonly notSentBytes: number;
+}
+
 /** Read when somebody scrapes, so that nothing has to be kept up to date in between. */
 export interface MetricsSources {
   readonly pool: () => {
@@ -27,7 +35,7 @@ export interface MetricsSources {
     readonly quarantined: number;
     readonly evictions: number;
   };
-  readonly lanes: () => readonly { readonly peer: string; readonly lanes: number }[];
+  readonly lanes: () => readonly { readonly peer: string; readonly lanes: number; readonly info: readonly LaneFigures[] }[];
   readonly apiClients: () => number;
   readonly transfersRunning: () => number;
 }
@@ -48,6 +56,10 @@ export class Metrics {
   readonly stalls = this.#counter("stalls_total", "Times that a transfer made no progress for stallMs", ["direction"]);
   readonly downgrades = this.#counter("link_downgrades_total", "Times that a slower link was taken, and why", ["from", "to", "reason"]);
   readonly connections = this.#counter("peer_changes_total", "Times that a peer came up or went down", ["peer", "change"]);
+  readonly laneLosses = this.#counter("lane_losses_total", "Data connections that died while their peer was up, by error code", [
+    "peer",
+    "code",
+  ]);
   readonly apiRequests = this.#counter("api_requests_total", "Engine API requests; result is ok or an error code", ["verb", "result"]);
 
   readonly transferSeconds = this.#histogram("transfer_seconds", "From request to the last chunk placed", ["direction"], SECONDS);
@@ -91,6 +103,7 @@ export class Metrics {
       },
       chunkFailed: (code: number): void => this.failures.inc({ code: codeName(code) }),
       stalled: (direction: Direction): void => this.stalls.inc({ direction }),
+      laneLost: (peer: string, _lane: number, code: string): void => this.laneLosses.inc({ peer, code }),
       peer: (peer: string, up: boolean): void => this.connections.inc({ peer, change: up ? "up" : "down" }),
     };
   }
@@ -108,10 +121,36 @@ export class Metrics {
     this.#gauge("pool_bytes", "Bytes of pool memory", [], (gauge) => gauge.set(sources.pool().bytes));
     this.#gauge("api_clients", "Connected engines", [], (gauge) => gauge.set(sources.apiClients()));
     this.#gauge("transfers_running", "Transfers that have not ended", [], (gauge) => gauge.set(sources.transfersRunning()));
-    this.#gauge("lanes", "Data connections that are up", ["peer"], (gauge) => {
-      gauge.reset();
-      for (const { peer, lanes: count } of sources.lanes()) gauge.set({ peer }, count);
-    });
+    this.#observeLanes(sources.lanes);
+  }
+
+  /** Over the lanes of a peer: a lane by itself comes and goes, and would be a label without a bound. */
+  #observeLanes(lanes: MetricsSources["lanes"]): void {
+    const perPeer = (name: string, help: string, figure: (info: readonly LaneFigures[], count: number) => number): void =>
+      this.#gauge(name, help, ["peer"], (gauge) => {
+        gauge.reset();
+        for (const { peer, lanes: count, info } of lanes()) gauge.set({ peer }, figure(info, count));
+      });
+    const sum = (of: (lane: LaneFigures) => number) => (info: readonly LaneFigures[]) => info.reduce((total, lane) => total + of(lane), 0);
+    perPeer("lanes", "Data connections that are up", (_info, count) => count);
+    perPeer("lane_rtt_seconds", "Round trip as the kernel measures it, of the slowest lane", (info) =>
+      info.reduce((most, { rttUs }) => Math.max(most, rttUs / 1e6), 0),
+    );
+    perPeer(
+      "lane_delivery_bytes_per_second",
+      "What the lanes last delivered, together",
+      sum((lane) => lane.deliveryRateBytesPerSecond),
+    );
+    perPeer(
+      "lane_retransmits",
+      "Segments sent again by the lanes that are up",
+      sum((lane) => lane.retransmits),
+    );
+    perPeer(
+      "lane_not_sent_bytes",
+      "Bytes that the kernel has taken and not sent",
+      sum((lane) => lane.notSentBytes),
+    );
   }
 
   /** Sets kvferry_build_info, the usual way to have versions beside the numbers. */

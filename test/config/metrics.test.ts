@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { createLog } from "../../transport/log.ts";
 import { Metrics } from "../../transport/metrics.ts";
 
+const lane = { rttUs: 250, deliveryRateBytesPerSecond: 1e9, retransmits: 2, notSentBytes: 4_096 };
 const report = { bytes: 100, wireBytes: 150, seconds: 0.02, chunks: 2, retries: 1, resumed: 0 };
 
 test("events become numbers under documented names", async () => {
@@ -17,9 +18,10 @@ test("events become numbers under documented names", async () => {
   observer.transferEnded("out", true, "ok", report);
   observer.transferEnded("in", false, "deadline_exceeded", { ...report, resumed: 2 });
   observer.stalled("in");
+  observer.laneLost("decode", 3, "lane_lost");
   metrics.observe({
     pool: () => ({ bytes: 4096, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, evictions: 9 }),
-    lanes: () => [{ peer: "decode", lanes: 4 }],
+    lanes: () => [{ peer: "decode", lanes: 4, info: [lane, { ...lane, rttUs: 2_500_000, retransmits: 40 }] }],
     apiClients: () => 2,
     transfersRunning: () => 5,
   });
@@ -45,6 +47,11 @@ test("events become numbers under documented names", async () => {
     "kvferry_pool_bytes 4096",
     "kvferry_pool_evictions_total 9",
     'kvferry_lanes{peer="decode"} 4',
+    'kvferry_lane_rtt_seconds{peer="decode"} 2.5',
+    'kvferry_lane_delivery_bytes_per_second{peer="decode"} 2000000000',
+    'kvferry_lane_retransmits{peer="decode"} 42',
+    'kvferry_lane_not_sent_bytes{peer="decode"} 8192',
+    'kvferry_lane_losses_total{peer="decode",code="lane_lost"} 1',
     'kvferry_build_info{version="1.2.3",link="tcp",node="a"} 1',
   ]) {
     assert.ok(text.split("\n").includes(line), `${line}\n${text}`);

@@ -8,6 +8,7 @@ import { createJsLink } from "../../transport/link/js.ts";
 import type { ConnectionId } from "../../transport/link/link.ts";
 import { limits } from "../../transport/limits.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "../../transport/peer/messages.ts";
+import type { NodeObserver } from "../../transport/ferry/context.ts";
 import { openTestNode, type TestNode } from "../ferry/node.ts";
 
 const hello: Hello = {
@@ -35,7 +36,7 @@ interface Listener {
   hangUp(): void;
 }
 
-async function listen(t: TestContext, said: Partial<Hello>): Promise<Listener> {
+async function listen(t: TestContext, said: Partial<Hello>, onLaneUp: (close: () => void) => void = () => {}): Promise<Listener> {
   const messages: Message[] = [];
   let waiting: ((message: Message) => void) | undefined;
   const connections: ConnectionId[] = [];
@@ -46,6 +47,7 @@ async function listen(t: TestContext, said: Partial<Hello>): Promise<Listener> {
           connections.push(event.connection);
           link.admitLanes(event.connection, hello.laneToken);
         }
+        if (event.kind === "laneUp") onLaneUp(() => link.closeLane(event.connection, event.lane));
         if (event.kind !== "message") return;
         const message = decodeMessage(event.bytes);
         if (message.kind === "hello") link.send(event.connection, encodeMessage({ ...hello, ...said }));
@@ -66,8 +68,9 @@ async function listen(t: TestContext, said: Partial<Hello>): Promise<Listener> {
   return { address: `127.0.0.1:${port}`, next, hangUp };
 }
 
-async function openNode(t: TestContext): Promise<TestNode> {
-  const node = await openTestNode({ name: "node", makeLink: (onWake) => createJsLink({ onWake }), settings: { chunkBytes: 1 << 20 } });
+async function openNode(t: TestContext, observer: NodeObserver = {}): Promise<TestNode> {
+  const makeLink = (onWake: () => void) => createJsLink({ onWake });
+  const node = await openTestNode({ name: "node", makeLink, settings: { chunkBytes: 1 << 20 }, observer });
   t.after(() => node.close());
   return node;
 }
@@ -134,4 +137,23 @@ test("a peer that dialled us is dialled by its name where it says that it is rea
   await assert.rejects(transfer.done, { code: "cancelled" });
   await assert.rejects(write(node, "liar"), { code: "peer_not_allowed" });
   await assert.rejects(write(node, "silent"), { code: "peer_not_allowed" });
+});
+
+test("a lane that dies is told, and opened again", async (t) => {
+  let lost = (_lane: string): void => {};
+  const told = new Promise<string>((resolve) => (lost = resolve));
+  const node = await openNode(t, { laneLost: (peer, lane, code) => lost(`${peer} ${lane} ${code}`) });
+  let ups = 0;
+  let again = (): void => {};
+  const reopened = new Promise<void>((resolve) => (again = resolve));
+  const remote = await listen(t, {}, (close) => {
+    ups += 1;
+    if (ups === 1) close();
+    else again();
+  });
+  const transfer = await write(node, remote.address);
+  assert.match(await told, new RegExp(`^${remote.address} 0 (lane_lost|closed)$`));
+  await reopened;
+  transfer.cancel();
+  await assert.rejects(transfer.done, { code: "cancelled" });
 });

@@ -10,6 +10,7 @@ import { codeOfNumber, KvferryError } from "../errors.ts";
 import { type LocalFerry, openFerry } from "../ferry/create.ts";
 import type { NodeObserver } from "../ferry/node.ts";
 import { Metrics } from "../metrics.ts";
+import type { Peer } from "../peer/peer.ts";
 import { packageVersion } from "./package.ts";
 import { privateFolder } from "./runtime-folder.ts";
 
@@ -129,6 +130,10 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
       counters.stalled(direction);
       log.warn({ direction }, "a transfer makes no progress");
     },
+    laneLost: (peer, lane, code) => {
+      counters.laneLost(peer, lane, code);
+      log.warn({ peer, lane, code }, "LANE LOST: its chunks go over the others");
+    },
     peer: (name, up, detail) => {
       counters.peer(name, up);
       log.info({ peer: name, up, detail }, up ? "peer up" : "peer down");
@@ -162,7 +167,7 @@ function observePool(config: Config, ferry: LocalFerry, api: ApiServer, metrics:
   const { node } = ferry;
   metrics.observe({
     pool: () => ({ bytes: config.pool.bytes, ...node.pool.stats() }),
-    lanes: () => node.peers.all().map(({ name, lanes }) => ({ peer: name, lanes })),
+    lanes: () => node.peers.all().map((peer) => ({ peer: peer.name, lanes: peer.lanes, info: peer.laneInfo() })),
     apiClients: () => api.clients,
     transfersRunning: () => node.transfers,
   });
@@ -186,6 +191,22 @@ function statusOf(config: Config, ferry: LocalFerry): object {
     bytes_sent: node.bytesSent,
     bytes_received: node.bytesReceived,
     pool: { bytes: config.pool.bytes, block_bytes: config.pool.blockBytes, ...node.pool.stats() },
-    peers: node.peers.all().map(({ name, advertised, up, lanes }) => ({ name, address: advertised, up, lanes })),
+    peers: node.peers.all().map(peerStatus),
   };
+}
+
+function peerStatus(peer: Peer): object {
+  const { name, advertised, up, lanes } = peer;
+  const lane_info = peer.laneInfo().map((info) => ({
+    lane: info.lane,
+    rtt_us: info.rttUs,
+    min_rtt_us: info.minRttUs,
+    delivery_bytes_per_second: info.deliveryRateBytesPerSecond,
+    retransmits: info.retransmits,
+    not_sent_bytes: info.notSentBytes,
+    bytes_sent: info.bytesSent,
+    bytes_received: info.bytesReceived,
+    congestion_control: info.congestionControl,
+  }));
+  return { name, address: advertised, up, lanes, lane_info };
 }

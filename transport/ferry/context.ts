@@ -36,6 +36,8 @@ export interface NodeObserver {
   chunkFailed?(code: number): void;
   stalled?(direction: "in" | "out"): void;
   peer?(name: string, up: boolean, detail: string): void;
+  /** A lane died while its connection lives. */
+  laneLost?(peer: string, lane: number, code: string): void;
 }
 
 export interface PeerDirectory {

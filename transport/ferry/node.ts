@@ -2,7 +2,7 @@
  * One kvferry node: its pool, models, offers, buffers and peers under one loop. Synchronous and event-driven: the link, the clock, randomness, memory
  * jobs and the process watch are handed in, so that the simulator runs this very code.
  */
-import { KvferryError } from "../errors.ts";
+import { type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import type { Jobs } from "../memory/jobs.ts";
@@ -209,6 +209,10 @@ export class FerryNode implements FerryHost, NodeContext {
   onPeer(peer: PeerPort, up: boolean, detail: string): void {
     this.observer.peer?.(peer.name, up, detail);
     this.broadcast({ kind: "peer", peer: peer.name, up, detail });
+  }
+
+  onLaneLost(peer: PeerPort, lane: number, code: ErrorCode): void {
+    this.observer.laneLost?.(peer.name, lane, code);
   }
 
   /** One turn of the loop: what the link has to tell, then what follows from it, then the next deadline. */

@@ -17,6 +17,8 @@ export interface ConnectionOwner {
   onUp(nowUs: number, hello: Hello): void;
   onDown(nowUs: number, code: ErrorCode, detail: string): void;
   onMessage(nowUs: number, message: Message): void;
+  /** A lane died while the connection lives; whoever dialled opens it again. */
+  onLaneLost(lane: number, code: ErrorCode): void;
 }
 
 export interface ConnectionOptions {
@@ -122,7 +124,7 @@ export class Connection {
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
     else if (event.kind === "laneUp") this.#handleLaneUp(event.lane);
-    else if (event.kind === "laneDown") this.#handleLaneDown(nowUs, event.lane);
+    else if (event.kind === "laneDown") this.#handleLaneDown(nowUs, event.lane, event.code);
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
   }
 
@@ -213,11 +215,11 @@ export class Connection {
     if (this.#options.address === undefined && this.#id !== undefined) this.#options.link.tuneLane(this.#id, lane, this.#options.lane);
   }
 
-  #handleLaneDown(nowUs: number, lane: number): void {
+  #handleLaneDown(nowUs: number, lane: number, code: number): void {
     this.#lanesUp.delete(lane);
-    if (this.#state === "up" && this.#options.address !== undefined) {
-      this.#reopenAtUs.set(lane, nowUs + limits.redialMinMs * 1000);
-    }
+    if (this.#state !== "up") return;
+    if (this.#options.address !== undefined) this.#reopenAtUs.set(lane, nowUs + limits.redialMinMs * 1000);
+    this.#options.owner.onLaneLost(lane, codeOfNumber(code));
   }
 
   #refuse(error: KvferryError): void {

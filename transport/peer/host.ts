@@ -1,5 +1,5 @@
 /** What a peer needs of its node. */
-import type { KvferryError } from "../errors.ts";
+import type { ErrorCode, KvferryError } from "../errors.ts";
 import type { Endpoint, LaneOptions, Link, PlacementId } from "../link/link.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Fetch, Hello, Lookup, LookupReply, Offer } from "./messages.ts";
@@ -26,6 +26,7 @@ export interface PeerHost {
   onOffer(peer: PeerPort, offer: Offer): void;
   onLookup(lookup: Lookup): LookupReply;
   onPeer(peer: PeerPort, up: boolean, detail: string): void;
+  onLaneLost(peer: PeerPort, lane: number, code: ErrorCode): void;
 }
 
 /** A peer as its node sees it when it answers. */

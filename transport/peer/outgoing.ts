@@ -6,6 +6,7 @@ import { assert } from "../check.ts";
 import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import type { ChunkSend, LinkEvent, PlacementId } from "../link/link.ts";
 import { limits } from "../limits.ts";
+import { createRetry } from "../policy/retry.ts";
 import { Sender } from "../session/sender.ts";
 import { type Content, type LocalPlan, planContent } from "./content.ts";
 import type { Capability } from "./greeting.ts";
@@ -155,7 +156,7 @@ export class OutgoingTransfer implements PlacedTransfer {
       chunkLayer: plan.chunkLayer,
       layers: plan.layers.length,
       window: this.#remote.newWindow(),
-      retry: this.#remote.newRetry(),
+      retry: createRetry(),
     });
     if (this.#options.ready === "all") for (let layer = 0; layer < plan.layers.length; layer++) this.#sender.handleReady(nowUs, layer);
     else for (const layer of this.#ready) if (layer < plan.layers.length) this.#sender.handleReady(nowUs, layer);

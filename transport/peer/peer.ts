@@ -5,9 +5,8 @@
 import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { LayoutCache } from "../kv/layout-cache.ts";
-import type { ConnectionId, Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
+import type { ConnectionId, Endpoint, LaneInfo, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import { createEstimate, type Estimate } from "../policy/estimate.ts";
-import { createRetry, type RetryPolicy } from "../policy/retry.ts";
 import { createWindow, type WindowPolicy } from "../policy/window.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
@@ -57,6 +56,7 @@ export class Peer implements Remote, PeerPort {
         onUp: (nowUs, hello) => this.#handleUp(nowUs, hello),
         onDown: (nowUs, code, detail) => this.#handleDown(nowUs, code, detail),
         onMessage: (nowUs, message) => this.#handleMessage(nowUs, message),
+        onLaneLost: (lane, code) => options.host.onLaneLost(this, lane, code),
       },
     });
   }
@@ -87,9 +87,6 @@ export class Peer implements Remote, PeerPort {
   newWindow(): WindowPolicy {
     return createWindow({ bytes: this.#host.windowBytes });
   }
-  newRetry(): RetryPolicy {
-    return createRetry();
-  }
   acked(nowUs: number, bytes: number, durationUs: number): void {
     this.#estimate.handleSample(nowUs, bytes, durationUs);
   }
@@ -102,6 +99,11 @@ export class Peer implements Remote, PeerPort {
   }
   get linkId(): ConnectionId | undefined {
     return this.#connection.linkId;
+  }
+  /** What the kernel knows of each lane, now. */
+  laneInfo(): readonly LaneInfo[] {
+    const id = this.#connection.linkId;
+    return id === undefined ? [] : this.link.laneInfo(id);
   }
   /** The process that was last seen there. */
   get node(): string {

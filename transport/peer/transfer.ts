@@ -2,7 +2,6 @@
 import type { ErrorCode } from "../errors.ts";
 import type { ConnectionId, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import type { LayoutCache } from "../kv/layout-cache.ts";
-import type { RetryPolicy } from "../policy/retry.ts";
 import type { WindowPolicy } from "../policy/window.ts";
 import type { Capability } from "./greeting.ts";
 import type { Message } from "./messages.ts";
@@ -25,7 +24,6 @@ export interface Remote {
   /** The transfer has something to pump, or a new deadline. */
   touch(transfer: PlacedTransfer): void;
   newWindow(): WindowPolicy;
-  newRetry(): RetryPolicy;
   /** A chunk was acknowledged: what the path gives now. */
   acked(nowUs: number, bytes: number, durationUs: number): void;
 }
