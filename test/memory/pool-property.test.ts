@@ -216,8 +216,14 @@ class World {
         return { ok: known && model.allIn(handles, "held", holder), call: () => pool.beginSeal(holder, blocks), change: state("sealing") };
       case "abortSeal":
         return { ok: known && model.allIn(handles, "sealing", holder), call: () => pool.abortSeal(holder, blocks), change: state("held") };
-      case "discard":
-        return { ok: model.allIn(handles, "published", undefined), call: () => pool.discard(blocks), change: (at) => model.end(at) };
+      case "discard": {
+        // Blocks that another reader has discarded are no error, and stay as they are.
+        const left = handles.filter((handle) => !model.isCurrent(handle) || model.blocks[handle.block]!.state !== "ending");
+        const change = (at: number): void => {
+          if (model.blocks[at]!.state === "published") model.end(at);
+        };
+        return { ok: model.allIn(left, "published", undefined), call: () => pool.discard(blocks), change };
+      }
       case "pin":
         return { ok: handles.every((handle) => this.#isMovable(handle)), call: () => pool.pin(blocks), change: (at) => this.#pin(at) };
       case "release":

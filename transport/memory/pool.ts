@@ -265,11 +265,17 @@ export class Pool {
     }
   }
 
-  /** Published blocks that nobody shall find any more (their seal is broken): free as soon as no lease and no transfer uses them. */
+  /**
+   * Published blocks that nobody shall find any more (their seal is broken): free as soon as no lease and no transfer uses them. Two readers of
+   * one block may both find it broken: for the second there is nothing left to do.
+   */
   discard(blocks: Blocks): void {
     this.#open();
-    this.#checks.inState(blocks, STATE.published, undefined);
-    for (const block of blocks.ids) this.#store.unpublish(block);
+    this.#checks.current(blocks);
+    const isLeft = (_: number, at: number): boolean => this.#store.state[blocks.ids[at]!] !== STATE.ending;
+    const left: Blocks = { ids: blocks.ids.filter(isLeft), generations: blocks.generations.filter(isLeft) };
+    this.#checks.inState(left, STATE.published, undefined);
+    for (const block of left.ids) this.#store.unpublish(block);
   }
 
   /** Checksums recorded at sealing, of published blocks. */
