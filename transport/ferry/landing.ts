@@ -2,7 +2,7 @@
 import { asKvferryError, KvferryError } from "../errors.ts";
 import { planKeys } from "../kv/identity.ts";
 import type { Blocks } from "../memory/pool.ts";
-import type { Content } from "../peer/content.ts";
+import { type Content, headsOf } from "../peer/content.ts";
 import type { PeerPort } from "../peer/host.ts";
 import type { Offer } from "../peer/messages.ts";
 import { contentBytes, kvContent, publishBlocks } from "./blocks.ts";
@@ -68,6 +68,12 @@ export class Landing {
     const [wanted] = offer.groups;
     if (wanted === undefined || offer.groups.length !== 1) throw new KvferryError("protocol_error", "a push moves one group");
     const { blockTokens } = groupOf(model, wanted.group);
+    // What is found under a key is whole: a part of the heads would be served as if it were all of them.
+    const held = headsOf(model.layout);
+    if (offer.firstHead !== held.first || offer.heads !== held.count) {
+      const there = `${offer.heads} heads from ${offer.firstHead}`;
+      throw new KvferryError("layout_unconvertible", `a push brings the ${held.count} heads from ${held.first} of this side, not ${there}`);
+    }
     const whole = blockTokens === 0 ? wanted.tokens : Math.floor(wanted.tokens / blockTokens);
     const blockKeys = planKeys(blockTokens, offer.keys).slice(0, 32 * whole);
     if (blockKeys.length !== 32 * whole) throw new KvferryError("protocol_error", "a push names a key for every whole page");
