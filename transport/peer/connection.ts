@@ -120,7 +120,8 @@ export class Connection {
   }
 
   handle(nowUs: number, event: LinkEvent): void {
-    this.#heardUs = nowUs;
+    // A lane that went down, or failed to open, is no word of the remote: it may be the sign that it is gone.
+    if (event.kind === "message" || event.kind === "laneUp") this.#heardUs = nowUs;
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
     else if (event.kind === "laneUp") this.#handleLaneUp(event.lane);
