@@ -96,14 +96,16 @@ export class Connection {
     this.#handleDisconnected(nowUs, ERRORS.connection_lost.number, "replaced by a newer connection");
   }
 
-  /** Messages while the remote is away are not kept: whoever needs them says them again when it is up. */
+  /**
+   * Messages while the remote is away are not kept: whoever needs them says them again when it is up. One that is too large throws at once in
+   * either case, where its cause can be told, and not when it is said again.
+   */
   send(message: Message): void {
-    if (this.#state !== "up") return;
-    this.#post(message);
+    const bytes = encodeMessage(message);
+    if (this.#state === "up") this.#post(bytes);
   }
 
-  #post(message: Message): void {
-    const bytes = encodeMessage(message);
+  #post(bytes: Uint8Array): void {
     if (this.#outbox.length >= limits.outboxMessages) {
       this.drop("full", "the remote takes no control messages");
       return;
@@ -138,7 +140,7 @@ export class Connection {
     this.#state = "greeting";
     this.#remote = remote;
     this.#greetingEndsUs = nowUs + limits.helloTimeoutMs * 1000;
-    this.#post(this.#options.owner.hello(new Uint8Array(0)));
+    this.#post(encodeMessage(this.#options.owner.hello(new Uint8Array(0))));
   }
 
   #handleMessage(nowUs: number, bytes: Uint8Array): void {
@@ -183,7 +185,7 @@ export class Connection {
       // Only now: a stranger that is refused learns nothing of this node.
       this.#laneToken = this.#options.runtime.random(16);
       this.#options.link.admitLanes(this.#id, this.#laneToken);
-      this.#post(owner.hello(this.#laneToken));
+      this.#post(encodeMessage(owner.hello(this.#laneToken)));
     }
     this.#state = "up";
     this.#refused = undefined;
@@ -225,7 +227,7 @@ export class Connection {
 
   #refuse(error: KvferryError): void {
     this.#refused = error;
-    this.#post(refusal(error));
+    this.#post(encodeMessage(refusal(error)));
     this.drop(error.code, error.message);
   }
 

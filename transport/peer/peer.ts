@@ -204,8 +204,8 @@ export class Peer implements Remote, PeerPort {
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
     if (this.up && !this.#models.has(fingerprint)) return done(0, "");
     const message: Lookup = { kind: "lookup", id: this.#newId(), fingerprint, group, keys };
-    this.#lookups.add(nowUs, message, done);
     this.send(message);
+    this.#lookups.add(nowUs, message, done);
     this.#connection.want(nowUs);
     this.#host.touched();
   }
