@@ -73,7 +73,8 @@ export class PeerTable implements PeerDirectory {
   }
 
   handleAccepted(nowUs: number, connection: ConnectionId, remote: Endpoint): void {
-    if (this.#strangers.size + this.#accepted.size >= limits.peersMax) {
+    // Whether it is somebody who is known, or for whom there is room, shows in its Hello.
+    if (this.#strangers.size >= limits.greetingsMax) {
       this.#node.link.disconnect(connection);
       return;
     }
@@ -105,17 +106,18 @@ export class PeerTable implements PeerDirectory {
   #meet(nowUs: number, connection: ConnectionId, { remote }: Stranger, bytes: Uint8Array): void {
     this.#strangers.delete(connection);
     let hello: Hello;
+    let peer: Peer;
     try {
       const message = decodeMessage(bytes);
       if (message.kind !== "hello") throw new KvferryError("protocol_error", `${message.kind} before Hello`);
       hello = message;
+      peer = this.#acceptedPeer(nowUs, hello);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
       this.#node.link.send(connection, encodeMessage(refusal(error)));
       this.#node.link.disconnect(connection);
       return;
     }
-    const peer = this.#acceptedPeer(nowUs, hello);
     this.#byConnection.set(connection, peer);
     peer.adopt(nowUs, connection, hello, remote);
   }
@@ -132,6 +134,7 @@ export class PeerTable implements PeerDirectory {
       }
       return former;
     }
+    if (former === undefined) this.#makeRoom();
     const peer = new Peer({
       host: this.#node,
       name: hello.name || hello.node.slice(0, 8),
@@ -143,6 +146,13 @@ export class PeerTable implements PeerDirectory {
     former?.cancelAll(nowUs, "peer_restarted", "the peer started anew", false);
     this.#accepted.set(hello.node, peer);
     return peer;
+  }
+
+  /** Whoever was here before gives way to whoever is here now: else a few that come under ever new names would keep everybody out. */
+  #makeRoom(): void {
+    if (this.#accepted.size < limits.peersMax) return;
+    for (const [node, peer] of this.#accepted) if (peer.idle) return void this.#accepted.delete(node);
+    throw new KvferryError("full", `${limits.peersMax} peers`);
   }
 
   turn(nowUs: number): void {

@@ -120,10 +120,13 @@ export class Peer implements Remote, PeerPort {
   estimate(nowUs: number): Estimate {
     return this.#estimate.estimate(nowUs);
   }
+  /** For an accepted peer: it is away and has nothing under way; only what it may ask after when it is back is kept. */
+  get idle(): boolean {
+    return this.#connection.linkId === undefined && this.#ongoing.size === 0 && this.#preparing.size === 0;
+  }
   /** For an accepted peer: nothing keeps it any more. */
   forgettable(nowUs: number): boolean {
-    if (this.address !== undefined || this.#connection.linkId !== undefined) return false;
-    return this.#ongoing.size === 0 && this.#preparing.size === 0 && nowUs - this.#idleSinceUs > limits.deadlineRemoteMs * 1000;
+    return this.idle && nowUs - this.#idleSinceUs > limits.deadlineRemoteMs * 1000;
   }
 
   adopt(nowUs: number, id: ConnectionId, hello: Hello, remote: Endpoint): void {
