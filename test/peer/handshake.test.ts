@@ -170,9 +170,12 @@ test("accepts, resumes, dones and cancels of nothing change nothing", async (t) 
   stranger.send({ kind: "done", ...nothing });
   stranger.send({ kind: "cancel", ...nothing, fetch: 3, code: 8, detail: "", fromReceiver: true });
   stranger.send({ kind: "lookupReply", id: 5, code: 0, matched: 9 });
-  stranger.send({ kind: "resume", ...nothing });
-  const answer = await stranger.next();
-  assert.ok(answer.kind === "cancel" && answer.code === ERRORS.grant_unknown.number && answer.id === 77);
+  for (const fromReceiver of [false, true]) {
+    stranger.send({ kind: "resume", ...nothing, fromReceiver });
+    const answer = await stranger.next();
+    assert.ok(answer.kind === "cancel" && answer.code === ERRORS.grant_unknown.number && answer.id === 77);
+    assert.equal(answer.fromReceiver, !fromReceiver, "it is the other side's word");
+  }
   stranger.send({ kind: "ping", id: 2 });
   assert.deepEqual(await stranger.next(), { kind: "pong", id: 2 });
 });

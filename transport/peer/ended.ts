@@ -1,6 +1,7 @@
-/** How incoming transfers ended, by the sender's id: the answer to a sender that missed it. Bounded; the oldest are forgotten. */
-import type { ErrorCode } from "../errors.ts";
+/** How transfers ended, by the sender's id: the answer to whom the last word of this side did not reach. Bounded; the oldest are forgotten. */
+import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import type { Cancel, Done } from "./messages.ts";
 
 export interface Ended {
   readonly ok: boolean;
@@ -10,6 +11,12 @@ export interface Ended {
 
 export class EndedTransfers {
   readonly #ended = new Map<number, Ended>();
+  /** This side's part in them. */
+  readonly #fromReceiver: boolean;
+
+  constructor(part: "sender" | "receiver") {
+    this.#fromReceiver = part === "receiver";
+  }
 
   add(id: number, ended: Ended): void {
     this.#ended.set(id, ended);
@@ -18,11 +25,22 @@ export class EndedTransfers {
     if (oldest !== undefined) this.#ended.delete(oldest);
   }
 
-  get(id: number): Ended | undefined {
-    return this.#ended.get(id);
+  has(id: number): boolean {
+    return this.#ended.has(id);
+  }
+
+  /** The last word once more; only a receiver can say that all is well. */
+  answer(id: number): Done | Cancel {
+    const ended = this.#ended.get(id);
+    if (ended?.ok === true && this.#fromReceiver) return { kind: "done", id, grant: ended.grant };
+    return cancelOf(id, 0, new KvferryError(ended?.code || "grant_unknown", "the transfer has ended here"), this.#fromReceiver);
   }
 
   clear(): void {
     this.#ended.clear();
   }
+}
+
+export function cancelOf(id: number, fetch: number, error: KvferryError, fromReceiver: boolean): Cancel {
+  return { kind: "cancel", id, fetch, grant: 0, code: ERRORS[error.code].number, detail: error.message.slice(0, 1024), fromReceiver };
 }

@@ -199,8 +199,12 @@ export class IncomingTransfer implements PlacedTransfer {
   }
 
   handleUp(_nowUs: number): void {
-    if (this.#ending || this.#offer !== undefined || this.#options.fetch === undefined) return;
-    this.#remote.send(this.#options.fetch);
+    if (this.#ending) {
+      // It may have been lost with the connection.
+      if (this.#tellPeer) this.#sayCancel();
+    } else if (this.#offer === undefined) {
+      if (this.#options.fetch !== undefined) this.#remote.send(this.#options.fetch);
+    } else if (!this.#placed) this.#remote.send({ kind: "resume", id: this.id, grant: this.grant, fromReceiver: true });
   }
 
   cancel(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void {

@@ -110,6 +110,7 @@ export interface Resume {
   readonly kind: "resume";
   readonly id: number;
   readonly grant: number;
+  readonly fromReceiver: boolean;
 }
 export interface Done {
   readonly kind: "done";
@@ -247,7 +248,12 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     layout: bytesOf(f, "layout", limits.layoutJsonBytes),
     order: text(f, "order", 16),
   }),
-  resume: (f) => ({ kind: "resume", id: number(f, "id", 1), grant: number(f, "grant", 1, limits.grantMax) }),
+  resume: (f) => ({
+    kind: "resume",
+    id: number(f, "id", 1),
+    grant: number(f, "grant", 1, limits.grantMax),
+    fromReceiver: f["fromReceiver"] === true,
+  }),
   done: (f) => ({ kind: "done", id: number(f, "id", 1), grant: number(f, "grant", 1, limits.grantMax) }),
   cancel: (f) => ({
     kind: "cancel",

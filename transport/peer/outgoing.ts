@@ -74,6 +74,9 @@ export class OutgoingTransfer implements PlacedTransfer {
     if (this.fetch !== 0) return "";
     return this.#options.content.kind === "ranges" ? "ranges" : "push";
   }
+  get grant(): number {
+    return this.#grant;
+  }
   get startedMoving(): boolean {
     return this.#grant !== 0;
   }
@@ -196,9 +199,11 @@ export class OutgoingTransfer implements PlacedTransfer {
   }
 
   handleUp(_nowUs: number): void {
-    if (this.#ending) return;
-    if (this.#grant === 0) this.#sayOffer();
-    else this.#remote.send({ kind: "resume", id: this.id, grant: this.#grant });
+    if (this.#ending) {
+      // It may have been lost with the connection.
+      if (this.#tellPeer) this.#sayCancel();
+    } else if (this.#grant === 0) this.#sayOffer();
+    else this.#remote.send({ kind: "resume", id: this.id, grant: this.#grant, fromReceiver: false });
   }
 
   cancel(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void {
@@ -242,20 +247,23 @@ export class OutgoingTransfer implements PlacedTransfer {
 
   #end(nowUs: number): void {
     this.#ending = true;
-    if (this.#failure !== undefined && this.#tellPeer) {
-      const { code, detail } = this.#failure;
-      this.#remote.send({
-        kind: "cancel",
-        id: this.id,
-        fetch: 0,
-        grant: this.#grant,
-        code: ERRORS[code].number,
-        detail: detail.slice(0, 1024),
-        fromReceiver: false,
-      });
-    }
+    if (this.#tellPeer) this.#sayCancel();
     if (this.#placement === undefined) this.#finish(nowUs);
     else this.#revoke();
+  }
+
+  #sayCancel(): void {
+    if (this.#failure === undefined) return;
+    const { code, detail } = this.#failure;
+    this.#remote.send({
+      kind: "cancel",
+      id: this.id,
+      fetch: 0,
+      grant: this.#grant,
+      code: ERRORS[code].number,
+      detail: detail.slice(0, 1024),
+      fromReceiver: false,
+    });
   }
 
   #revoke(): void {

@@ -10,13 +10,13 @@ import { createEstimate, type Estimate } from "../policy/estimate.ts";
 import { createWindow, type WindowPolicy } from "../policy/window.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
-import { type Ended, EndedTransfers } from "./ended.ts";
+import { cancelOf, EndedTransfers } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
 import { Ongoing } from "./ongoing.ts";
-import type { Cancel, Fetch, Hello, Lookup, Message, Offer } from "./messages.ts";
+import type { Cancel, Fetch, Hello, Lookup, Message, Offer, Resume } from "./messages.ts";
 import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
 
@@ -30,7 +30,8 @@ export class Peer implements Remote, PeerPort {
   /** Fetches of the remote that the node is preparing an answer to. */
   readonly #preparing = new Set<number>();
   readonly #lookups = new PendingLookups();
-  readonly #ended = new EndedTransfers();
+  readonly #received = new EndedTransfers("receiver");
+  readonly #sent = new EndedTransfers("sender");
   #models: ReadonlySet<string> = new Set();
   #node = "";
   /** What the remote said last; undefined until it was there. */
@@ -172,6 +173,7 @@ export class Peer implements Remote, PeerPort {
       onEvent: handlers.onEvent,
       onEnd: (outcome) => {
         this.#ongoing.removeOutgoing(offer.id, transfer);
+        this.#sent.add(offer.id, { ok: outcome.ok, code: outcome.code, grant: transfer.grant });
         handlers.onEnd(outcome);
       },
     });
@@ -183,7 +185,7 @@ export class Peer implements Remote, PeerPort {
 
   refuseFetch(fetch: Fetch, error: KvferryError): void {
     this.#preparing.delete(fetch.id);
-    this.#sayCancel(0, fetch.id, error);
+    this.send(cancelOf(0, fetch.id, error, false));
   }
 
   /** Takes a push. `onPlaced` makes it visible before the sender hears of it. */
@@ -201,7 +203,7 @@ export class Peer implements Remote, PeerPort {
   }
 
   refuseOffer(offer: Offer, error: KvferryError): void {
-    this.#sayCancel(offer.id, 0, error);
+    this.send(cancelOf(offer.id, 0, error, true));
   }
 
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
@@ -248,7 +250,7 @@ export class Peer implements Remote, PeerPort {
       onPlaced,
       onEnd: (outcome) => {
         this.#ongoing.removeIncoming(grant, transfer);
-        if (transfer.id !== 0) this.#ended.add(transfer.id, { ok: outcome.ok, code: outcome.code, grant });
+        if (transfer.id !== 0) this.#received.add(transfer.id, { ok: outcome.ok, code: outcome.code, grant });
         handlers.onEnd(outcome);
       },
     });
@@ -264,7 +266,8 @@ export class Peer implements Remote, PeerPort {
       // What it has not heard of yet is said to the new process instead.
       const bound = this.#ongoing.all().filter((transfer) => transfer.met);
       for (const transfer of bound) transfer.cancel(nowUs, "peer_restarted", "the peer came back as another process", true);
-      this.#ended.clear();
+      this.#received.clear();
+      this.#sent.clear();
       this.#preparing.clear();
     }
     this.#node = hello.node;
@@ -306,7 +309,7 @@ export class Peer implements Remote, PeerPort {
       case "accept":
         return this.#ongoing.outgoing.get(message.id)?.handleAccept(nowUs, message);
       case "resume":
-        return this.#handleResume(nowUs, message.id, message.grant);
+        return this.#handleResume(nowUs, message);
       case "done":
         return this.#ongoing.outgoing.get(message.id)?.handleDone(nowUs);
       case "cancel":
@@ -338,20 +341,19 @@ export class Peer implements Remote, PeerPort {
       return this.refuseOffer(offer, new KvferryError("cancelled", "nobody waits for this fetch any more"));
     }
     for (const transfer of this.#ongoing.incoming.values()) if (transfer.id === offer.id) return transfer.handleResume(nowUs);
-    const ended = this.#ended.get(offer.id);
-    if (ended !== undefined) return this.#sayEnded(offer.id, ended);
+    if (this.#received.has(offer.id)) return this.send(this.#received.answer(offer.id));
     this.#host.onOffer(this, offer);
   }
 
-  #handleResume(nowUs: number, id: number, grant: number): void {
+  #handleResume(nowUs: number, { id, grant, fromReceiver }: Resume): void {
+    if (fromReceiver) {
+      // One that goes on has its own say over this connection.
+      if (!this.#ongoing.outgoing.has(id)) this.send(this.#sent.answer(id));
+      return;
+    }
     const transfer = this.#ongoing.incoming.get(grant);
     if (transfer !== undefined && transfer.id === id) return transfer.handleResume(nowUs);
-    this.#sayEnded(id, this.#ended.get(id));
-  }
-
-  #sayEnded(id: number, ended: Ended | undefined): void {
-    if (ended?.ok === true) this.send({ kind: "done", id, grant: ended.grant });
-    else this.#sayCancel(id, 0, new KvferryError(ended?.code || "grant_unknown", "the transfer has ended here"));
+    this.send(this.#received.answer(id));
   }
 
   #handleCancel(nowUs: number, { id, fetch, code, detail, fromReceiver }: Cancel): void {
@@ -387,12 +389,6 @@ export class Peer implements Remote, PeerPort {
       this.#ongoing.nextDeadlineUs(nowUs, this.#dialsInVain),
       this.#lookups.nextDeadlineUs(),
     );
-  }
-
-  #sayCancel(id: number, fetch: number, error: KvferryError): void {
-    const code = ERRORS[error.code].number;
-    // A refused Fetch is said by the holder, a refused or ended Offer by the receiver.
-    this.send({ kind: "cancel", id, fetch, grant: 0, code, detail: error.message.slice(0, 1024), fromReceiver: fetch === 0 });
   }
 
   #newId(): number {

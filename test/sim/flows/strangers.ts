@@ -100,7 +100,7 @@ function nonsense(random: Random): Message {
   const offer = { ...common, kind: "offer" as const, id, fetch: random.below(2) * 77, groups: [], checksum: true, ranges: undefined };
   return random.pick<Message>([
     { kind: "accept", id, grant, generation: 1, committed: new Uint8Array(3), layout: new Uint8Array(2), order: "flat" },
-    { kind: "resume", id, grant },
+    { kind: "resume", id, grant, fromReceiver: random.chance(1, 2) },
     { kind: "done", id, grant },
     { kind: "cancel", id, fetch: random.below(3), grant, code: random.below(80), detail: "because", fromReceiver: random.chance(1, 2) },
     { kind: "lookup", id, fingerprint, group: 0, keys },

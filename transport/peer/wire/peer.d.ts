@@ -1273,6 +1273,9 @@ export namespace kvferry {
                 /** Resume grant. */
                 grant: number;
 
+                /** Resume fromReceiver. */
+                fromReceiver: boolean;
+
                 /**
                  * Encodes the specified Resume message. Does not implicitly {@link kvferry.peer.v1.Resume.verify|verify} messages.
                  * @param m Resume message or plain object to encode
@@ -1302,6 +1305,9 @@ export namespace kvferry {
 
                     /** Resume grant */
                     grant?: (number|null);
+
+                    /** Resume fromReceiver */
+                    fromReceiver?: (boolean|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];

@@ -1956,6 +1956,7 @@ export const kvferry = $root.kvferry = (() => {
 
                 Resume.prototype.id = 0;
                 Resume.prototype.grant = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+                Resume.prototype.fromReceiver = false;
 
                 Resume.encode = function (m, w, q) {
                     if (!w)
@@ -1968,6 +1969,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(8).uint32(m.id);
                     if (m.grant != null && $Object.hasOwnProperty.call(m, "grant") && (typeof m.grant === "object" ? m.grant.low || m.grant.high : m.grant !== 0))
                         w.uint32(16).uint64(m.grant);
+                    if (m.fromReceiver != null && $Object.hasOwnProperty.call(m, "fromReceiver") && m.fromReceiver !== false)
+                        w.uint32(24).bool(m.fromReceiver);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -2017,6 +2020,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.grant = v;
                                 else
                                     delete m.grant;
+                                continue;
+                            }
+                        case 3: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.bool())
+                                    m.fromReceiver = v;
+                                else
+                                    delete m.fromReceiver;
                                 continue;
                             }
                         }
