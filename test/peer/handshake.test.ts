@@ -135,6 +135,23 @@ test("a secret must be the same; a name counts only with one", async (t) => {
   await refused(byNameAlone, "peer_not_allowed");
 });
 
+test("a configured peer with a secret of its own proves itself by that one, and nobody else does", async (t) => {
+  const [shared, own] = ["correct horse battery", "staple of the stranger"];
+  const peers = [{ name: "stranger", address: { host: "127.0.0.1", port: 9 }, secret: own }];
+  const settings = { allow: ["127.0.0.0/8"], secret: shared, peers };
+  const right = await meet(t, { settings });
+  right.send({ ...hello, secret: own });
+  assert.equal((await right.next()).kind, "hello");
+  const another = await meet(t, { settings });
+  another.send({ ...hello, name: "other", secret: shared });
+  assert.equal((await another.next()).kind, "hello");
+  for (const wrong of [{ secret: shared }, { name: "other", secret: own }]) {
+    const stranger = await meet(t, { settings });
+    stranger.send({ ...hello, ...wrong });
+    await refused(stranger, "peer_not_allowed");
+  }
+});
+
 test("a node does not talk to itself", async (t) => {
   const other = await meet(t);
   other.send(hello);

@@ -8,17 +8,21 @@ import type { Hello } from "../peer/messages.ts";
 export interface AccessRules {
   /** Names (of the remote's configuration), addresses or CIDR blocks; empty: nobody. */
   readonly allow: readonly string[];
-  /** Shared secret; "" = none asked. */
+  /** Shared secret of all that have none of their own; "" = none asked. */
   readonly secret: string;
+  /** Configured peers: one with a secret of its own proves itself by that, whoever dials. */
+  readonly peers: readonly { readonly name: string; readonly secret: string }[];
 }
 
 export class Access {
   readonly #names = new Set<string>();
   readonly #blocks = new BlockList();
   readonly #secret: string;
+  readonly #ownSecrets = new Map<string, string>();
 
-  constructor({ allow, secret }: AccessRules) {
+  constructor({ allow, secret, peers }: AccessRules) {
     this.#secret = secret;
+    for (const peer of peers) if (peer.secret !== "") this.#ownSecrets.set(peer.name, peer.secret);
     for (const entry of allow) this.#add(entry);
   }
 
@@ -40,10 +44,11 @@ export class Access {
 
   /** Throws peer_not_allowed. The answer names no rule: a stranger learns nothing. */
   check(hello: Hello, remote: Endpoint): void {
+    const secret = this.#ownSecrets.get(hello.name) ?? this.#secret;
     const byAddress = this.allows(remote);
     // A name is only as good as the secret that comes with it.
-    const byName = this.#secret !== "" && this.#names.has(hello.name);
+    const byName = secret !== "" && this.#names.has(hello.name);
     if (!byAddress && !byName) throw new KvferryError("peer_not_allowed", "not on the allow-list");
-    if (!sameSecret(hello.secret, this.#secret)) throw new KvferryError("peer_not_allowed", "another secret");
+    if (!sameSecret(hello.secret, secret)) throw new KvferryError("peer_not_allowed", "another secret");
   }
 }
