@@ -51,6 +51,7 @@ test("a second commit of a chunk, or one of a chunk that is not there, is a bug 
 test("a rejected chunk is counted and is no progress", () => {
   const receiver = newReceiver({ chunks: 2 });
   receiver.handleRejected(STALL_US - 1, 0, "checksum_mismatch");
+  assert.equal(receiver.receivedBytes - receiver.committedBytes, CHUNK_BYTES, "what was thrown away came over the link, too");
   assert.equal(receiver.rejected, 1);
   receiver.handleTimeout(STALL_US);
   assert.deepEqual(eventsOf(receiver), [{ kind: "stalled", silentUs: STALL_US }]);

@@ -133,6 +133,19 @@ test("goes on with a failing chunk while others move", () => {
   assert.equal(sender.state, "sending");
 });
 
+test("bytes given to the link count repeats, and not what it had no room for", () => {
+  const sender = movingSender({ chunks: 2 });
+  const first = send(sender, 1);
+  const each = sender.sentBytes / 2;
+  assert.ok(first.length === 2 && each > 0);
+  sender.handleFailed(2, 0, 1, "checksum_mismatch");
+  assert.equal(send(sender, 2).length, 1);
+  assert.equal(sender.sentBytes, 3 * each);
+  sender.handleFailed(3, 0, 2, "checksum_mismatch");
+  sender.handleFull(3, send(sender, 3));
+  assert.equal(sender.sentBytes, 3 * each);
+});
+
 test("a busy chunk and a full link are waited for, not counted", () => {
   const sender = movingSender({ chunks: 1 });
   let now = 1;

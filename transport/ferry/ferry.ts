@@ -79,6 +79,7 @@ export interface OfferRequest {
 export interface TransferReport {
   readonly transfer: number;
   readonly bytes: number;
+  /** Payload that crossed the link for it, repeats counted. */
   readonly wireBytes: number;
   readonly seconds: number;
   readonly chunks: number;

@@ -7,8 +7,7 @@ export function reportOf(node: NodeContext, transfer: number, outcome: Outcome):
   return {
     transfer,
     bytes: outcome.bytes,
-    // No codec yet: what travels is what was asked for.
-    wireBytes: outcome.bytes,
+    wireBytes: outcome.wireBytes,
     seconds: (outcome.endedUs - outcome.startedUs) / 1e6,
     chunks: outcome.chunks,
     retries: outcome.retries,

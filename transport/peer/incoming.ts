@@ -287,6 +287,7 @@ export class IncomingTransfer implements PlacedTransfer {
       code: this.#failure?.code ?? "",
       detail: this.#failure?.detail ?? "",
       bytes: this.#receiver?.committedBytes ?? 0,
+      wireBytes: this.#receiver?.receivedBytes ?? 0,
       chunks: this.#plan?.chunks.length ?? 0,
       retries: this.#receiver?.rejected ?? 0,
       resumed: Math.max(this.#generation - 1, 0),

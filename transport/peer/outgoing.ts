@@ -280,6 +280,7 @@ export class OutgoingTransfer implements PlacedTransfer {
       code: this.#failure?.code ?? "",
       detail: this.#failure?.detail ?? "",
       bytes: this.#sender?.ackedBytes ?? 0,
+      wireBytes: this.#sender?.sentBytes ?? 0,
       chunks: plan?.chunks.length ?? 0,
       retries: this.#sender?.retries ?? 0,
       resumed: this.#resumed,

@@ -34,6 +34,8 @@ export interface Outcome {
   readonly code: ErrorCode | "";
   readonly detail: string;
   readonly bytes: number;
+  /** Payload that crossed the link, repeats counted. */
+  readonly wireBytes: number;
   readonly chunks: number;
   readonly retries: number;
   readonly resumed: number;

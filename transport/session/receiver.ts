@@ -39,6 +39,7 @@ export class Receiver {
   #committedCount = 0;
   #committedBytes = 0;
   #rejected = 0;
+  #rejectedBytes = 0;
 
   constructor(options: ReceiverOptions) {
     const { chunkBytes, chunkLayer } = options;
@@ -60,6 +61,10 @@ export class Receiver {
   }
   get committedBytes(): number {
     return this.#committedBytes;
+  }
+  /** Payload that arrived, what was thrown away counted. */
+  get receivedBytes(): number {
+    return this.#committedBytes + this.#rejectedBytes;
   }
   /** Chunks that arrived and were thrown away. */
   get rejected(): number {
@@ -94,8 +99,10 @@ export class Receiver {
   }
 
   /** Thrown away: the sender hears of it from the link and sends it again. No progress. */
-  handleRejected(_nowUs: number, _chunk: number, _code: ErrorCode): void {
-    if (!this.#over) this.#rejected += 1;
+  handleRejected(_nowUs: number, chunk: number, _code: ErrorCode): void {
+    if (this.#over) return;
+    this.#rejected += 1;
+    this.#rejectedBytes += this.#chunkBytes[chunk] ?? 0;
   }
 
   handleDisconnected(_nowUs: number): void {

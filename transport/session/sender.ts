@@ -51,6 +51,7 @@ export class Sender {
   readonly #events = new EventQueue<SenderEvent>();
   #state: SenderState = "offered";
   #retries = 0;
+  #sentBytes = 0;
   /** Nothing is submitted before: the link was full, so often in a row. */
   #gateUs = -1;
   #fulls = 0;
@@ -79,6 +80,10 @@ export class Sender {
   }
   get ackedBytes(): number {
     return this.#outbox.placedBytes;
+  }
+  /** Payload given to the link, repeats counted. */
+  get sentBytes(): number {
+    return this.#sentBytes;
   }
   /** Attempts that failed and were made again. */
   get retries(): number {
@@ -179,6 +184,7 @@ export class Sender {
     const due: Attempt[] = [];
     while (chunk >= 0 && due.length < maxChunks && this.#fits(chunk, window.bytes, window.chunks)) {
       due.push({ chunk, sequence: this.#outbox.take(chunk) });
+      this.#sentBytes += this.#chunkBytes[chunk]!;
       chunk = this.#outbox.peek(nowUs);
     }
     return due;
@@ -195,6 +201,7 @@ export class Sender {
   handleFull(nowUs: number, refused: readonly Attempt[]): void {
     if (this.#over || refused.length === 0) return;
     this.#outbox.untake(refused);
+    for (const { chunk } of refused) this.#sentBytes -= this.#chunkBytes[chunk]!;
     this.#fulls += 1;
     const decision = this.#retry.decide(nowUs, this.#fulls, "full");
     if (decision.again) this.#gateUs = decision.atUs;
