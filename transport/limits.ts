@@ -114,7 +114,6 @@ export type Limits = Readonly<Record<keyof typeof values, number>>;
 export const limits: Limits = Object.freeze(values);
 
 assert(limits.chunkBytesMin <= limits.chunkBytesDefault && limits.chunkBytesDefault <= limits.chunkBytesMax, "chunk sizes are ordered");
-// An Offer names every block of a transfer with its 32-byte key in one control message's worth of pages; larger manifests go in pages.
 assert(limits.windowBytesDefault >= limits.chunkBytesMax, "a window holds at least one chunk of any size");
 assert(limits.windowBytesDefault <= limits.windowBytesMax, "the default window is allowed");
 assert(limits.controlQueueBytes >= 2 * limits.controlMessageBytes, "a full message never blocks an empty queue");

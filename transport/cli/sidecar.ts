@@ -120,9 +120,18 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
   const counters = metrics.observer(codeOfNumber);
   return {
     ...counters,
-    transferEnded: (direction, ok, code, report) => {
+    transferEnded: (direction, ok, code, report, { peer, trace }) => {
       counters.transferEnded(direction, ok, code, report);
-      const fields = { direction, code, bytes: report.bytes, seconds: report.seconds, retries: report.retries, resumed: report.resumed };
+      const fields = {
+        peer,
+        ...(trace === "" ? {} : { trace }),
+        direction,
+        code,
+        bytes: report.bytes,
+        seconds: report.seconds,
+        retries: report.retries,
+        resumed: report.resumed,
+      };
       if (ok) log.debug(fields, "transfer ended");
       else log.warn(fields, "transfer failed");
     },

@@ -29,9 +29,16 @@ export interface NodeSettings extends AccessRules {
   readonly windowBytes: number;
 }
 
+/** Whose it was: for lines that somebody follows a request by. */
+export interface TransferAbout {
+  readonly peer: string;
+  /** What the engine gave along, or "". */
+  readonly trace: string;
+}
+
 /** What happened, for metrics and logs; never decides anything. */
 export interface NodeObserver {
-  transferEnded?(direction: "in" | "out", ok: boolean, code: string, report: TransferReport): void;
+  transferEnded?(direction: "in" | "out", ok: boolean, code: string, report: TransferReport, about: TransferAbout): void;
   chunk?(direction: "in" | "out", bytes: number, durationUs: number): void;
   chunkFailed?(code: number): void;
   stalled?(direction: "in" | "out"): void;

@@ -50,7 +50,10 @@ export class Landing {
       },
       onEnd: (outcome) => {
         node.admissions.end(ticket);
-        node.observer.transferEnded?.("in", outcome.ok, outcome.code, reportOf(node, 0, outcome));
+        node.observer.transferEnded?.("in", outcome.ok, outcome.code, reportOf(node, 0, outcome), {
+          peer: peer.name,
+          trace: offer.trace,
+        });
         release();
       },
     });

@@ -135,7 +135,10 @@ export class Serving {
       onEnd: (outcome) => {
         node.admissions.end(ticket);
         node.bytesSent += outcome.bytes;
-        node.observer.transferEnded?.("out", outcome.ok, outcome.code, reportOf(node, 0, outcome));
+        node.observer.transferEnded?.("out", outcome.ok, outcome.code, reportOf(node, 0, outcome), {
+          peer: peer.name,
+          trace: fetch.trace || (offer?.trace ?? ""),
+        });
         end(outcome);
       },
     });

@@ -24,6 +24,7 @@ interface Start {
   readonly deadlineMs: number | undefined;
   /** The caller wants to hear of each layer. */
   readonly layers?: boolean;
+  readonly trace?: string | undefined;
 }
 
 interface Running {
@@ -57,7 +58,7 @@ export class Transfers {
     const peer = node.peers.get(request.peer);
     const release = this.#pin(groups);
     return this.#run(
-      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, layers: request.layers === true },
+      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, layers: request.layers === true, trace: request.trace },
       ({ handlers, attach }, nowUs, deadlineUs) => {
         const wanted = request.heads ?? headsOf(model.layout);
         const ask: Omit<Fetch, "kind" | "id"> = {
@@ -85,7 +86,7 @@ export class Transfers {
     const heads = headsOf(model.layout);
     const release = this.#pin(groups);
     return this.#run(
-      { direction: "out", peer, content, release, deadlineMs: request.deadlineMs },
+      { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, trace: request.trace },
       ({ handlers, attach }, nowUs, deadlineUs) => {
         const offer: Omit<Offer, "kind" | "id"> = {
           fetch: 0,
@@ -170,11 +171,9 @@ export class Transfers {
     };
   }
 
-  #run(
-    { direction, peer, content, release, deadlineMs, layers = false }: Start,
-    start: (running: Running, nowUs: number, deadlineUs: number) => void,
-  ): Transfer {
+  #run(begin: Start, start: (running: Running, nowUs: number, deadlineUs: number) => void): Transfer {
     const node = this.#node;
+    const { peer, content, release, deadlineMs } = begin;
     const bytes = contentBytes(node, content);
     let number: number;
     try {
@@ -183,7 +182,7 @@ export class Transfers {
       release();
       throw error;
     }
-    const running = this.#newRunning(direction, number, release, layers);
+    const running = this.#newRunning(number, begin);
     const nowUs = node.runtime.nowUs();
     try {
       const local = peer.address !== undefined && isLoopback(peer.address.host);
@@ -198,7 +197,7 @@ export class Transfers {
     return running.transfer;
   }
 
-  #newRunning(direction: "in" | "out", number: number, release: () => void, layers: boolean): Running {
+  #newRunning(number: number, { direction, peer, release, layers = false, trace = "" }: Start): Running {
     const node = this.#node;
     const { promise, resolve, reject } = withResolvers<TransferReport>();
     // Whoever only listens to events need not handle the promise as well.
@@ -222,7 +221,7 @@ export class Transfers {
           release();
           const report = reportOf(node, number, outcome);
           if (direction === "out") node.bytesSent += outcome.bytes;
-          node.observer.transferEnded?.(direction, outcome.ok, outcome.code, report);
+          node.observer.transferEnded?.(direction, outcome.ok, outcome.code, report, { peer: peer.name, trace });
           if (outcome.ok) {
             this.#emit({ kind: "done", transfer: number, report });
             resolve(report);
