@@ -277,3 +277,20 @@ test("what cannot be is refused with its code, and the blocks stay the caller's"
   await b.ferry.free(target);
   await assert.rejects(b.ferry.free(target), { code: /generation_mismatch|not_owner|block_state/ });
 });
+
+test("a look-up tells of each place by itself: one that is not allowed or not there takes nothing from the others", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const keys = await a.ferry.keys(
+    modelA,
+    0,
+    Uint32Array.from({ length: BLOCK_TOKENS }, (_, i) => i),
+  );
+  await a.ferry.publish(modelA, 0, await a.ferry.alloc(1), keys);
+  assert.deepEqual(await b.ferry.lookup(modelB, 0, keys, ["nobody", "8.8.8.8:1", peer, "127.0.0.1:1"]), [
+    { peer: "", matched: 0, code: "" },
+    { peer: "nobody", matched: 0, code: "peer_not_allowed" },
+    { peer: "8.8.8.8:1", matched: 0, code: "peer_not_allowed" },
+    { peer, matched: 1, code: "" },
+    { peer: "127.0.0.1:1", matched: 0, code: "connect_failed" },
+  ]);
+});

@@ -3,7 +3,7 @@
  * Methods that need nothing from outside settle at once; all check their arguments here, once.
  */
 import { expected, integer } from "../check.ts";
-import { type ErrorCode, KvferryError } from "../errors.ts";
+import { asKvferryError, type ErrorCode, KvferryError } from "../errors.ts";
 import { keyChain, planKeys, stateKey } from "../kv/identity.ts";
 import type { Layout } from "../kv/layout.ts";
 import { parseLayout, serializeLayout } from "../kv/parse.ts";
@@ -147,8 +147,13 @@ export class Session implements FerrySession, Ferry {
     const there = peers.map(
       (name) =>
         new Promise<LookupPlace>((resolve) => {
-          const peer = node.peers.get(name);
-          peer.lookup(nowUs, known.fingerprint, group, keys, (matched, code) => resolve({ peer: name, matched, code }));
+          const settle = (matched: number, code: string): void => resolve({ peer: name, matched, code });
+          try {
+            node.peers.get(name).lookup(nowUs, known.fingerprint, group, keys, settle);
+          } catch (error) {
+            // One name that leads nowhere is that place's answer, and takes nothing from the others.
+            settle(0, asKvferryError(error).code);
+          }
         }),
     );
     return [here, ...(await Promise.all(there))];
