@@ -64,8 +64,8 @@ for (const kind of kinds) {
       const blocks = await ferry.alloc(64);
       assert.equal(new Set(blocks.ids).size, 64);
       const keys = new Uint8Array(64 * 32).map((_, at) => at * 7 + (at >> 5));
-      await ferry.publish(3, 1, blocks, keys, 1024);
-      assert.deepEqual(host.calls.at(-1)?.args, [3, 1, blocks, keys, 1024]);
+      await ferry.publish(3, 1, blocks, keys);
+      assert.deepEqual(host.calls.at(-1)?.args, [3, 1, blocks, keys]);
       assert.deepEqual(await ferry.lease(3, 1, keys), blocks);
       await ferry.release(blocks);
       await assert.rejects(ferry.release(blocks), code("not_owner"));

@@ -128,7 +128,7 @@ export class FakeSession implements FerrySession {
     this.#host.pool.free(this.holder, blocks);
   }
 
-  async publish(...args: [model: number, group: number, blocks: Blocks, keys: Uint8Array, tokens?: number]): Promise<void> {
+  async publish(...args: [model: number, group: number, blocks: Blocks, keys: Uint8Array]): Promise<void> {
     const [, group, blocks, keys] = args;
     this.#host.calls.push({ op: "publish", args });
     this.#host.pool.beginSeal(this.holder, blocks);

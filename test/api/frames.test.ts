@@ -58,6 +58,7 @@ for (const kind of kinds) {
       [{ op: "read", peer: "b", remote: "r", local: "l", ranges: [{ local: 0, remote: 0 }] }, "ranges.0.bytes"],
       [{ op: "registerModel", identity: { model: "m" }, layout: {} }, "identity.revision"],
       [{ op: "registerBuffer", path: "", bytes: 1 }, "path"],
+      [{ op: "publish", model: 0, group: 0, blocks, keys: new Uint8Array(32), tokens: 16 }, "tokens"],
       [{ op: "cancel" }, "transfer"],
       [{ op: "constructor" }, "op"],
       [{ op: "__proto__" }, "op"],

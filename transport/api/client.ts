@@ -189,8 +189,8 @@ class Client implements ClientFerry {
     return this.#request("free", { blocks }, replies.nothing);
   }
 
-  publish(model: number, group: number, blocks: Blocks, keys: Uint8Array, tokens?: number): Promise<void> {
-    return this.#request("publish", { model, group, blocks, keys, tokens }, replies.nothing);
+  publish(model: number, group: number, blocks: Blocks, keys: Uint8Array): Promise<void> {
+    return this.#request("publish", { model, group, blocks, keys }, replies.nothing);
   }
 
   async lookup(model: number, group: number, keys: Uint8Array, peers?: readonly string[]): Promise<LookupPlace[]> {

@@ -75,8 +75,8 @@ export const operations = {
     ...(await ferry.alloc(count)),
   })),
   free: operation(z.strictObject({ blocks }), async (ferry, fields) => done(await ferry.free(fields.blocks))),
-  publish: operation(z.strictObject({ model, group, blocks, keys, tokens: tokens.optional() }), async (ferry, fields) =>
-    done(await ferry.publish(fields.model, fields.group, fields.blocks, fields.keys, fields.tokens)),
+  publish: operation(z.strictObject({ model, group, blocks, keys }), async (ferry, fields) =>
+    done(await ferry.publish(fields.model, fields.group, fields.blocks, fields.keys)),
   ),
   lookup: operation(
     z.strictObject({ model, group, keys, peers: z.array(name).max(limits.peersMax).optional() }),

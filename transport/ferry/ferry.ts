@@ -163,8 +163,8 @@ export interface Ferry {
   keys(model: number, group: number, tokens: Uint32Array, seed?: KeySeed): Promise<Uint8Array>;
   alloc(count: number): Promise<Blocks>;
   free(blocks: Blocks): Promise<void>;
-  /** Seals held blocks and makes them findable; the caller's hold ends. */
-  publish(model: number, group: number, blocks: Blocks, keys: Uint8Array, tokens?: number): Promise<void>;
+  /** Seals held blocks, which must be full, and makes them findable; the caller's hold ends. */
+  publish(model: number, group: number, blocks: Blocks, keys: Uint8Array): Promise<void>;
   /** Longest published prefix of `keys` (counted in keys), here ("") and at each named peer, asked in one batch. */
   lookup(model: number, group: number, keys: Uint8Array, peers?: readonly string[]): Promise<LookupPlace[]>;
   /** Read leases on local published blocks. `prefix`: as many from the first as there are. */
