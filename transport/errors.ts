@@ -26,7 +26,7 @@ export const ERRORS = {
   cancelled: { number: 8, fault: "caller", retry: "never", text: "the transfer was cancelled" },
   deadline_exceeded: { number: 9, fault: "network", retry: "later", text: "the transfer's deadline passed before every chunk was placed" },
   address_unavailable: { number: 10, fault: "operator", retry: "never", text: "the address cannot be bound" },
-  memory_unavailable: { number: 11, fault: "operator", retry: "never", text: "the pool's memory cannot be had" },
+  memory_unavailable: { number: 11, fault: "operator", retry: "never", text: "memory for a pool or a buffer cannot be had" },
   connect_failed: { number: 20, fault: "network", retry: "later", text: "the peer cannot be reached" },
   connect_timeout: { number: 21, fault: "network", retry: "later", text: "the peer did not answer the dial in time" },
   connection_lost: { number: 22, fault: "network", retry: "later", text: "the connection to the peer ended" },

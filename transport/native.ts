@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** As native/napi/addon.cpp has it. */
-const ABI = 2;
+const ABI = 3;
 
 export interface NativeRegion {
   readonly id: number;
@@ -89,7 +89,10 @@ export interface NativeAddon {
   runs(regionBytes: number, plane: Float64Array, blocks: Uint32Array, start: number, bytes: number): Float64Array | undefined;
   /** hugePages: 0 off, 1 auto, 2 on. */
   makePoolRegion(path: string, bytes: number, hugePages: number, numaNode: number): Promise<NativeRegion>;
+  /** A memfd that can be cut no more; its path goes through this process's /proc. */
+  makeBufferRegion(bytes: number): Promise<NativeRegion>;
   attachRegion(path: string, bytes: number, readOnly: boolean): NativeRegion;
+  attachBufferRegion(path: string, bytes: number): NativeRegion;
   borrowRegion(memory: Uint8Array): NativeRegion;
   /** Calls `onGone` once when the process has ended; the returned function stops watching. Throws if there is no such process. */
   watchProcess(processId: number, onGone: () => void): () => void;

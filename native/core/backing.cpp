@@ -112,7 +112,9 @@ bool has_room(int descriptor, uint64_t missing_bytes, std::string* detail) {
   // Huge pages are counted apart from all that; mapping a file there reserves them or fails.
   if (is_hugetlbfs(descriptor)) return true;
   struct statvfs system;
-  if (fstatvfs(descriptor, &system) == 0 && !enough(uint64_t(system.f_bavail) * system.f_frsize, "the file system has")) return false;
+  // A tmpfs without a limit of its own, a memfd's for one, has no blocks at all to count.
+  const bool counted = fstatvfs(descriptor, &system) == 0 && system.f_blocks > 0;
+  if (counted && !enough(uint64_t(system.f_bavail) * system.f_frsize, "the file system has")) return false;
   // What a disk backs may be written out again.
   if (!is_tmpfs(descriptor)) return true;
   return enough(available_bytes(), "the host has") && enough(cgroup_bytes(), "the control group has");

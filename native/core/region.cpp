@@ -12,10 +12,16 @@
 #include <mutex>
 #include <utility>
 
+// Linux 6.3: not executable, and sealable. The sysctl vm.memfd_noexec can demand it.
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
 namespace kvferry {
 namespace {
 
 constexpr int kOpenAttempts = 8;
+constexpr const char* kBufferName = "kvferry-buffer";
 
 struct Descriptor {
   int number = -1;
@@ -94,6 +100,30 @@ std::shared_ptr<Region> back(int descriptor, const PoolFile& file, uint64_t miss
   return region;
 }
 
+std::shared_ptr<Region> map_region(int descriptor, const std::string& path, uint64_t bytes, bool read_only, std::string* problem) {
+  auto region = std::make_shared<Region>();
+  region->mapping = map_file(descriptor, bytes, read_only);
+  if (region->mapping == nullptr) return say_error(problem, path, "cannot be mapped", errno);
+  region->base = region->mapping->base;
+  region->bytes = bytes;
+  region->path = path;
+  region->huge_pages = is_hugetlbfs(descriptor);
+  region->read_only = read_only;
+  return region;
+}
+
+Descriptor open_memory() {
+  const int sealable = memfd_create(kBufferName, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+  if (sealable >= 0 || errno != EINVAL) return Descriptor(sealable);
+  return Descriptor(memfd_create(kBufferName, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+}
+
+// Whether it is sealed against being cut, by its maker or now. Files with a name in a file system never are.
+bool can_only_grow(int descriptor) {
+  const int seals = fcntl(descriptor, F_GET_SEALS);
+  return seals >= 0 && ((seals & F_SEAL_SHRINK) != 0 || fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK) == 0);
+}
+
 std::mutex table_mutex;
 // Never destroyed: threads of an environment that ends late may still look things up.
 std::map<uint32_t, std::shared_ptr<Region>>& table() {
@@ -104,10 +134,10 @@ std::map<uint32_t, std::shared_ptr<Region>>& table() {
 }  // namespace
 
 Region::~Region() {
-  if (lock < 0) return;
+  if (file < 0) return;
   // Closing alone would not do: a mapping, which a view may keep, holds on to the open file and so to its lock.
-  flock(lock, LOCK_UN);
-  close(lock);
+  flock(file, LOCK_UN);
+  close(file);
 }
 
 std::shared_ptr<Region> make_pool_region(const PoolFile& file, std::string* problem) {
@@ -121,7 +151,7 @@ std::shared_ptr<Region> make_pool_region(const PoolFile& file, std::string* prob
     if (status.st_size == 0) unlink(file.path.c_str());
     return nullptr;
   }
-  region->lock = std::exchange(descriptor.number, -1);
+  region->file = std::exchange(descriptor.number, -1);
   return region;
 }
 
@@ -138,15 +168,33 @@ std::shared_ptr<Region> attach_region(const std::string& path, uint64_t bytes, b
   } else if (const int error = reserve(file.number, bytes); error != 0) {
     return say_error(problem, path, "cannot be backed", error);
   }
-  auto region = std::make_shared<Region>();
-  region->mapping = map_file(file.number, bytes, read_only);
-  if (region->mapping == nullptr) return say_error(problem, path, "cannot be mapped", errno);
-  region->base = region->mapping->base;
-  region->bytes = bytes;
-  region->path = path;
-  region->huge_pages = is_hugetlbfs(file.number);
-  region->read_only = read_only;
+  return map_region(file.number, path, bytes, read_only, problem);
+}
+
+std::shared_ptr<Region> make_buffer_region(uint64_t bytes, std::string* problem) {
+  Descriptor descriptor = open_memory();
+  if (descriptor.number < 0) return say_error(problem, kBufferName, "cannot be made", errno);
+  const std::string path = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(descriptor.number);
+  std::shared_ptr<Region> region = back(descriptor.number, {path, bytes, HugePages::off, -1}, bytes, problem);
+  if (region == nullptr) return nullptr;
+  if (!can_only_grow(descriptor.number)) return say_error(problem, path, "cannot be sealed", errno);
+  region->file = std::exchange(descriptor.number, -1);
   return region;
+}
+
+std::shared_ptr<Region> attach_buffer_region(const std::string& path, uint64_t bytes, std::string* problem) {
+  // The path is a link in /proc. It is looked at before it is opened: opening something else could wait, or do things.
+  const Descriptor found(open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (found.number < 0) return say_error(problem, path, "cannot be opened", errno);
+  struct stat status;
+  if (!is_ours(found.number, &status)) return say(problem, path, "is not a file of this user");
+  const Descriptor file(open(("/proc/self/fd/" + std::to_string(found.number)).c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (file.number < 0) return say_error(problem, path, "cannot be opened", errno);
+  // Ordinary pages only: a hole that is punched there is filled again at the next touch, huge pages may have run out by then.
+  if (!is_tmpfs(file.number) || !can_only_grow(file.number)) return say(problem, path, "could be cut by others: it is no memfd with F_SEAL_SHRINK");
+  if (!is_ours(file.number, &status) || uint64_t(status.st_size) < bytes) return say(problem, path, "has fewer bytes than asked for");
+  if (const int error = reserve(file.number, bytes); error != 0) return say_error(problem, path, "cannot be backed", error);
+  return map_region(file.number, path, bytes, false, problem);
 }
 
 std::shared_ptr<Region> borrow_region(uint8_t* base, uint64_t bytes) {

@@ -18,7 +18,7 @@ struct Region {
   int numa_node = -1;                // -1: as the kernel likes
   bool read_only = false;            // nothing may be moved here
   std::shared_ptr<Mapping> mapping;  // nullptr: borrowed, the memory is somebody else's
-  int lock = -1;                     // the owner's descriptor of the pool file, locked as long as it is open
+  int file = -1;                     // the maker's descriptor: a pool's is locked as long as it is open, a buffer's path leads through it
 
   Region() = default;
   Region(const Region&) = delete;
@@ -39,8 +39,14 @@ struct PoolFile {
 // another size is replaced, never cut: whoever has it mapped keeps what he sees.
 // nullptr: `problem` says why, and no new file is left behind. Takes as long as touching every page.
 std::shared_ptr<Region> make_pool_region(const PoolFile& file, std::string* problem);
-// Maps somebody else's file of this user; `bytes` of it. Whoever cuts the file later makes this process fault: its user can do that only.
+// Maps a pool of this user that another process owns; `bytes` of it. Pools are never cut.
 std::shared_ptr<Region> attach_region(const std::string& path, uint64_t bytes, bool read_only, std::string* problem);
+// Memory without a name in any file system (a memfd), sealed so that nobody can cut it. Its path leads there for others of this user, by way
+// of /proc, as long as the region lives. Takes as long as touching every page.
+std::shared_ptr<Region> make_buffer_region(uint64_t bytes, std::string* problem);
+// Maps somebody else's buffer. Only what can be cut no more is taken, or what lets itself be sealed against that now: a file that shrinks
+// under a mapping kills whoever touches what is gone.
+std::shared_ptr<Region> attach_buffer_region(const std::string& path, uint64_t bytes, std::string* problem);
 std::shared_ptr<Region> borrow_region(uint8_t* base, uint64_t bytes);
 
 // Gives the region its number. Thread-safe, as the two below.

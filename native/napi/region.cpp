@@ -1,6 +1,7 @@
 #include "region.h"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -74,13 +75,15 @@ bool can_run(Napi::Env env) {
   return napi_create_object(env, &object) == napi_ok && napi_set_named_property(env, object, "it", object) == napi_ok;
 }
 
-// Backing a pool takes long: it is done in libuv's threads.
-class MakePool : public Napi::AsyncWorker {
+using Make = std::function<std::shared_ptr<Region>(std::string* problem)>;
+
+// Backing a region takes long: it is done in libuv's threads.
+class MakeRegion : public Napi::AsyncWorker {
  public:
-  MakePool(Napi::Env env, PoolFile file) : AsyncWorker(env, "kvferry.pool"), file_(std::move(file)), deferred_(env) {}
+  MakeRegion(Napi::Env env, Make make) : AsyncWorker(env, "kvferry.region"), make_(std::move(make)), deferred_(env) {}
   Napi::Promise promise() const { return deferred_.Promise(); }
   void Execute() override {
-    region_ = make_pool_region(file_, &problem_);
+    region_ = make_(&problem_);
   }
   void OnOK() override {
     if (!can_run(Env())) return;
@@ -90,11 +93,17 @@ class MakePool : public Napi::AsyncWorker {
   }
 
  private:
-  PoolFile file_;
+  Make make_;
   std::string problem_;
   std::shared_ptr<Region> region_;
   Napi::Promise::Deferred deferred_;
 };
+
+Napi::Value make_later(Napi::Env env, Make make) {
+  auto* work = new MakeRegion(env, std::move(make));
+  work->Queue();
+  return work->promise();
+}
 
 // A path as the system takes it: absolute, and not cut short by a zero in it. False: it is none.
 bool read_path(const Napi::Value& value, std::string* path) {
@@ -114,20 +123,33 @@ Napi::Value make_pool(const Napi::CallbackInfo& info) {
   file.bytes = uint64_t(info[1].As<Napi::Number>().Int64Value());
   file.huge_pages = HugePages(std::min(info[2].As<Napi::Number>().Uint32Value(), 2u));
   file.numa_node = info[3].As<Napi::Number>().Int32Value();
-  auto* work = new MakePool(info.Env(), std::move(file));
-  work->Queue();
-  return work->promise();
+  return make_later(info.Env(), [file = std::move(file)](std::string* problem) { return make_pool_region(file, problem); });
 }
 
+bool read_bytes(const Napi::Value& value, uint64_t* bytes) {
+  if (!value.IsNumber() || value.As<Napi::Number>().Int64Value() <= 0) return false;
+  *bytes = uint64_t(value.As<Napi::Number>().Int64Value());
+  return true;
+}
+
+Napi::Value make_buffer(const Napi::CallbackInfo& info) {
+  uint64_t bytes;
+  if (read_bytes(info[0], &bytes)) return make_later(info.Env(), [bytes](std::string* problem) { return make_buffer_region(bytes, problem); });
+  throw_error(info.Env(), "expected bytes");
+  return info.Env().Undefined();
+}
+
+// path, bytes, and for a pool whether it is mapped read-only
+template <bool kBuffer>
 Napi::Value attach(const Napi::CallbackInfo& info) {
   std::string path;
-  if (!read_path(info[0], &path) || !info[1].IsNumber() || info[1].As<Napi::Number>().Int64Value() <= 0) {
-    throw_error(info.Env(), "expected path, bytes, readOnly");
+  uint64_t bytes;
+  if (!read_path(info[0], &path) || !read_bytes(info[1], &bytes)) {
+    throw_error(info.Env(), "expected path, bytes");
     return info.Env().Undefined();
   }
   std::string problem;
-  const uint64_t bytes = uint64_t(info[1].As<Napi::Number>().Int64Value());
-  auto region = attach_region(path, bytes, info[2].ToBoolean(), &problem);
+  auto region = kBuffer ? attach_buffer_region(path, bytes, &problem) : attach_region(path, bytes, info[2].ToBoolean(), &problem);
   if (region == nullptr) {
     throw_error(info.Env(), problem);
     return info.Env().Undefined();
@@ -157,7 +179,9 @@ Napi::Value borrow(const Napi::CallbackInfo& info) {
 void init_region(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment);
   exports.Set("makePoolRegion", Napi::Function::New(env, make_pool, "makePoolRegion"));
-  exports.Set("attachRegion", Napi::Function::New(env, attach, "attachRegion"));
+  exports.Set("makeBufferRegion", Napi::Function::New(env, make_buffer, "makeBufferRegion"));
+  exports.Set("attachRegion", Napi::Function::New(env, attach<false>, "attachRegion"));
+  exports.Set("attachBufferRegion", Napi::Function::New(env, attach<true>, "attachBufferRegion"));
   exports.Set("borrowRegion", Napi::Function::New(env, borrow, "borrowRegion"));
 }
 

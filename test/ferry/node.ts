@@ -8,7 +8,7 @@ import type { Endpoint, Link } from "../../transport/link/link.ts";
 import { createTcpLink } from "../../transport/link/tcp.ts";
 import { createJobs } from "../../transport/memory/jobs.ts";
 import { Pool } from "../../transport/memory/pool.ts";
-import { attachRegion, privateRegion } from "../../transport/memory/region.ts";
+import { attachBufferRegion, privateRegion } from "../../transport/memory/region.ts";
 import { Loop } from "../../transport/runtime/runtime.ts";
 
 export interface TestNode {
@@ -68,7 +68,7 @@ export async function openTestNode(options: TestNodeOptions): Promise<TestNode> 
     ...options.settings,
   };
   const bufferRegion = (memory: Uint8Array | { readonly path: string; readonly bytes: number }) =>
-    memory instanceof Uint8Array ? privateRegion(memory) : attachRegion(memory.path, memory.bytes);
+    memory instanceof Uint8Array ? privateRegion(memory) : attachBufferRegion(memory.path, memory.bytes);
   const node: FerryNode = new FerryNode({ settings, runtime: loop, link, pool, jobs, bufferRegion, observer: options.observer ?? {} });
   loop.start((nowUs) => node.turn(nowUs));
   loop.run();

@@ -148,8 +148,8 @@ class Client implements ClientFerry {
   async createBuffer(bytes: number): Promise<ClientBuffer> {
     const { path } = await this.pool();
     if (path === "") throw new KvferryError("attach_unavailable");
-    const { createSharedBuffer } = await import("./client-buffer.ts");
-    const { region, unlink } = await createSharedBuffer(path, bytes);
+    const { createBufferRegion } = await import("../memory/region.ts");
+    const region = await createBufferRegion(bytes);
     try {
       const info = await this.registerBuffer({ path: region.path, bytes });
       const close = async (): Promise<void> => {
@@ -163,9 +163,6 @@ class Client implements ClientFerry {
     } catch (error) {
       region.close();
       throw error;
-    } finally {
-      // Both sides have it mapped: the name is of no more use, and must not outlive a crash.
-      unlink();
     }
   }
 
@@ -226,7 +223,7 @@ class Client implements ClientFerry {
   }
 
   async registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }): Promise<BufferInfo> {
-    if (memory instanceof Uint8Array) throw new KvferryError("unsupported", "over a socket a buffer is a file that both map: createBuffer");
+    if (memory instanceof Uint8Array) throw new KvferryError("unsupported", "over a socket a buffer is memory that both map: createBuffer");
     return this.#request("registerBuffer", { path: memory.path, bytes: memory.bytes }, replies.buffer);
   }
 

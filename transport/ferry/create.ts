@@ -8,7 +8,7 @@ import { createJsLink } from "../link/js.ts";
 import { createTcpLink } from "../link/tcp.ts";
 import { createJobs } from "../memory/jobs.ts";
 import { Pool } from "../memory/pool.ts";
-import { attachRegion, createPoolRegion, type PoolRegionOptions, privateRegion } from "../memory/region.ts";
+import { attachBufferRegion, createPoolRegion, type PoolRegionOptions, privateRegion } from "../memory/region.ts";
 import { native, nativeProblem } from "../native.ts";
 import { Loop } from "../runtime/runtime.ts";
 import type { Ferry } from "./ferry.ts";
@@ -62,7 +62,7 @@ export async function openFerry(config: Config, { observer = {}, temporaryPool =
       link: choice.link,
       pool,
       jobs,
-      bufferRegion: (memory) => (memory instanceof Uint8Array ? privateRegion(memory) : attachRegion(memory.path, memory.bytes)),
+      bufferRegion: (memory) => (memory instanceof Uint8Array ? privateRegion(memory) : attachBufferRegion(memory.path, memory.bytes)),
       observer,
     });
     open.unshift(() => {

@@ -177,7 +177,7 @@ export interface Ferry {
   withdraw(handle: string): Promise<void>;
   fetch(request: FetchRequest): Promise<Transfer>;
   push(request: PushRequest): Promise<Transfer>;
-  /** In process: any Uint8Array. Over a socket: a file that both can map (client.createBuffer). */
+  /** In process: any Uint8Array. Otherwise a memfd of another process, as client.createBuffer makes it. */
   registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }): Promise<BufferInfo>;
   unregisterBuffer(handle: string): Promise<void>;
   read(request: RangeRequest): Promise<Transfer>;

@@ -8,7 +8,7 @@ import { markAsUntransferable } from "node:worker_threads";
 import { expected, integer } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { type NativeRegion, native, nativeProblem } from "../native.ts";
+import { type NativeAddon, type NativeRegion, native, nativeProblem } from "../native.ts";
 import { poolDirectories } from "./places.ts";
 
 export interface Region {
@@ -81,16 +81,49 @@ export async function createPoolRegion(options: PoolRegionOptions): Promise<Pool
   throw new KvferryError("memory_unavailable", problems.join("; "));
 }
 
-/** Maps a pool or buffer of another process of this user. Throws KvferryError memory_unavailable or unsupported. */
+/**
+ * Memory that other processes of this user can map as a buffer, by its path, while the region is open. It lies in no file system (a memfd) and is
+ * sealed, so that nobody can cut it under a mapping. Throws KvferryError memory_unavailable or unsupported.
+ */
+export async function createBufferRegion(bytes: number): Promise<Region> {
+  integer(bytes, "bytes", 1, limits.poolBytesMax);
+  try {
+    return mappedRegion(await addon().makeBufferRegion(bytes));
+  } catch (cause) {
+    throw unavailable(cause);
+  }
+}
+
+/** Maps a pool of another process of this user. Throws KvferryError memory_unavailable or unsupported. */
 export function attachRegion(path: string, bytes: number, options: { readonly readOnly?: boolean } = {}): Region {
+  return attached(path, bytes, (from) => from.attachRegion(path, bytes, options.readOnly === true));
+}
+
+/**
+ * Maps a buffer of another process of this user: a memfd, which is sealed against being cut if its maker has not done so. Any other file is refused,
+ * because touching what was cut off ends the process that does. Throws KvferryError memory_unavailable or unsupported.
+ */
+export function attachBufferRegion(path: string, bytes: number): Region {
+  return attached(path, bytes, (from) => from.attachBufferRegion(path, bytes));
+}
+
+function attached(path: string, bytes: number, attach: (from: NativeAddon) => NativeRegion): Region {
   integer(bytes, "bytes", 1, limits.poolBytesMax);
   if (!isAbsolute(path) || path.includes("\0")) throw expected("an absolute path", "path", path);
-  if (native === undefined) throw new KvferryError("unsupported", `mapping memory needs the addon: ${nativeProblem}`);
   try {
-    return mappedRegion(native.attachRegion(path, bytes, options.readOnly === true));
+    return mappedRegion(attach(addon()));
   } catch (cause) {
-    throw new KvferryError("memory_unavailable", (cause as Error).message, { cause });
+    throw unavailable(cause);
   }
+}
+
+function addon(): NativeAddon {
+  if (native === undefined) throw new KvferryError("unsupported", `mapping memory needs the addon: ${nativeProblem}`);
+  return native;
+}
+
+function unavailable(cause: unknown): KvferryError {
+  return cause instanceof KvferryError ? cause : new KvferryError("memory_unavailable", (cause as Error).message, { cause });
 }
 
 /**
