@@ -1,6 +1,6 @@
 /**
  * A TCP proxy that does to each connection what it is told: flip a bit, split writes, delay, hold, swallow, cut. The first 48 bytes of a connection
- * tell whether it is a control connection or a lane, so that faults can name their target.
+ * tell whether it is a control connection or a lane, so that faults can name their target. The network as a whole can be cut, unplugged and mended.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { decodePreamble, type Preamble } from "../../transport/link/frame.ts";
@@ -27,6 +27,7 @@ export class ProxyLine {
   readonly #server: Socket;
   readonly passed: Record<Direction, number> = { out: 0, in: 0 };
   readonly #faults: Partial<Record<Direction, Fault>> = {};
+  #unplugged = false;
 
   constructor(preamble: Preamble, client: Socket, server: Socket) {
     this.preamble = preamble;
@@ -47,15 +48,30 @@ export class ProxyLine {
     }
   }
 
+  /** From now on neither end hears anything of the other, not even of its end. */
+  unplug(): void {
+    this.#unplugged = true;
+  }
+
   pump(direction: Direction): void {
     const [from, to] = direction === "out" ? [this.#client, this.#server] : [this.#server, this.#client];
+    const tell = (what: () => void) => (): void => {
+      if (!this.#unplugged) what();
+    };
     from.on("data", (bytes) => this.pass(direction, bytes));
-    from.on("end", () => to.end());
-    from.on("error", () => to.destroy());
-    from.on("close", () => to.destroy());
+    from.on(
+      "end",
+      tell(() => to.end()),
+    );
+    for (const end of ["error", "close"])
+      from.on(
+        end,
+        tell(() => to.destroy()),
+      );
   }
 
   pass(direction: Direction, bytes: Uint8Array): void {
+    if (this.#unplugged) return;
     const [from, to] = direction === "out" ? [this.#client, this.#server] : [this.#server, this.#client];
     const first = this.passed[direction];
     const {
@@ -98,6 +114,10 @@ export class Proxy {
   /** For lines to come. */
   readonly planned: { matches: (preamble: Preamble) => boolean; direction: Direction; fault: Fault }[] = [];
   readonly #server: Server;
+  /** What becomes of connections to come: passed on, refused, or taken without ever an answer. */
+  network: "whole" | "cut" | "unplugged" = "whole";
+  /** Came while the network was unplugged. */
+  readonly unheard: Socket[] = [];
 
   constructor(server: Server, endpoint: Endpoint) {
     this.#server = server;
@@ -121,8 +141,31 @@ export class Proxy {
     this.planned.push({ matches: (preamble) => preamble.kind === "control", direction, fault });
   }
 
+  /** Bytes that were read to be passed on, over all lines so far. */
+  passed(direction: Direction): number {
+    return this.lines.reduce((sum, line) => sum + line.passed[direction], 0);
+  }
+
+  /** Every connection is reset, and new ones are, until `mend`. */
+  cut(): void {
+    this.network = "cut";
+    for (const line of this.lines) line.cut();
+  }
+
+  /** Nothing passes any more, and nobody is told, until `mend`; what there is of connections stays dead. */
+  unplug(): void {
+    this.network = "unplugged";
+    for (const line of this.lines) line.unplug();
+  }
+
+  mend(): void {
+    this.network = "whole";
+    for (const socket of this.unheard.splice(0)) socket.destroy();
+  }
+
   async close(): Promise<void> {
     for (const line of this.lines) line.cut();
+    for (const socket of this.unheard) socket.destroy();
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
@@ -148,6 +191,8 @@ export async function startProxy(target: Endpoint): Promise<Proxy> {
 function accept(proxy: Proxy, client: Socket, target: Endpoint): void {
   let come: Uint8Array = new Uint8Array(0);
   client.on("error", () => {});
+  if (proxy.network === "cut") return void client.resetAndDestroy();
+  if (proxy.network === "unplugged") return void proxy.unheard.push(client.resume());
   const read = (bytes: Uint8Array): void => {
     come = Buffer.concat([come, bytes]);
     const preamble = decodePreamble(come);

@@ -5,62 +5,12 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
-import test, { type TestContext } from "node:test";
+import test from "node:test";
 import { native, nativeProblem } from "../../transport/native.ts";
-import { BLOCK_TOKENS, type Engine, freePort, openEngine, scratchFolder, type Sidecar, startSidecar, statusOf, until } from "./sidecar.ts";
+import { BLOCK_TOKENS, freePort, openEngine, scratchFolder, startSidecar, statusOf, until } from "./sidecar.ts";
+import { ask, assertArrived, BLOCKS, filled, hasStalled, moveOnce, offered, received, stage } from "./stage.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
-const BLOCKS = 120;
-
-interface Stage {
-  readonly folder: string;
-  readonly holder: Sidecar;
-  readonly asker: Sidecar;
-  readonly source: Engine;
-  readonly target: Engine;
-}
-
-/** A holder that sends at `rate`, an asker, and an engine at each. */
-async function stage(t: TestContext, rate = "400Mbit"): Promise<Stage> {
-  const folder = scratchFolder(t);
-  const [a, b] = [await freePort(), await freePort()];
-  const slow = ["--rate", rate];
-  const [holder, asker] = await Promise.all([
-    startSidecar(t, { name: "holder", port: a, folder, flags: slow }),
-    startSidecar(t, { name: "asker", port: b, folder, flags: [...slow, "--peers", `holder=127.0.0.1:${a}`] }),
-  ]);
-  return { folder, holder, asker, source: await openEngine(t, holder), target: await openEngine(t, asker) };
-}
-
-async function offered(source: Engine, count = BLOCKS): Promise<{ readonly handle: string; readonly copies: readonly Buffer[] }> {
-  const blocks = await source.ferry.alloc(count);
-  for (const id of blocks.ids) source.bytesOf(id).set(randomBytes(source.bytesOf(id).length));
-  const copies = Array.from(blocks.ids, (id) => Buffer.from(source.bytesOf(id)));
-  const handle = await source.ferry.offer({ model: source.model, groups: source.groups(blocks) });
-  return { handle, copies };
-}
-
-async function moveOnce(source: Engine, target: Engine, count = 4): Promise<void> {
-  const { handle, copies } = await offered(source, count);
-  const blocks = await target.ferry.alloc(count);
-  const ask = { peer: "holder", model: target.model, source: { handle }, into: target.groups(blocks) };
-  await (await target.ferry.fetch(ask)).done;
-  blocks.ids.forEach((id, index) => assert.equal(Buffer.compare(target.bytesOf(id), copies[index] ?? Buffer.alloc(0)), 0));
-  await target.ferry.free(blocks);
-}
-
-async function startFetch({ source, target }: Stage, deadlineMs: number) {
-  const { handle } = await offered(source);
-  const blocks = await target.ferry.alloc(BLOCKS);
-  const ask = { peer: "holder", model: target.model, source: { handle }, into: target.groups(blocks), deadlineMs };
-  const transfer = await target.ferry.fetch(ask);
-  transfer.done.catch(() => {});
-  return { transfer, blocks };
-}
-
-const received = async (sidecar: Sidecar): Promise<number> => (await statusOf(sidecar.socket)).bytes_received;
-
 test("an absent peer is a typed error in bounded time", { skip }, async (t) => {
   const folder = scratchFolder(t);
   const gone = await freePort();
@@ -75,7 +25,7 @@ test("an absent peer is a typed error in bounded time", { skip }, async (t) => {
 
 test("a peer killed in the middle: a typed error, the memory is free, and when it is back it works again", { skip }, async (t) => {
   const at = await stage(t);
-  const { transfer, blocks } = await startFetch(at, 6_000);
+  const { transfer, blocks } = await ask(at.source, at.target, "holder", BLOCKS, 6_000);
   await until(async () => (await received(at.asker)) > 0);
   at.holder.child.kill("SIGKILL");
   await assert.rejects(transfer.done, (error: Error & { code: string }) => {
@@ -91,11 +41,12 @@ test("a peer killed in the middle: a typed error, the memory is free, and when i
 
 test("a peer stopped in the middle: a stall is told, the deadline ends it, and when it goes on it works again", { skip }, async (t) => {
   const at = await stage(t);
-  const { transfer, blocks } = await startFetch(at, 5_000);
+  const asked = await ask(at.source, at.target, "holder", BLOCKS, 5_000);
+  const { transfer, blocks } = asked;
   await until(async () => (await received(at.asker)) > 0);
   at.holder.child.kill("SIGSTOP");
   t.after(() => at.holder.child.kill("SIGCONT"));
-  await until(() => at.target.events.some((event) => event.kind === "stalled" && event.transfer === transfer.transfer));
+  await until(() => hasStalled(at.target, asked));
   await assert.rejects(transfer.done, { code: "deadline_exceeded" });
   // The memory is the engine's again although the peer might still wake and send.
   await at.target.ferry.free(blocks);
@@ -112,7 +63,7 @@ test("a peer stopped in the middle: a stall is told, the deadline ends it, and w
 
 test("a stopped peer that wakes in time is gone on with, not begun again", { skip }, async (t) => {
   const at = await stage(t, "200Mbit");
-  const { transfer, blocks } = await startFetch(at, 60_000);
+  const { transfer, blocks, copies } = await ask(at.source, at.target);
   await until(async () => (await received(at.asker)) > 0);
   at.holder.child.kill("SIGSTOP");
   await new Promise((resolve) => setTimeout(resolve, 7_500));
@@ -120,14 +71,13 @@ test("a stopped peer that wakes in time is gone on with, not begun again", { ski
   const report = await transfer.done;
   assert.equal(report.bytes, BLOCKS * 131_072);
   assert.ok((await received(at.asker)) < 1.5 * report.bytes, "only what was missing was sent again");
+  assertArrived(at.target, blocks, copies);
   await at.target.ferry.free(blocks);
 });
 
 test("a sidecar that restarts adopts its pool; what was given out before is refused by its incarnation", { skip }, async (t) => {
   const at = await stage(t, "10Gbit");
-  const blocks = await at.source.ferry.alloc(8);
-  for (const id of blocks.ids) at.source.bytesOf(id).set(randomBytes(at.source.bytesOf(id).length));
-  const copies = Array.from(blocks.ids, (id) => Buffer.from(at.source.bytesOf(id)));
+  const { blocks, copies } = await filled(at.source, 8);
   const tokens = Uint32Array.from({ length: 8 * BLOCK_TOKENS }, (_, index) => index);
   const keys = await at.source.ferry.keys(at.source.model, 0, tokens);
   await at.source.ferry.publish(at.source.model, 0, blocks, keys);
@@ -145,7 +95,7 @@ test("a sidecar that restarts adopts its pool; what was given out before is refu
     at.target.ferry.fetch({ peer: "holder", model: at.target.model, source: from, into: groups }).then((transfer) => transfer.done);
   await assert.rejects(fetch({ handle }), { code: "incarnation_mismatch" });
   await fetch({ keys, group: 0, tokens: tokens.length });
-  into.ids.forEach((id, index) => assert.equal(Buffer.compare(at.target.bytesOf(id), copies[index] ?? Buffer.alloc(0)), 0));
+  assertArrived(at.target, into, copies);
   assert.ok((await source.ferry.stats()).pool.blockCount > 0);
 });
 
@@ -169,10 +119,11 @@ test("an engine's death gives its blocks back; the stopped one keeps them", { sk
 
 test("SIGTERM lets a transfer end, then exits 0", { skip }, async (t) => {
   const at = await stage(t);
-  const { transfer } = await startFetch(at, 20_000);
+  const { transfer, blocks, copies } = await ask(at.source, at.target);
   await until(async () => (await received(at.asker)) > 0);
   at.holder.child.kill("SIGTERM");
   const report = await transfer.done;
   assert.equal(report.resumed, 0);
+  assertArrived(at.target, blocks, copies);
   assert.equal(await at.holder.exited, 0);
 });

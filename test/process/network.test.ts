@@ -1,0 +1,59 @@
+/**
+ * The network between two sidecars goes in the middle of a transfer, told (reset) or not (unplugged), for a while or for good.
+ * Method: two `kvferry serve` with a proxy between them that counts what passes; a slow rate and small chunks, so that there is a middle and what
+ * is under way at any time is little. A transfer that began anew would pass what had arrived a second time.
+ */
+import assert from "node:assert/strict";
+import test from "node:test";
+import { native, nativeProblem } from "../../transport/native.ts";
+import { statusOf, until } from "./sidecar.ts";
+import { ask, assertArrived, BLOCKS, hasStalled, moveOnce, received, type Stage, stage } from "./stage.ts";
+
+const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
+const TRANSFER_BYTES = BLOCKS * 131_072;
+
+type Break = "cut" | "unplug";
+
+/** It comes back: only what is missing is sent again. */
+async function comesBack(at: Stage, kind: Break): Promise<void> {
+  const asked = await ask(at.source, at.target);
+  await until(async () => (await received(at.asker)) > 0.4 * TRANSFER_BYTES);
+  at.proxy[kind]();
+  await until(() => hasStalled(at.target, asked));
+  const before = await received(at.asker);
+  assert.ok(before < TRANSFER_BYTES, "it was hit in the middle");
+  at.proxy.mend();
+  const report = await asked.transfer.done;
+  assertArrived(at.target, asked.blocks, asked.copies);
+  assert.equal(report.bytes, TRANSFER_BYTES);
+  assert.ok(report.resumed >= 1, `resumed ${report.resumed} times`);
+  const passed = at.proxy.passed("in");
+  assert.ok(passed >= TRANSFER_BYTES && passed < TRANSFER_BYTES + before / 2, `${passed} bytes passed, ${before} had arrived before`);
+  assert.ok(at.target.events.some((event) => event.kind === "moving" && event.transfer === asked.transfer.transfer));
+  await at.target.ferry.free(asked.blocks);
+}
+
+/** It does not: the deadline ends the transfer, and once it is back the next one works. */
+async function staysAway(at: Stage, kind: Break): Promise<void> {
+  const begun = await received(at.asker);
+  const asked = await ask(at.source, at.target, "holder", BLOCKS, 6_000);
+  await until(async () => (await received(at.asker)) > begun);
+  at.proxy[kind]();
+  await until(() => hasStalled(at.target, asked));
+  await assert.rejects(asked.transfer.done, { code: "deadline_exceeded" });
+  await at.target.ferry.free(asked.blocks);
+  at.proxy.mend();
+  await moveOnce(at.source, at.target);
+  for (const sidecar of [at.asker, at.holder]) await until(async () => (await statusOf(sidecar.socket)).pool["pinned"] === 0);
+}
+
+for (const [kind, what] of [
+  ["cut", "reset"],
+  ["unplug", "gone without a word"],
+] as const) {
+  test(`a network that is ${what} in the middle of a transfer`, { skip }, async (t) => {
+    const at = await stage(t, "50Mbit", ["--chunk-bytes", "128KiB"]);
+    await t.test("back in time, it goes on with the missing chunks", () => comesBack(at, kind));
+    await t.test("away for good, the deadline ends it, and the next one works with no restart", () => staysAway(at, kind));
+  });
+}
