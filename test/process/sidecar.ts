@@ -9,6 +9,7 @@ import type { TestContext } from "node:test";
 import { type ClientFerry, connect } from "../../transport/api/client.ts";
 import type { FerryEvent } from "../../transport/ferry/ferry.ts";
 import { denseLayout } from "../../transport/kv/build.ts";
+import type { Layout } from "../../transport/kv/layout.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
 import type { Region } from "../../transport/memory/region.ts";
 
@@ -96,6 +97,20 @@ export function statusOf(socket: string): Promise<Status> {
   });
 }
 
+/** What an engine of these tests keeps in a block. */
+export const processLayout = (blockCount: number): Layout =>
+  denseLayout({
+    layers: 8,
+    kvHeads: 4,
+    headDim: 64,
+    blockTokens: BLOCK_TOKENS,
+    element: "bf16",
+    order: "NHD",
+    form: "block-contiguous",
+    kv: "split",
+    blockCount,
+  });
+
 export interface Engine {
   readonly ferry: ClientFerry;
   readonly region: Region;
@@ -113,18 +128,7 @@ export async function openEngine(t: TestContext, sidecar: Sidecar): Promise<Engi
   ferry.on((event) => events.push(event));
   const info = await ferry.pool();
   const region = await ferry.attach();
-  const layout = denseLayout({
-    layers: 8,
-    kvHeads: 4,
-    headDim: 64,
-    blockTokens: BLOCK_TOKENS,
-    element: "bf16",
-    order: "NHD",
-    form: "block-contiguous",
-    kv: "split",
-    blockCount: info.blockCount,
-  });
-  const { model } = await ferry.registerModel(IDENTITY, layout);
+  const { model } = await ferry.registerModel(IDENTITY, processLayout(info.blockCount));
   const bytesOf = (block: number): Uint8Array => {
     const from = info.dataOffset + block * BLOCK_BYTES;
     return region.view.subarray(from, from + BLOCK_BYTES);
