@@ -1,14 +1,16 @@
 /**
  * Pools and attached files where something is wrong with the place, the file or its user: a typed error or a harmless
  * outcome, never a signal.
- * Method: real files in a temporary folder; a small tmpfs in a mount namespace of its own, where the host lets us have one.
+ * Method: real files in a temporary folder; a small tmpfs in a mount namespace of its own, or mounted by root, where the host lets us have one;
+ * everywhere, places that lack more room than any host has.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chownSync, mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { chownSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { limits } from "../../transport/limits.ts";
 import { createFakeLink } from "../../transport/link/fake.ts";
 import type { PlacementSpec } from "../../transport/link/link.ts";
 import { attachRegion, createPoolRegion, type PoolRegion, type PoolRegionOptions, privateRegion } from "../../transport/memory/region.ts";
@@ -189,9 +191,58 @@ test("a memory file system that is too small is an error at the start, and anoth
   const command = ["-rm", process.execPath, "--import", import.meta.resolve("tsx"), file];
   const ran = spawnSync("unshare", command, { encoding: "utf8", timeout: 60_000 });
   if (ran.error !== undefined || ran.status === 77 || ran.stderr.startsWith("unshare:")) {
-    t.skip("no mount namespace to be had here");
+    const why = ran.error?.message ?? (ran.status === 77 ? "mount was refused inside" : ran.stderr.trim());
+    t.skip(`no mount namespace to be had here: ${why}`);
     return;
   }
   assert.equal(ran.status, 0, ran.stderr);
   assert.deepEqual(JSON.parse(ran.stdout), ["memory_unavailable", false, true, "memory_unavailable"]);
 });
+
+test("a small tmpfs of root's: an error at the start, nothing left in it, and another place is taken", { skip }, async (t) => {
+  const small = mkdtempSync(join(scratch, "small-"));
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=4m,mode=700", "kvferry-test", small], { encoding: "utf8" });
+  if (mounted.status !== 0) {
+    t.skip(`no tmpfs can be mounted here: ${mounted.error?.message ?? mounted.stderr.trim()}`);
+    return;
+  }
+  t.after(() => spawnSync("umount", ["--lazy", small]));
+  await assert.rejects(open(t, "small", { bytes: 8 * MiB, directory: small }), {
+    code: "memory_unavailable",
+    message: /the file system has 4 MiB/,
+  });
+  assert.deepEqual(readdirSync(small), []);
+  const region = await opened(t, 8 * MiB, [small, scratch]);
+  assert.equal(dirname(region.path), scratch);
+  region.view.fill(1);
+  const fits = await opened(t, 2 * MiB, [small, scratch]);
+  assert.equal(dirname(fits.path), small);
+  fits.view.fill(1);
+});
+
+test("places that cannot hold the pool are passed over; where none can, each is named with its reason", { skip }, async (t) => {
+  const missing = join(scratch, "missing");
+  const region = await opened(t, 2 * MiB, [missing, "/dev/null", scratch]);
+  assert.equal(dirname(region.path), scratch);
+  region.view.fill(1);
+  const { bavail, bsize } = statfsSync("/dev/shm");
+  // More than is free there: no page of it may be touched.
+  const tooMuch = Math.min(Math.ceil((bavail * bsize) / MiB) * MiB + 1024 * MiB, limits.poolBytesMax);
+  await assert.rejects(opened(t, tooMuch, [missing, "/dev/shm"]), (error: Error & { code: string }) => {
+    assert.equal(error.code, "memory_unavailable");
+    const [first, second] = error.message.split("; ");
+    assert.match(first ?? "", /missing\/.*cannot be opened: No such file/);
+    assert.match(second ?? "", /\/dev\/shm\/.*(the file system|the host|the control group) has \d+ MiB, \d+ MiB are needed/);
+    return true;
+  });
+});
+
+/** A pool in the first of these places that has room. */
+function opened(t: TestContext, bytes: number, places: readonly string[]): Promise<PoolRegion> {
+  const opening = createPoolRegion(
+    { name: `placed-${bytes}`, bytes, directory: "", hugePages: "off", numaNode: -1, temporary: true },
+    () => [...places],
+  );
+  t.after(async () => (await opening.catch(() => undefined))?.close());
+  return opening;
+}

@@ -51,9 +51,10 @@ const HUGE_PAGES = { off: 0, auto: 1, on: 2 };
 
 /**
  * The pool's memory, every page of it backed (in libuv's threads). Without the addon it is private: nobody can attach it.
- * Throws KvferryError memory_unavailable, naming each place that was tried and what was wrong there.
+ * Throws KvferryError memory_unavailable, naming each place that was tried and what was wrong there. `placesOf`: where to look if no directory
+ * is named.
  */
-export async function createPoolRegion(options: PoolRegionOptions): Promise<PoolRegion> {
+export async function createPoolRegion(options: PoolRegionOptions, placesOf = poolDirectories): Promise<PoolRegion> {
   const { directory, hugePages } = options;
   const bytes = integer(options.bytes, "pool bytes", limits.poolBytesMin, limits.poolBytesMax);
   const numaNode = integer(options.numaNode, "NUMA node", -1, 1_023);
@@ -61,7 +62,7 @@ export async function createPoolRegion(options: PoolRegionOptions): Promise<Pool
     throw expected("letters, digits, dots and dashes", "pool name", options.name);
   }
   if (native === undefined) return { ...privateRegion(bytes), hugePages: false, numaNode: -1 };
-  const places = directory === "" ? poolDirectories(hugePages !== "off") : [directory];
+  const places = directory === "" ? placesOf(hugePages !== "off") : [directory];
   const paths = places.map((place) => resolve(place, `kvferry-${process.getuid?.() ?? 0}-${options.name}.pool`));
   const problems: string[] = [];
   // A pool that lies somewhere already is taken up there, whichever place has room today.
