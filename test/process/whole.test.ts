@@ -28,7 +28,8 @@ async function layerByLayer({ source, target }: Stage): Promise<void> {
   const { blocks, copies } = await filled(source, 5);
   const handle = await source.ferry.offer({ model: source.model, groups: source.groups(blocks), ready: false });
   const into = await target.ferry.alloc(5);
-  const transfer = await target.ferry.fetch({ peer: "holder", model: target.model, source: { handle }, into: target.groups(into) });
+  const request = { peer: "holder", model: target.model, source: { handle }, into: target.groups(into), layers: true };
+  const transfer = await target.ferry.fetch(request);
   const layers = (): number[] =>
     target.events.flatMap((event) => (event.kind === "layer" && event.transfer === transfer.transfer ? [event.layer] : []));
   for (let layer = 0; layer < LAYERS; layer++) {
