@@ -22,9 +22,10 @@ test("two nodes in one process move opaque state, and leave nothing", async () =
   ];
   assert.equal(modelA.fingerprint, modelB.fingerprint);
   const [source, target] = [await a.alloc(7), await b.alloc(7)];
+  const [memoryA, memoryB] = [await a.attach(), await b.attach()];
   const view = (node: typeof a, block: number): Uint8Array => {
-    const from = node.node.pool.dataOffset + block * pool.blockBytes;
-    return node.node.pool.region.view.subarray(from, from + pool.blockBytes);
+    const from = info.dataOffset + block * pool.blockBytes;
+    return (node === a ? memoryA : memoryB).view.subarray(from, from + pool.blockBytes);
   };
   for (const id of source.ids) view(a, id).set(randomBytes(pool.blockBytes));
   const handle = await a.offer({ model: modelA.model, groups: [{ group: 0, blocks: source, tokens: 7 }] });

@@ -3,7 +3,7 @@ import { expected, integer } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import type {
   BufferInfo,
-  Ferry,
+  FerryBuffer,
   FerryEvent,
   FerryStats,
   FetchRequest,
@@ -17,6 +17,7 @@ import type {
   PushRequest,
   RangeRequest,
   Transfer,
+  UserFerry,
 } from "../ferry/ferry.ts";
 import type { Layout } from "../kv/layout.ts";
 import { limits } from "../limits.ts";
@@ -39,13 +40,6 @@ export interface ConnectOptions {
   readonly requestTimeoutMs?: number;
 }
 
-/** Memory of this process that peers can read and write. */
-export interface ClientBuffer extends BufferInfo {
-  readonly region: Region;
-  /** Unregisters it and unmaps it here. */
-  close(): Promise<void>;
-}
-
 export interface Reconnected {
   /** What this client held is still its own. */
   readonly resumed: boolean;
@@ -53,13 +47,8 @@ export interface Reconnected {
   readonly incarnationChanged: boolean;
 }
 
-export interface ClientFerry extends Ferry {
-  /** 32 hex digits: the pool's life that handles belong to. */
-  readonly incarnation: string;
-  /** Maps the pool. The region is the caller's to close; a second call maps it again. Rejects with attach_unavailable. */
-  attach(): Promise<Region>;
-  /** A registered buffer in shared memory. */
-  createBuffer(bytes: number): Promise<ClientBuffer>;
+/** A sidecar's client. */
+export interface ClientFerry extends UserFerry {
   /** After a `lost` event. Says hello with the token of the lost session. */
   reconnect(): Promise<Reconnected>;
 }
@@ -145,7 +134,7 @@ class Client implements ClientFerry {
     return attachRegion(path, bytes);
   }
 
-  async createBuffer(bytes: number): Promise<ClientBuffer> {
+  async createBuffer(bytes: number): Promise<FerryBuffer> {
     const { path } = await this.pool();
     if (path === "") throw new KvferryError("attach_unavailable");
     const { createBufferRegion } = await import("../memory/region.ts");

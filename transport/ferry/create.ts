@@ -1,4 +1,5 @@
 /** Builds a node out of a configuration: memory, link, loop. What the library's user holds and the sidecar serves. */
+import { integer } from "../check.ts";
 import type { Config } from "../config.ts";
 import { formatAddress, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
@@ -8,17 +9,17 @@ import { createJsLink } from "../link/js.ts";
 import { createTcpLink } from "../link/tcp.ts";
 import { createJobs } from "../memory/jobs.ts";
 import { Pool } from "../memory/pool.ts";
-import { attachBufferRegion, createPoolRegion, type PoolRegionOptions, privateRegion } from "../memory/region.ts";
+import { attachBufferRegion, createPoolRegion, type PoolRegionOptions, privateRegion, type Region } from "../memory/region.ts";
 import { native, nativeProblem } from "../native.ts";
 import { Loop } from "../runtime/runtime.ts";
-import type { Ferry } from "./ferry.ts";
+import type { FerryBuffer, UserFerry } from "./ferry.ts";
 import type { FerryHost } from "./host.ts";
 import type { NodeObserver, NodeSettings } from "./context.ts";
 import { FerryNode } from "./node.ts";
 import { Session } from "./session.ts";
 
 /** A node in this process. As a Ferry it is its own first client. */
-export interface LocalFerry extends Ferry {
+export interface LocalFerry extends UserFerry {
   /** For an API server: a Ferry for each of its clients. */
   readonly host: FerryHost;
   /** Where peers reach it; undefined if it does not listen. */
@@ -149,6 +150,27 @@ class Library extends Session implements LocalFerry {
     this.address = address;
     this.link = { kind: choice.kind, reason: choice.reason };
     this.#shut = shut;
+  }
+
+  get incarnation(): string {
+    return this.node.incarnation;
+  }
+
+  /** The node's own mapping: it lies in this process already, and goes with the node. */
+  async attach(): Promise<Region> {
+    await this.pool();
+    return { ...this.node.pool.region, close: () => {} };
+  }
+
+  async createBuffer(bytes: number): Promise<FerryBuffer> {
+    const memory = new Uint8Array(integer(bytes, "bytes", 1, limits.poolBytesMax));
+    const info = await this.registerBuffer(memory);
+    return {
+      ...info,
+      // The link's right to it ends with the registration, and the memory with whoever holds it.
+      region: { bytes, path: "", nativeId: -1, view: memory, close: () => {} },
+      close: () => this.unregisterBuffer(info.handle),
+    };
   }
 
   /** Looks ten times a second: draining is no hot path, and needs no listener of its own. */

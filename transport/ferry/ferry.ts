@@ -5,6 +5,7 @@
 import type { KeySeed, ModelIdentity } from "../kv/identity.ts";
 import type { Layout } from "../kv/layout.ts";
 import type { Blocks, PoolStats } from "../memory/pool.ts";
+import type { Region } from "../memory/region.ts";
 
 export type { KeySeed, ModelIdentity } from "../kv/identity.ts";
 
@@ -185,4 +186,24 @@ export interface Ferry {
   on(listener: (event: FerryEvent) => void): () => void;
   stats(): Promise<FerryStats>;
   close(): Promise<void>;
+}
+
+/** A registered buffer with its memory. */
+export interface FerryBuffer extends BufferInfo {
+  readonly region: Region;
+  /** Takes it back from peers and lets go of the memory. */
+  close(): Promise<void>;
+}
+
+/** What a program holds that uses kvferry, whether the node is in its own process or a sidecar: the verbs, and the memory they are about. */
+export interface UserFerry extends Ferry {
+  /** 32 hex digits: the pool's life that handles belong to. */
+  readonly incarnation: string;
+  /**
+   * The pool's memory. Block b is at `dataOffset` + b x `blockBytes` (of `pool()`) unless the layout says otherwise. The region is the caller's to close; a second
+   * call gives another one. Rejects with attach_unavailable.
+   */
+  attach(): Promise<Region>;
+  /** New memory that is registered already, and goes with the buffer. */
+  createBuffer(bytes: number): Promise<FerryBuffer>;
 }
