@@ -1,5 +1,4 @@
 /** Builds a node out of a configuration: memory, link, loop. What the library's user holds and the sidecar serves. */
-import { integer } from "../check.ts";
 import type { Config } from "../config.ts";
 import { formatAddress, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
@@ -9,7 +8,7 @@ import { createJsLink } from "../link/js.ts";
 import { createTcpLink } from "../link/tcp.ts";
 import { createJobs } from "../memory/jobs.ts";
 import { Pool } from "../memory/pool.ts";
-import { attachBufferRegion, createPoolRegion, type PoolRegionOptions, privateRegion, type Region } from "../memory/region.ts";
+import { attachBufferRegion, createPoolRegion, newMemory, type PoolRegionOptions, privateRegion, type Region } from "../memory/region.ts";
 import { native, nativeProblem } from "../native.ts";
 import { Loop } from "../runtime/runtime.ts";
 import type { FerryBuffer, UserFerry } from "./ferry.ts";
@@ -163,7 +162,7 @@ class Library extends Session implements LocalFerry {
   }
 
   async createBuffer(bytes: number): Promise<FerryBuffer> {
-    const memory = new Uint8Array(integer(bytes, "bytes", 1, limits.poolBytesMax));
+    const memory = newMemory(bytes);
     const info = await this.registerBuffer(memory);
     return {
       ...info,

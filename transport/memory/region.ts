@@ -132,13 +132,23 @@ function unavailable(cause: unknown): KvferryError {
  * and must not be transferred otherwise: native threads know its address.
  */
 export function privateRegion(memory: Uint8Array | number): Region {
-  const view = typeof memory === "number" ? new Uint8Array(integer(memory, "bytes", 1, limits.poolBytesMax)) : memory;
+  const view = typeof memory === "number" ? newMemory(memory) : memory;
   if (view.byteLength === 0) throw expected("at least one byte", "memory", view);
   if ((view.buffer as { resizable?: boolean }).resizable === true) throw expected("memory of a fixed size", "memory", view);
   if (native === undefined) return { bytes: view.byteLength, path: "", nativeId: -1, view, close: () => {} };
   if (view.buffer instanceof ArrayBuffer) markAsUntransferable(view.buffer);
   const borrowed = native.borrowRegion(view);
   return { bytes: view.byteLength, path: "", nativeId: borrowed.id, view, close: () => borrowed.close() };
+}
+
+/** This process's own memory, zeroed. Throws memory_unavailable for more than V8 gives in one piece. */
+export function newMemory(bytes: number): Uint8Array {
+  integer(bytes, "bytes", 1, limits.poolBytesMax);
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw new KvferryError("memory_unavailable", `${bytes} bytes in one piece`, { cause });
+  }
 }
 
 function mappedRegion(made: NativeRegion): Region {
