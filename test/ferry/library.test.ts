@@ -1,12 +1,15 @@
 /**
  * The library's door: nodes by configuration, what fails at the start and what it leaves behind, draining.
- * Method: createFerry as a user calls it, in this process; two of them move KV.
+ * Method: createFerry as a user calls it, in this process; two of them move KV. Then all of this file again in a process without the addon.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import test from "node:test";
-import { createFerry, KvferryError, opaqueLayout } from "../../transport/index.ts";
+import { fileURLToPath } from "node:url";
+import { createFerry, opaqueLayout } from "../../transport/index.ts";
 import { native } from "../../transport/native.ts";
 
 const MiB = 1 << 20;
@@ -16,6 +19,7 @@ const IDENTITY = { model: "blob", revision: "1", element: "u8", rope: "", profil
 test("two nodes in one process move opaque state, and leave nothing", async () => {
   const a = await createFerry({ name: "a", listen: "127.0.0.1:0", allow: ["127.0.0.1"], pool });
   const b = await createFerry({ name: "b", pool, peers: [{ name: "a", address: `127.0.0.1:${a.address?.port}` }] });
+  assert.deepEqual([a.link.kind, b.link.kind], native === undefined ? ["js", "js"] : ["tcp", "tcp"]);
   const info = await a.pool();
   const [modelA, modelB] = [
     await a.registerModel(IDENTITY, opaqueLayout(pool.blockBytes, info.blockCount)),
@@ -49,9 +53,9 @@ test("a start that fails says why and leaves nothing open", async (t) => {
   t.after(() => first.close());
   const taken = `127.0.0.1:${first.address?.port}`;
   await assert.rejects(createFerry({ name: "second", listen: taken, pool }), { code: "address_unavailable" });
-  // Without the addon a pool is private memory and lies nowhere.
-  const nowhere = { name: "third", pool: { ...pool, directory: "/nowhere/at/all" } };
-  if (native !== undefined) await assert.rejects(createFerry(nowhere), (error) => error instanceof KvferryError);
+  // Without the addon the pool lies in no directory: it is this process's own memory, of which there are no four tebibytes either.
+  const tooMuch = native === undefined ? { ...pool, bytes: 2 ** 42 } : { ...pool, directory: "/nowhere/at/all" };
+  await assert.rejects(createFerry({ name: "third", pool: tooMuch }), { code: "memory_unavailable" });
   await assert.rejects(createFerry({ listen: "0.0.0.0:0" }), { code: "invalid_config" }, "insecure must be said");
 });
 
@@ -77,4 +81,17 @@ test("a drained node takes no new work", async () => {
   assert.equal(await node.drain(1_000), true);
   assert.throws(() => node.host.openSession({ client: "late", processId: 0 }), { code: "draining" });
   await node.close();
+});
+
+test("all this without the addon, on the JavaScript link", { skip: native === undefined ? "this is that process" : false }, async () => {
+  // As the runner's child it would report to the runner and not to us.
+  const { NODE_TEST_CONTEXT: _, ...inherited } = process.env;
+  const command = ["--import", import.meta.resolve("tsx"), "--test-reporter=tap", fileURLToPath(import.meta.url)];
+  const child = spawn(process.execPath, command, { env: { ...inherited, KVFERRY_NATIVE: "off" }, stdio: ["ignore", "pipe", "inherit"] });
+  let told = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (told += text));
+  const [code] = await once(child, "close");
+  assert.equal(code, 0, told);
+  assert.match(told, /^# pass 3$/m);
+  assert.match(told, /^# skipped 1$/m);
 });

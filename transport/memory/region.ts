@@ -129,7 +129,7 @@ function unavailable(cause: unknown): KvferryError {
 
 /**
  * This process's own memory: of that size, or the caller's. The caller's buffer cannot be posted to another thread any more,
- * and must not be transferred otherwise: native threads know its address.
+ * and must not be transferred otherwise: native threads know its address. Throws KvferryError memory_unavailable.
  */
 export function privateRegion(memory: Uint8Array | number): Region {
   const view = typeof memory === "number" ? newMemory(memory) : memory;
