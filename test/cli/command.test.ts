@@ -94,3 +94,17 @@ test("doctor: a list of checks as JSON, a table for people, exit code 1 for a FA
   const failed = (JSON.parse(full.stdout) as typeof document).checks.filter(({ status }) => status === "FAIL").map(({ id }) => id);
   assert.ok(failed.includes("pool_space"), String(failed));
 });
+
+test("doctor without the addon: a WARN that says why and what to do, and what the JavaScript link costs", async () => {
+  const [json, text] = await Promise.all([
+    kvferry(["doctor", "--json"], { KVFERRY_NATIVE: "off" }),
+    kvferry(["doctor"], { KVFERRY_NATIVE: "off" }),
+  ]);
+  const { checks } = JSON.parse(json.stdout) as { checks: Record<string, string>[] };
+  const addon = checks.find(({ id }) => id === "addon");
+  assert.deepEqual([addon?.["status"], addon?.["found"]], ["WARN", "not loaded: KVFERRY_NATIVE=off"]);
+  assert.match(addon?.["remedy"] ?? "", /compiler.*npm run build:native.*JavaScript/);
+  assert.equal(checks.find(({ id }) => id === "crc32c")?.["status"], "WARN");
+  assert.match(text.stdout, /^WARN +addon +not loaded: KVFERRY_NATIVE=off/m);
+  assert.match(text.stdout, /npm run build:native/);
+});
