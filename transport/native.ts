@@ -137,8 +137,18 @@ export interface NativeMover {
     paceBytesPerSecond: number,
     notSentLowBytes: number,
     congestionControl: string,
+    socketBufferBytes: number,
+    dscp: number,
   ): void;
-  tuneLane(connection: number, lane: number, paceBytesPerSecond: number, notSentLowBytes: number, congestionControl: string): void;
+  tuneLane(
+    connection: number,
+    lane: number,
+    paceBytesPerSecond: number,
+    notSentLowBytes: number,
+    congestionControl: string,
+    socketBufferBytes: number,
+    dscp: number,
+  ): void;
   closeLane(connection: number, lane: number): void;
   send(connection: number, message: Uint8Array): boolean;
   disconnect(connection: number): void;
@@ -183,6 +193,16 @@ export interface NativeLaneInfo {
   receiveWindowLimitedUs: number;
   sendBufferLimitedUs: number;
   congestionControl: string;
+  /** TCP only, as is `socket`. */
+  local?: { host: string; port: number };
+  remote?: { host: string; port: number };
+  socket?: {
+    rttVariationUs: number;
+    pathMtuBytes: number;
+    dscp: number;
+    sendBufferBytes: number;
+    receiveBufferBytes: number;
+  };
 }
 
 export type NativeMoverClass = new (kind: "tcp" | "fake", bounds: NativeMoverBounds, ioThreads: number, onWake: () => void) => NativeMover;

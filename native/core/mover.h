@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -24,6 +25,8 @@ struct LaneOptions {
   uint64_t pace_bytes_per_second = 0;  // 0: none
   uint32_t not_sent_low_bytes = 0;     // 0: the host's
   std::string congestion_control;      // "": the host's
+  uint32_t socket_buffer_bytes = 0;    // 0: as the kernel tunes them
+  uint32_t dscp = 0;
 };
 
 // TCP_INFO of a lane; transport/link/link.ts names the fields.
@@ -32,6 +35,12 @@ struct LaneInfo {
   double bytes_sent = 0, bytes_received = 0, delivery_rate = 0, rtt_us = 0, min_rtt_us = 0, retransmits = 0, lost = 0, congestion_window_bytes = 0,
          not_sent_bytes = 0, busy_us = 0, receive_window_limited_us = 0, send_buffer_limited_us = 0;
   std::string congestion_control;
+  // Of a socket; what carries bytes without one leaves it empty.
+  struct Socket {
+    double rtt_variation_us = 0, path_mtu_bytes = 0, dscp = 0, send_buffer_bytes = 0, receive_buffer_bytes = 0;
+    Endpoint local, remote;
+  };
+  std::optional<Socket> socket;
 };
 
 // One entry of the submission array; the rest is kept for what a chunk may need later.

@@ -32,6 +32,16 @@ Napi::Value endpoint_value(Napi::Env env, const Endpoint& endpoint) {
   return value;
 }
 
+Napi::Value lane_socket_value(Napi::Env env, const LaneInfo::Socket& socket) {
+  Napi::Object value = Napi::Object::New(env);
+  value.Set("rttVariationUs", socket.rtt_variation_us);
+  value.Set("pathMtuBytes", socket.path_mtu_bytes);
+  value.Set("dscp", socket.dscp);
+  value.Set("sendBufferBytes", socket.send_buffer_bytes);
+  value.Set("receiveBufferBytes", socket.receive_buffer_bytes);
+  return value;
+}
+
 Napi::Value lane_infos_value(Napi::Env env, const std::vector<LaneInfo>& infos) {
   Napi::Array array = Napi::Array::New(env, infos.size());
   for (size_t index = 0; index < infos.size(); index++) {
@@ -51,6 +61,11 @@ Napi::Value lane_infos_value(Napi::Env env, const std::vector<LaneInfo>& infos) 
     value.Set("receiveWindowLimitedUs", info.receive_window_limited_us);
     value.Set("sendBufferLimitedUs", info.send_buffer_limited_us);
     value.Set("congestionControl", info.congestion_control);
+    if (info.socket) {
+      value.Set("local", endpoint_value(env, info.socket->local));
+      value.Set("remote", endpoint_value(env, info.socket->remote));
+      value.Set("socket", lane_socket_value(env, *info.socket));
+    }
     array.Set(uint32_t(index), value);
   }
   return array;
@@ -122,6 +137,8 @@ LaneOptions Arguments::lane_options(size_t index) {
   options.pace_bytes_per_second = number<uint64_t>(index);
   options.not_sent_low_bytes = number<uint32_t>(index + 1);
   options.congestion_control = text(index + 2);
+  options.socket_buffer_bytes = std::min(number<uint32_t>(index + 3), uint32_t(std::numeric_limits<int>::max()));
+  options.dscp = number<uint32_t>(index + 4) & 63;
   return options;
 }
 

@@ -38,7 +38,7 @@ class Arguments {
   const uint8_t* token(size_t index);
   Napi::Function function(size_t index);
   Bounds bounds(size_t index);
-  // paceBytesPerSecond, notSentLowBytes, congestionControl from `index` on.
+  // paceBytesPerSecond, notSentLowBytes, congestionControl, socketBufferBytes, dscp from `index` on.
   LaneOptions lane_options(size_t index);
   // flags, grant, generation, region, planes, blockLists, chunks, committed from `index` on; transport/native.ts has the layout.
   PlacementSpec placement(size_t index);

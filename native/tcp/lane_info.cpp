@@ -32,6 +32,14 @@ bool TcpLane::info(LaneInfo* info) {
   info->receive_window_limited_us = double(tcp.tcpi_rwnd_limited);
   info->send_buffer_limited_us = double(tcp.tcpi_sndbuf_limited);
   info->congestion_control = name;
+  LaneInfo::Socket& socket = info->socket.emplace();
+  socket.rtt_variation_us = tcp.tcpi_rttvar;
+  socket.path_mtu_bytes = tcp.tcpi_pmtu;
+  socket.dscp = dscp_of(fd_);
+  socket.send_buffer_bytes = get_number(fd_, SOL_SOCKET, SO_SNDBUF);
+  socket.receive_buffer_bytes = get_number(fd_, SOL_SOCKET, SO_RCVBUF);
+  socket.local = Address::of_self(fd_).endpoint();
+  socket.remote = Address::of_peer(fd_).endpoint();
   return true;
 }
 

@@ -14,6 +14,8 @@ namespace kvferry {
 namespace {
 
 constexpr int kBacklog = 512;
+// Of the traffic class; TCP keeps them for itself.
+constexpr int kEcnBits = 2;
 
 void set_number(int fd, int level, int name, int value) { setsockopt(fd, level, name, &value, sizeof value); }
 
@@ -98,6 +100,14 @@ int connect_result(int fd) {
 void set_common_options(int fd) { set_number(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
 
 void set_lane_options(int fd, const LaneOptions& options) {
+  if (options.socket_buffer_bytes > 0) {
+    set_number(fd, SOL_SOCKET, SO_SNDBUF, int(options.socket_buffer_bytes));
+    set_number(fd, SOL_SOCKET, SO_RCVBUF, int(options.socket_buffer_bytes));
+  }
+  // An IPv6 socket takes both: it may carry IPv4. What the kernel refuses shows in lane_info.
+  const int traffic_class = int(options.dscp << kEcnBits);
+  set_number(fd, IPPROTO_IP, IP_TOS, traffic_class);
+  set_number(fd, IPPROTO_IPV6, IPV6_TCLASS, traffic_class);
   // ~0 lifts a pace that was set before.
   const uint64_t pace = options.pace_bytes_per_second == 0 ? ~uint64_t(0) : options.pace_bytes_per_second;
   setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof pace);
@@ -106,6 +116,18 @@ void set_lane_options(int fd, const LaneOptions& options) {
   // Between two ends of one host there is no path to probe or to pace for, and what BBR does for it costs a fifth of the processor time.
   const std::string name = options.congestion_control.empty() && on_one_host(fd) ? "reno" : options.congestion_control;
   if (!name.empty()) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), socklen_t(name.size()));
+}
+
+uint32_t dscp_of(int fd) {
+  const sa_family_t family = Address::of_self(fd).storage.ss_family;
+  const int traffic_class = family == AF_INET6 ? get_number(fd, IPPROTO_IPV6, IPV6_TCLASS) : get_number(fd, IPPROTO_IP, IP_TOS);
+  return uint32_t(traffic_class) >> kEcnBits;
+}
+
+int get_number(int fd, int level, int name) {
+  int value = 0;
+  socklen_t bytes = sizeof value;
+  return getsockopt(fd, level, name, &value, &bytes) == 0 ? value : 0;
 }
 
 std::string describe_error(int error) {

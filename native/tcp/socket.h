@@ -29,6 +29,9 @@ int begin_connect(const Address& address, Failure* failure);
 int connect_result(int fd);
 void set_common_options(int fd);
 void set_lane_options(int fd, const LaneOptions& options);
+uint32_t dscp_of(int fd);
+// A socket option; 0 where the kernel does not say.
+int get_number(int fd, int level, int name);
 // "Connection refused" for ECONNREFUSED; thread-safe.
 std::string describe_error(int error);
 

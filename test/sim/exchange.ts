@@ -248,7 +248,8 @@ export class Exchange implements PipeEnd {
     if (committed) {
       placement.sequences[head.chunk] = Math.max(placement.sequences[head.chunk]!, head.sequence);
       this.link.options.watch.onCommitted(this.link, placement, head.chunk);
-      this.link.emit({ kind: "committed", placement: placement.id, chunk: head.chunk, lane, bytes: head.bytes } satisfies LinkEvent);
+      const { chunk, sequence, bytes } = head;
+      this.link.emit({ kind: "committed", placement: placement.id, chunk, sequence, lane, bytes } satisfies LinkEvent);
     }
     this.unpin(placement);
   }

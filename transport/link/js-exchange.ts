@@ -225,7 +225,7 @@ export class Exchange {
       return { type: "nack", status };
     }
     placement.commit(chunk, header.sequence);
-    this.#events.emit("arrival", { kind: "committed", ...about, bytes: header.bytes });
+    this.#events.emit("arrival", { kind: "committed", ...about, sequence: header.sequence, bytes: header.bytes });
     return { type: "ack", status: undefined };
   }
 

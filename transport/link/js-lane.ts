@@ -83,7 +83,7 @@ export class Lane implements LaneHandler, ReceiverOwner {
 
   info(): LaneInfo | undefined {
     if (this.#state !== "up") return undefined;
-    const { bytesRead, bytesWritten, writableLength } = this.#socket;
+    const { bytesRead, bytesWritten, writableLength, localAddress, localPort, remoteAddress, remotePort } = this.#socket;
     return {
       lane: this.lane,
       bytesSent: bytesWritten - writableLength,
@@ -99,6 +99,8 @@ export class Lane implements LaneHandler, ReceiverOwner {
       receiveWindowLimitedUs: 0,
       sendBufferLimitedUs: 0,
       congestionControl: "",
+      local: { host: localAddress ?? "", port: localPort ?? 0 },
+      remote: { host: remoteAddress ?? "", port: remotePort ?? 0 },
     };
   }
 

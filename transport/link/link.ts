@@ -110,7 +110,14 @@ export type LinkEvent =
       readonly code: number;
     }
   /** `in`: verified and placed, for the first time (or again, if standing). */
-  | { readonly kind: "committed"; readonly placement: PlacementId; readonly chunk: number; readonly lane: number; readonly bytes: number }
+  | {
+      readonly kind: "committed";
+      readonly placement: PlacementId;
+      readonly chunk: number;
+      readonly sequence: number;
+      readonly lane: number;
+      readonly bytes: number;
+    }
   /** `in`: a chunk was thrown away: checksum_mismatch or cancelled. */
   | { readonly kind: "rejected"; readonly placement: PlacementId; readonly chunk: number; readonly lane: number; readonly code: number }
   /** Nothing can read or write the placement's memory any more, and no event of it follows. */
@@ -132,6 +139,21 @@ export interface LaneInfo {
   readonly receiveWindowLimitedUs: number;
   readonly sendBufferLimitedUs: number;
   readonly congestionControl: string;
+  /** Of a link that has addresses. */
+  readonly local?: Endpoint;
+  readonly remote?: Endpoint;
+  /** Where the kernel can be asked (tcp). */
+  readonly socket?: LaneSocket;
+}
+
+export interface LaneSocket {
+  /** The kernel's mean deviation of the round trip. */
+  readonly rttVariationUs: number;
+  readonly pathMtuBytes: number;
+  readonly dscp: number;
+  /** As the kernel counts: Linux doubles what was asked for. */
+  readonly sendBufferBytes: number;
+  readonly receiveBufferBytes: number;
 }
 
 export interface LaneOptions {
@@ -141,6 +163,10 @@ export interface LaneOptions {
   readonly notSentLowBytes: number;
   /** Congestion control by name, or "" for the host's (between two ends of one host: one that does not pace). */
   readonly congestionControl: string;
+  /** SO_SNDBUF and SO_RCVBUF, bytes; absent or 0 = as the kernel tunes them. Of tcp only, as is `dscp`; laneInfo tells what came of both. */
+  readonly socketBufferBytes?: number;
+  /** Differentiated services code point of what the lane sends, 0 to 63. */
+  readonly dscp?: number;
 }
 
 export interface Link {

@@ -34,7 +34,7 @@ export function readEvent(mover: NativeMover, words: Uint32Array, doubles: Float
     case 8:
       return { kind: "failed", placement: subject, chunk, sequence: words[at + 3] as number, lane, code };
     case 9:
-      return { kind: "committed", placement: subject, chunk, lane, bytes: words[at + 5] as number };
+      return { kind: "committed", placement: subject, chunk, sequence: words[at + 3] as number, lane, bytes: words[at + 5] as number };
     case 10:
       return { kind: "rejected", placement: subject, chunk, lane, code };
     case 11:

@@ -98,15 +98,17 @@ export abstract class NativeLink implements Link {
     integer(lane, "lane", 0, this.limits.lanesMax - 1);
     checkToken(token);
     checkLaneOptions(options);
+    const { paceBytesPerSecond, notSentLowBytes, congestionControl, socketBufferBytes = 0, dscp = 0 } = options;
     typed(() =>
-      this.mover.openLane(connection, lane, token, options.paceBytesPerSecond, options.notSentLowBytes, options.congestionControl),
+      this.mover.openLane(connection, lane, token, paceBytesPerSecond, notSentLowBytes, congestionControl, socketBufferBytes, dscp),
     );
   }
 
   tuneLane(connection: ConnectionId, lane: number, options: LaneOptions): void {
     integer(lane, "lane", 0, this.limits.lanesMax - 1);
     checkLaneOptions(options);
-    this.mover.tuneLane(connection, lane, options.paceBytesPerSecond, options.notSentLowBytes, options.congestionControl);
+    const { paceBytesPerSecond, notSentLowBytes, congestionControl, socketBufferBytes = 0, dscp = 0 } = options;
+    this.mover.tuneLane(connection, lane, paceBytesPerSecond, notSentLowBytes, congestionControl, socketBufferBytes, dscp);
   }
 
   closeLane(connection: ConnectionId, lane: number): void {
@@ -222,6 +224,8 @@ function checkToken(token: Uint8Array): void {
 function checkLaneOptions(options: LaneOptions): void {
   integer(options.paceBytesPerSecond, "paceBytesPerSecond", 0, Number.MAX_SAFE_INTEGER);
   integer(options.notSentLowBytes, "notSentLowBytes", 0, 2 ** 31 - 1);
+  integer(options.socketBufferBytes ?? 0, "socketBufferBytes", 0, 2 ** 30);
+  integer(options.dscp ?? 0, "dscp", 0, 63);
   if (!/^[\w-]{0,15}$/.test(options.congestionControl)) {
     throw expected("the name of a congestion control", "congestionControl", options.congestionControl);
   }

@@ -8,9 +8,12 @@ export function chunkTests(suite: Suite): void {
   test("one chunk", async (t) => {
     const pair = await openPair(t, suite);
     const transfer = placeBoth(pair, plainShape(1, 100_000));
-    await send(transfer);
+    pair.a.submit(transfer.out, [0], 7);
+    await pair.a.event("acked", { placement: transfer.out });
+    await pair.b.event("committed", { placement: transfer.into });
+    expectChunks(transfer, [0]);
     const [acked, committed] = [pair.a.all("acked"), pair.b.all("committed")];
-    assert.deepEqual(committed, [{ kind: "committed", placement: transfer.into, chunk: 0, lane: 0, bytes: 100_000 }]);
+    assert.deepEqual(committed, [{ kind: "committed", placement: transfer.into, chunk: 0, sequence: 7, lane: 0, bytes: 100_000 }]);
     assert.ok(acked.length === 1 && acked[0]?.lane === 0 && acked[0].durationUs >= 0);
     await finish(pair, [transfer]);
   });
