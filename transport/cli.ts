@@ -3,7 +3,7 @@
 import { Command, CommanderError } from "commander";
 import { benchCommand } from "./cli/bench.ts";
 import { doctorCommand } from "./cli/doctor.ts";
-import { EXIT_USAGE, exitWith, reportFailure } from "./cli/failure.ts";
+import { EXIT_PIPE, EXIT_USAGE, exitWith, reportFailure } from "./cli/failure.ts";
 import { packageVersion } from "./cli/package.ts";
 import { serveCommand } from "./cli/serve.ts";
 import { versionCommand } from "./cli/version.ts";
@@ -30,10 +30,10 @@ for (const command of [serveCommand(), benchCommand(), doctorCommand(), versionC
   program.addCommand(command.copyInheritedSettings(program).option("--verbose", "print the stack of an error"));
 }
 
-// A reader that has seen enough (kvferry --help | head) is no failure.
+// Whoever read our output has gone, such as `head`: nobody is left to tell, and it is no error of ours.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
-  throw error;
+  if (error.code !== "EPIPE") throw error;
+  process.exit(EXIT_PIPE);
 });
 
 try {

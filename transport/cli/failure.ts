@@ -3,6 +3,8 @@ import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
+/** As shells show a program that SIGPIPE has ended. */
+export const EXIT_PIPE = 141;
 
 /** A threshold was missed or a byte was wrong: the run itself worked. */
 export class CheckFailed extends Error {
