@@ -3,9 +3,12 @@ import { setFlagsFromString } from "node:v8";
 import { Command, Option } from "commander";
 import { type ConfigInput, configObject, type LoadedConfig, loadConfig, printConfig } from "../config.ts";
 import { type Field, fields } from "../config/layers.ts";
+import { formatSize } from "../config/units.ts";
 import { createLog } from "../log.ts";
 import { runtimeSocket } from "./runtime-folder.ts";
 import type { Sidecar } from "./sidecar.ts";
+
+const PROGRESS_MS = 1_000;
 
 interface ServeOptions {
   readonly config?: string;
@@ -60,11 +63,28 @@ async function serve(loaded: LoadedConfig): Promise<void> {
   const log = createLog(config.log, config.name);
   // Asked for before anything is open: a signal while it starts ends it in order, too.
   const asked = signalled();
-  const sidecar = await startSidecar(config, log);
+  const sidecar = await withProgress(config.pool.bytes, startSidecar(config, log));
   for (const line of sidecar.describe()) console.log(line);
   await asked;
   log.info({ transfers: sidecar.transfers, drainMs: config.drainMs }, "draining");
   await stop(sidecar, config.drainMs, log);
+}
+
+/** A large pool takes a while: every page of it is touched before anything is served. Told on a terminal, on one line that goes away. */
+async function withProgress<T>(poolBytes: number, starting: Promise<T>): Promise<T> {
+  if (process.stderr.isTTY !== true) return starting;
+  let shown = false;
+  const timer = setInterval(() => {
+    const ready = formatSize(Math.min(poolBytes, process.memoryUsage.rss()));
+    process.stderr.write(`\r\x1b[Kpreparing the pool: ${ready} of ${formatSize(poolBytes)}`);
+    shown = true;
+  }, PROGRESS_MS);
+  try {
+    return await starting;
+  } finally {
+    clearInterval(timer);
+    if (shown) process.stderr.write("\r\x1b[K");
+  }
 }
 
 async function stop(sidecar: Sidecar, drainMs: number, log: ReturnType<typeof createLog>): Promise<void> {
