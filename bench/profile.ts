@@ -10,16 +10,16 @@ interface CpuProfile {
 }
 
 export interface ProfileShare {
-  /** Functions and garbage collection. */
+  /** Functions, what packs submissions and reads completions included, and garbage collection. */
   readonly javascriptUs: number;
-  /** The functions that call into the addon: V8 counts what happens there, sends that are tried at once included, as theirs. */
+  /** Inside the addon, sends that are tried at once included: the frames of native-frames.ts, which do nothing but call it. */
   readonly addonUs: number;
   /** The event loop itself, system calls, and native code that no function called. */
   readonly programUs: number;
 }
 
 const OUTSIDE = new Set(["(root)", "(idle)", "(program)"]);
-const ADDON_CALLERS = /\/link\/native-link\.[jt]s$/;
+const ADDON_FRAMES = /\/bench\/native-frames\.[jt]s$/;
 
 /** @param fromUs, toUs of the monotonic clock, which V8's profiles and process.hrtime share */
 export function shareOf(profile: CpuProfile, fromUs: number, toUs: number): ProfileShare {
@@ -34,7 +34,7 @@ export function shareOf(profile: CpuProfile, fromUs: number, toUs: number): Prof
     if (atUs < fromUs || atUs > toUs) return;
     const { functionName, url } = frames.get(sample)!;
     if (functionName === "(program)") programUs += deltaUs;
-    else if (ADDON_CALLERS.test(url)) addonUs += deltaUs;
+    else if (ADDON_FRAMES.test(url)) addonUs += deltaUs;
     else if (!OUTSIDE.has(functionName)) javascriptUs += deltaUs;
   });
   return { javascriptUs, addonUs, programUs };

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { type ClientFerry, connect } from "../transport/api/client.ts";
 import { loaderFlags } from "./node-flags.ts";
 import { endProgram, freePort } from "./process.ts";
@@ -131,7 +132,14 @@ function memoryFolder(bytes: number): string {
 
 function nodeFlags(profileFolder: string | undefined): string[] {
   if (profileFolder === undefined) return loaderFlags();
-  return [...loaderFlags(), "--cpu-prof", "--cpu-prof-interval", String(PROFILE_INTERVAL_US), "--cpu-prof-dir", profileFolder];
+  const profile = ["--cpu-prof", "--cpu-prof-interval", String(PROFILE_INTERVAL_US), "--cpu-prof-dir", profileFolder];
+  // Behind the loaders, which read it in a checkout.
+  return [...loaderFlags(), "--import", framesPath(), ...profile];
+}
+
+function framesPath(): string {
+  const source = join(import.meta.dirname, "native-frames.ts");
+  return pathToFileURL(existsSync(source) ? source : join(import.meta.dirname, "native-frames.js")).href;
 }
 
 /** The command of this very build: TypeScript in a checkout, JavaScript in dist/. */

@@ -62,7 +62,7 @@ test("a tool that is not there or never ends is an error, not a hang", async () 
   assert.notEqual(await freePort(), 0);
 });
 
-test("a profile's share: only the window counts, idling does not, the addon's callers stand apart", () => {
+test("a profile's share: only the window counts, idling does not; the addon's own frames stand apart, their callers are JavaScript", () => {
   const node = (id: number, functionName: string, url = "") => ({ id, callFrame: { functionName, url } });
   const profile = {
     nodes: [
@@ -72,12 +72,13 @@ test("a profile's share: only the window counts, idling does not, the addon's ca
       node(4, "turn", "file:///x/ferry/node.ts"),
       node(5, "submit", "file:///x/link/native-link.js"),
       node(6, "(garbage collector)"),
+      node(7, "inAddon", "file:///x/bench/native-frames.js"),
     ],
     startTime: 1_000,
-    samples: [4, 2, 4, 5, 3, 6, 4],
-    timeDeltas: [100, 100, 100, 100, 100, 100, 100],
+    samples: [4, 2, 4, 5, 7, 7, 3, 6, 4],
+    timeDeltas: [100, 100, 100, 100, 100, 100, 100, 100, 100],
   };
-  assert.deepEqual(shareOf(profile, 1_150, 1_650), { javascriptUs: 200, addonUs: 100, programUs: 100 });
+  assert.deepEqual(shareOf(profile, 1_150, 1_850), { javascriptUs: 300, addonUs: 200, programUs: 100 });
 });
 
 test("rates in the unit asked for, and a table that Markdown understands", () => {
