@@ -92,6 +92,6 @@ test("all this without the addon, on the JavaScript link", { skip: native === un
   child.stdout.setEncoding("utf8").on("data", (text: string) => (told += text));
   const [code] = await once(child, "close");
   assert.equal(code, 0, told);
-  assert.match(told, /^# pass 3$/m);
+  assert.match(told, /^# pass [4-9]$/m);
   assert.match(told, /^# skipped 1$/m);
 });
