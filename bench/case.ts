@@ -2,9 +2,9 @@
 import type { BenchClient, Use } from "./client.ts";
 import type { Interval, Result } from "./document.ts";
 import { IntervalMeter } from "./intervals.ts";
-import type { LoadLimit, LoadResult } from "./load.ts";
+import { type LoadLimit, type LoadResult, LoadSamples } from "./load.ts";
 import type { BenchCase, BenchOptions } from "./options.ts";
-import { distribution, intervalWidthPercent, Samples } from "./statistics.ts";
+import { distribution, intervalWidthPercent } from "./statistics.ts";
 
 /** -I repeats between these, as netperf does. */
 const WINDOWS_MIN = 3;
@@ -18,30 +18,47 @@ export interface CaseHooks {
 }
 
 export interface CaseRun {
-  readonly result: Result;
+  /** undefined if it was interrupted before a request had ended. */
+  readonly result: Result | undefined;
+  readonly retransmits: Retransmits;
   /** bits/s of each measured window. */
   readonly windows: readonly number[];
+}
+
+/** Segments that TCP sent again while the clock ran; null where nobody counts them. */
+export interface Retransmits {
+  readonly local: number | null;
+  readonly remote: number | null;
+}
+
+export function addRetransmits(a: Retransmits, b: Retransmits): Retransmits {
+  return { local: sumOf(a.local, b.local), remote: sumOf(a.remote, b.remote) };
 }
 
 export async function runCase(client: BenchClient, options: BenchOptions, one: BenchCase, hooks: CaseHooks): Promise<CaseRun> {
   hooks.onStage(`${one.name}: preparing`);
   await client.prepare(one);
   if (options.warmup > 0) await client.window({ requests: Math.max(options.warmup, Math.min(50, options.warmup * client.workload.slots)) });
-  const samples = new Samples();
-  const measure = new Measure(client, options, one, hooks, samples);
+  const measure = new Measure(client, options, one, hooks);
   if (options.omitSeconds > 0) await measure.window({ seconds: options.omitSeconds }, true);
   await measureAll(measure, options, hooks);
+  const unchecked = { verifiedBytes: 0, wrong: 0 };
+  const found = (checked: typeof unchecked): CaseRun => ({
+    result: measure.requests === 0 ? undefined : measure.result(checked),
+    retransmits: measure.retransmits,
+    windows: measure.rates,
+  });
+  if (client.isInterrupted) return found(unchecked);
   hooks.onStage(`${one.name}: verifying`);
-  const checked = options.verify ? await client.verify() : { verifiedBytes: 0, wrong: 0 };
-  const result = measure.result(checked);
+  const run = found(options.verify ? await client.verify() : unchecked);
   await client.endCase();
-  return { result, windows: measure.rates };
+  return run;
 }
 
 async function measureAll(measure: Measure, options: BenchOptions, hooks: CaseHooks): Promise<void> {
   if (hooks.turns !== undefined) {
     const seconds = Math.max((options.seconds ?? 3) / hooks.turns.count, 0.05);
-    for (let turn = 0; turn < hooks.turns.count; turn++) {
+    for (let turn = 0; turn < hooks.turns.count && !measure.isInterrupted; turn++) {
       await hooks.turns.take(turn);
       await measure.window({ seconds }, false);
     }
@@ -52,7 +69,7 @@ async function measureAll(measure: Measure, options: BenchOptions, hooks: CaseHo
   if (options.confidence === undefined) return;
   const { level, widthPercent } = options.confidence;
   const sure = (): boolean => measure.rates.length >= WINDOWS_MIN && intervalWidthPercent(measure.rates, level) <= widthPercent;
-  while (!sure() && measure.rates.length < WINDOWS_MAX) await measure.window(limit, false);
+  while (!sure() && !measure.isInterrupted && measure.rates.length < WINDOWS_MAX) await measure.window(limit, false);
 }
 
 function limitOf(options: BenchOptions, requestBytes: number): LoadLimit {
@@ -69,21 +86,26 @@ class Measure {
   readonly #options: BenchOptions;
   readonly #case: BenchCase;
   readonly #hooks: CaseHooks;
-  readonly #samples: Samples;
+  readonly #samples = new LoadSamples();
+  requests = 0;
   #seconds = 0;
-  #requests = 0;
+  #wireBytes: number | null = 0;
   #peak = 0;
   #retries = 0;
-  readonly #cpu = { local: 0, remote: 0, localMain: 0, remoteMain: 0 };
+  retransmits: Retransmits = { local: 0, remote: 0 };
+  readonly #cpu = { local: 0, localSystem: 0, remote: 0, remoteSystem: 0, localMain: 0, remoteMain: 0 };
   #last: Use | undefined;
 
-  constructor(client: BenchClient, options: BenchOptions, one: BenchCase, hooks: CaseHooks, samples: Samples) {
+  constructor(client: BenchClient, options: BenchOptions, one: BenchCase, hooks: CaseHooks) {
     this.#client = client;
     this.#options = options;
     this.#case = one;
     this.#hooks = hooks;
-    this.#samples = samples;
     this.requestBytes = client.workload.requestBytes;
+  }
+
+  get isInterrupted(): boolean {
+    return this.#client.isInterrupted;
   }
 
   async window(limit: LoadLimit, omitted: boolean): Promise<void> {
@@ -92,18 +114,19 @@ class Measure {
     const before = await client.use();
     const source = {
       name: this.#case.name,
-      requestBytes: this.requestBytes,
-      sender: this.#options.op === "write" && !this.#options.reverse,
-      progress: () => client.progress,
+      chunkBytes: this.#options.chunkBytes,
+      isTcp: client.linkKind === "tcp",
+      flows: client.flows,
+      lanesUp: () => client.lanesUp,
       laneInfo: () => client.laneInfo(),
     };
     const meter = new IntervalMeter(source, this.#options.intervalSeconds, omitted, (interval) => {
-      if (!omitted) this.#peak = Math.max(this.#peak, interval.sum.bits_per_second);
+      if (!omitted) this.#addInterval(interval);
       this.#hooks.onInterval(interval);
     });
     let run: LoadResult;
     try {
-      run = await client.window(limit, omitted ? new Samples() : this.#samples);
+      run = await client.window(limit, omitted ? new LoadSamples() : this.#samples);
     } finally {
       meter.stop();
     }
@@ -112,10 +135,11 @@ class Measure {
 
   result(checked: { readonly verifiedBytes: number; readonly wrong: number }): Result {
     const options = this.#options;
-    const bytes = this.#requests * this.requestBytes;
+    const bytes = this.requests * this.requestBytes;
     const rate = (bytes * 8) / this.#seconds;
+    const blocks = (this.requests * this.#case.batch) / this.#seconds;
     const use = this.#last!;
-    const chunks = this.#requests * this.#client.workload.chunks.length;
+    const chunks = this.requests * this.#client.workload.chunks.length;
     const perChunk = (seconds: number): number | null => (Number.isNaN(seconds) ? null : (seconds * 1e6) / chunks);
     const { layouts, slice } = this.#case;
     const width = intervalWidthPercent(this.rates, options.confidence?.level ?? 95);
@@ -126,16 +150,21 @@ class Measure {
       batch: this.#case.batch,
       request_bytes: this.requestBytes,
       chunk_bytes: options.chunkBytes,
-      iterations: this.#requests,
+      iterations: this.requests,
       bytes,
       seconds: this.#seconds,
       bw_avg_bits_per_second: rate,
       bw_peak_bits_per_second: Math.max(this.#peak, ...this.rates),
-      blocks_per_second: (this.#requests * this.#case.batch) / this.#seconds,
-      latency_us: distribution(this.#samples.values()) ?? null,
+      blocks_per_second: blocks,
+      msg_rate: blocks,
+      wire_bytes: this.#wireBytes,
+      wire_bps: this.#wireBytes === null ? null : (this.#wireBytes * 8) / this.#seconds,
+      ...this.#latencies(),
       cpu: {
         local_seconds: this.#cpu.local,
+        local_system_seconds: this.#cpu.localSystem,
         remote_seconds: this.#cpu.remote,
+        remote_system_seconds: this.#cpu.remoteSystem,
         seconds_per_gib: (this.#cpu.local + this.#cpu.remote) / (bytes / 2 ** 30),
         main_thread_us_per_chunk: { local: perChunk(this.#cpu.localMain), remote: perChunk(this.#cpu.remoteMain) },
       },
@@ -143,9 +172,9 @@ class Measure {
       verified_bytes: checked.verifiedBytes,
       n_wrong: checked.wrong,
       retries: this.#retries,
+      retransmits: sumOf(this.retransmits.local, this.retransmits.remote),
       confidence: confidenceOf(options, width, this.rates.length),
-      fallbacks:
-        options.link === "auto" && this.#client.linkKind === "js" ? [{ from: "tcp", to: "js", reason: "the addon is not loaded" }] : [],
+      fallbacks: fallbacksOf(options, this.#client),
       model: slice?.model ?? "",
       tokens: slice?.tokens ?? 0,
       layout: layouts === undefined ? null : { local: orderName(layouts.local), remote: orderName(layouts.remote) },
@@ -153,19 +182,59 @@ class Measure {
     };
   }
 
+  #latencies(): Pick<Result, "latency_us" | "prep_us" | "post_us" | "tx_us"> {
+    const of = (values: ArrayLike<number>) => distribution(values) ?? null;
+    const { latencyUs, postUs, transferUs } = this.#samples;
+    return {
+      latency_us: of(latencyUs.values()),
+      prep_us: of(this.#client.prepareUs),
+      post_us: of(postUs.values()),
+      tx_us: of(transferUs.values()),
+    };
+  }
+
+  #addInterval({ sum, sum_bidir_reverse: reverse }: Interval): void {
+    this.#peak = Math.max(this.#peak, sum.bits_per_second + (reverse?.bits_per_second ?? 0));
+    this.#wireBytes = sumOf(this.#wireBytes, sumOf(sum.wire_bytes, reverse === undefined ? 0 : reverse.wire_bytes));
+  }
+
   #add(run: LoadResult, before: Use, after: Use): void {
     this.#seconds += run.seconds;
-    this.#requests += run.requests;
+    this.requests += run.requests;
+    if (run.requests === 0) return;
     this.rates.push((run.requests * this.requestBytes * 8) / run.seconds);
     const cpu = (use: Use["local"]): number => use.cpuUserSeconds + use.cpuSystemSeconds;
     this.#cpu.local += cpu(after.local) - cpu(before.local);
+    this.#cpu.localSystem += after.local.cpuSystemSeconds - before.local.cpuSystemSeconds;
     // The fake link's ends share a process, which is counted once.
-    if (this.#client.linkKind !== "fake") this.#cpu.remote += cpu(after.remote) - cpu(before.remote);
+    if (this.#client.linkKind !== "fake") {
+      this.#cpu.remote += cpu(after.remote) - cpu(before.remote);
+      this.#cpu.remoteSystem += after.remote.cpuSystemSeconds - before.remote.cpuSystemSeconds;
+    }
     this.#cpu.localMain += after.local.mainThreadSeconds - before.local.mainThreadSeconds;
     this.#cpu.remoteMain += (after.remote.mainThreadSeconds ?? Number.NaN) - (before.remote.mainThreadSeconds ?? Number.NaN);
     this.#retries += after.local.retries - before.local.retries + after.remote.retries - before.remote.retries;
+    const more = (side: "local" | "remote"): number | null => {
+      const [early, late] = [before[side].retransmits, after[side].retransmits];
+      return sumOf(this.retransmits[side], early === null || late === null ? null : late - early);
+    };
+    this.retransmits = { local: more("local"), remote: more("remote") };
     this.#last = after;
   }
+}
+
+function sumOf(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? null : a + b;
+}
+
+function fallbacksOf(options: BenchOptions, client: BenchClient): Result["fallbacks"] {
+  const link = options.link === "auto" && client.linkKind === "js" ? [{ from: "tcp", to: "js", reason: "the addon is not loaded" }] : [];
+  const lanes = client.losses.map(({ lane, code, from, to }) => ({
+    from: `${from} lanes`,
+    to: `${to} lanes`,
+    reason: `lane ${lane}: ${code}`,
+  }));
+  return [...link, ...lanes];
 }
 
 function confidenceOf(options: BenchOptions, width: number, windows: number): Result["confidence"] {

@@ -1,23 +1,27 @@
 /** The driving end of a bench: dials, prepares a case on both ends, runs windows of it, verifies every byte in passes of their own. */
 import { randomBytes } from "node:crypto";
-import { KvferryError } from "../transport/errors.ts";
-import { limits } from "../transport/limits.ts";
-import type { ConnectionId, Endpoint as Address, LaneInfo } from "../transport/link/link.ts";
+import type { ConnectionId, LaneInfo } from "../transport/link/link.ts";
 import { fileContent, randomContent } from "./content.ts";
 import { type CheckReply, type Control, CONTROL_VERSION, dialControl, type OpenReply, type UseReply } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
-import { Load, type LoadDirection, type LoadLimit, type LoadResult, type Progress } from "./load.ts";
+import { type LaneLoss, Lanes, refuseTuning, tuningOf } from "./lanes.ts";
+import { Load, type LoadDirection, type LoadLimit, type LoadResult, LoadSamples } from "./load.ts";
 import type { BenchCase, BenchOptions } from "./options.ts";
 import { Puller, Pusher } from "./requests.ts";
-import { Samples } from "./statistics.ts";
 import { buildWorkload, splitSlots, type Workload } from "./workload.ts";
 
-const LANES_TIMEOUT_MS = 10_000;
 const SEED = 0x6b76;
 
 export interface Use {
   readonly local: UseReply;
   readonly remote: UseReply;
+}
+
+/** What moves one way, by lane: payload that was verified and placed, counted from the start of the case. */
+export interface Flow {
+  /** This end sends it. */
+  readonly sender: boolean;
+  readonly movedByLane: Float64Array;
 }
 
 export class BenchClient {
@@ -26,16 +30,23 @@ export class BenchClient {
   readonly #control: Control;
   readonly #endpoint: Endpoint;
   readonly #connection: ConnectionId;
+  readonly #lanes: Lanes;
   readonly #load: Load;
   #workload: Workload | undefined;
   #write: readonly number[] = [];
   #read: readonly number[] = [];
   #cases = 0;
+  #prepareUs: readonly number[] = [];
+  #flows: readonly Flow[] = [];
+  #lossesBefore = 0;
 
   static async open(options: BenchOptions, host: string, port: number): Promise<BenchClient> {
     const kind = chooseLink(options.link);
+    const lane = tuningOf(options);
+    refuseTuning(kind, lane);
     const control = await dialControl(host, port);
     const endpoint = await Endpoint.open(kind, options.ioThreads);
+    const lanes = new Lanes(endpoint, options.lanes);
     try {
       const token = randomBytes(16);
       const info = await control.call<OpenReply>({
@@ -46,22 +57,32 @@ export class BenchClient {
         poolBytes: options.poolBytes,
         token: token.toString("hex"),
         dataPort: options.dataPort,
+        lane,
       });
       endpoint.allocate(options.poolBytes);
-      const connection = await connectLanes(endpoint, { host, port: info.dataPort }, token, options, () => control.call({ call: "admit" }));
-      return new BenchClient(options, control, endpoint, connection, info);
+      const connection = await lanes.open({ host, port: info.dataPort }, token, lane, () => control.call({ call: "admit" }));
+      return new BenchClient(options, control, endpoint, connection, lanes, info);
     } catch (error) {
+      lanes.close();
       control.close();
       await endpoint.close();
       throw error;
     }
   }
 
-  private constructor(options: BenchOptions, control: Control, endpoint: Endpoint, connection: ConnectionId, info: OpenReply) {
+  private constructor(
+    options: BenchOptions,
+    control: Control,
+    endpoint: Endpoint,
+    connection: ConnectionId,
+    lanes: Lanes,
+    info: OpenReply,
+  ) {
     this.#options = options;
     this.#control = control;
     this.#endpoint = endpoint;
     this.#connection = connection;
+    this.#lanes = lanes;
     this.info = info;
     this.#load = new Load(endpoint);
     control.onFarewell = (error) => endpoint.onFailure(error);
@@ -79,8 +100,36 @@ export class BenchClient {
     return this.#endpoint.link.laneInfo(this.#connection);
   }
 
-  get progress(): Progress {
-    return this.#load.progress;
+  get lanesUp(): number {
+    return this.#lanes.up;
+  }
+
+  /** Lanes that died in this case. */
+  get losses(): readonly LaneLoss[] {
+    return this.#lanes.losses.slice(this.#lossesBefore);
+  }
+
+  /** Called for each lane that dies, soon after. */
+  set onLoss(tell: (loss: LaneLoss) => void) {
+    this.#lanes.onLoss = tell;
+  }
+
+  get flows(): readonly Flow[] {
+    return this.#flows;
+  }
+
+  /** How long each slot of this case took to be made known to the link. */
+  get prepareUs(): readonly number[] {
+    return this.#prepareUs;
+  }
+
+  get isInterrupted(): boolean {
+    return this.#load.isInterrupted;
+  }
+
+  /** Ends the running stretch with what it has, and every later one at once. */
+  interrupt(): void {
+    this.#load.interrupt();
   }
 
   async prepare(one: BenchCase): Promise<void> {
@@ -101,13 +150,13 @@ export class BenchClient {
     // The receiving side of each grant must stand before the first chunk of it arrives; only this end begins.
     await this.#control.call({ call: "prepare", workload: parameters, write, read, checksum });
     const plan = { number: ++this.#cases, workload, side: "local" as const, write: this.#write, read: this.#read, checksum };
-    this.#endpoint.prepare(plan, this.#connection);
-    this.#load.setDirections(this.#directions(workload.chunks.length));
+    this.#prepareUs = this.#endpoint.prepare(plan, this.#connection);
+    this.#load.setDirections(this.#directions(workload));
     await this.#fill();
   }
 
   /** One stretch of requests. Samples may be shared by several stretches of a case. */
-  async window(limit: LoadLimit, samples = new Samples()): Promise<LoadResult> {
+  async window(limit: LoadLimit, samples = new LoadSamples()): Promise<LoadResult> {
     return this.#load.run(limit, this.#options.depth, samples);
   }
 
@@ -133,14 +182,16 @@ export class BenchClient {
   async endCase(): Promise<void> {
     await this.#endpoint.release();
     await this.#control.call({ call: "endCase" });
+    this.#lossesBefore = this.#lanes.losses.length;
   }
 
   async close(): Promise<void> {
+    this.#lanes.close();
     this.#control.close();
     await this.#endpoint.close();
   }
 
-  #directions(chunks: number): LoadDirection[] {
+  #directions({ chunks }: Workload): LoadDirection[] {
     const directions: LoadDirection[] = [];
     const { link } = this.#endpoint;
     if (this.#write.length > 0) {
@@ -155,6 +206,7 @@ export class BenchClient {
       const puller = new Puller(link, this.#connection, placements, chunks, (slot) => this.#load.complete(number, slot));
       directions.push({ requester: puller, slots: this.#read.length });
     }
+    this.#flows = directions.map(({ requester }) => ({ sender: requester instanceof Pusher, movedByLane: requester.movedByLane }));
     return directions;
   }
 
@@ -165,64 +217,5 @@ export class BenchClient {
     const digests = this.#endpoint.fill(this.#write, content);
     if (this.#read.length > 0) await this.#control.call({ call: "fill", seed, slots: this.#read });
     return data.kind === "random" ? [] : digests;
-  }
-}
-
-/** A lane is let in only by a server that knows the connection already: that is asked for in between. */
-async function connectLanes(
-  endpoint: Endpoint,
-  address: Address,
-  token: Uint8Array,
-  options: BenchOptions,
-  admit: () => Promise<unknown>,
-): Promise<ConnectionId> {
-  const { link } = endpoint;
-  const lane = {
-    paceBytesPerSecond: options.rateBytesPerSecond === 0 ? 0 : Math.max(1, Math.floor(options.rateBytesPerSecond / options.lanes)),
-    notSentLowBytes: limits.notSentLowBytes,
-    congestionControl: options.congestionControl,
-  };
-  const events = new EventQueue(endpoint);
-  const connection = link.dial(address, limits.connectTimeoutMs);
-  await events.until("connected", 1);
-  await admit();
-  for (let index = 0; index < options.lanes; index++) link.openLane(connection, index, token, lane);
-  await events.until("laneUp", options.lanes);
-  return connection;
-}
-
-/** Waits for connection events, and remembers those that came before anybody waited. */
-class EventQueue {
-  readonly #seen = new Map<string, number>();
-  #failure: Error | undefined;
-  #check: () => void = () => {};
-
-  constructor(endpoint: Endpoint) {
-    endpoint.onFailure = (error) => {
-      this.#failure ??= error;
-      this.#check();
-    };
-    endpoint.onOther = (event) => {
-      this.#seen.set(event.kind, (this.#seen.get(event.kind) ?? 0) + 1);
-      // Also after everything is up: a bench on fewer lanes than it says would measure something else.
-      if (event.kind === "laneDown") endpoint.onFailure(new KvferryError("lane_lost", `lane ${event.lane} of the bench`));
-      this.#check();
-    };
-  }
-
-  async until(kind: "connected" | "laneUp", count: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve, reject) => {
-      timer = setTimeout(
-        () => reject(new KvferryError("connect_timeout", `${this.#seen.get(kind) ?? 0} of ${count} ${kind} events`)),
-        LANES_TIMEOUT_MS,
-      );
-      this.#check = () => {
-        if (this.#failure !== undefined) reject(this.#failure);
-        else if ((this.#seen.get(kind) ?? 0) >= count) resolve();
-      };
-      this.#check();
-    }).finally(() => clearTimeout(timer));
-    this.#check = () => {};
   }
 }

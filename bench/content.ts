@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { expected } from "../transport/check.ts";
+import { KvferryError } from "../transport/errors.ts";
 import type { ChunkSpan, Plane } from "../transport/link/link.ts";
 import { mix } from "./random.ts";
 import type { Place } from "./workload.ts";
@@ -33,7 +34,7 @@ export function randomContent(seed: number): Content {
 
 /** The file's bytes, repeated, each slot beginning elsewhere in it. */
 export function fileContent(path: string, seed: number): Content {
-  const bytes = readFileSync(path);
+  const bytes = readData(path);
   if (bytes.length === 0) throw expected("a file with bytes in it", "--data", path);
   return {
     derived: false,
@@ -47,6 +48,14 @@ export function fileContent(path: string, seed: number): Content {
       }
     },
   };
+}
+
+function readData(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new KvferryError("invalid_argument", `--data: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 /** Fills one slot's bytes in `view`, and returns the digest of each chunk where the receiver cannot know it otherwise. */

@@ -4,6 +4,7 @@
  */
 import { createServer, connect as dial, type Server, type Socket } from "node:net";
 import { codeOfNumber, type ErrorCode, ERRORS, KvferryError } from "../transport/errors.ts";
+import type { LaneTuning } from "./lanes.ts";
 import type { WorkloadParameters } from "./workload.ts";
 
 export const CONTROL_VERSION = 1;
@@ -20,6 +21,7 @@ export type Call =
       readonly poolBytes: number;
       readonly token: string;
       readonly dataPort: number;
+      readonly lane: LaneTuning;
     }
   | {
       readonly call: "prepare";
@@ -56,6 +58,8 @@ export interface UseReply {
   readonly residentBytes: number;
   /** Of chunks this end has sent and had to send again. */
   readonly retries: number;
+  /** Segments that TCP sent again, of all lanes; null where it does not say. */
+  readonly retransmits: number | null;
 }
 
 /** One end of a control connection. */
@@ -198,7 +202,7 @@ export async function listenControl(host: string, port: number, onSocket: (socke
   return server;
 }
 
-function errorReply(error: unknown): { readonly number: number; readonly detail: string } {
+export function errorReply(error: unknown): { readonly number: number; readonly detail: string } {
   const known =
     error instanceof KvferryError ? error : new KvferryError("internal", error instanceof Error ? error.message : String(error));
   return { number: known.number, detail: detailOf(known) };

@@ -1,6 +1,7 @@
 /**
  * The one document that --json prints: schema kvferry.bench/1, as a zod schema. schemas/bench.schema.json is made from it
  * (bench/schema.ts), and every document of the tests is parsed with it. Names of intervals and end are iperf3's; units stand in names.
+ * What a link cannot measure is left out or null, never 0: descriptions say when.
  */
 import { z } from "zod";
 
@@ -11,39 +12,70 @@ const rate = z.number().nonnegative();
 
 const distribution = z.strictObject({ min: rate, avg: rate, p50: rate, p95: rate, p99: rate, p999: rate, max: rate, stdev: rate });
 
+const times = { start: rate, end: rate, seconds: rate };
+const moved = {
+  bytes: count.describe("payload, verified and placed"),
+  bits_per_second: rate,
+};
+const sender = z.boolean().describe("this end sends");
+const retransmits = count.optional().describe("segments that TCP sent again; only the sending end's kernel knows, and only of link tcp");
+const wireBytes = count
+  .nullable()
+  .describe(
+    "bytes of the TCP streams this way: chunk headers and trailers, acknowledgements, and what TCP sent again as far as the sender counts it; " +
+      "without TCP/IP headers. null where a lane died and took its counter along. On link fake, which has no wire, the payload",
+  );
+
 const stream = z.strictObject({
-  socket: count,
-  start: rate,
-  end: rate,
-  seconds: rate,
-  bytes: count,
-  bits_per_second: rate,
-  retransmits: count,
-  snd_cwnd: count,
-  rtt: rate,
+  socket: count.describe("number of the lane"),
+  ...times,
+  ...moved,
+  wire_bytes: wireBytes,
+  retransmits,
+  snd_cwnd: count.optional().describe("bytes; of TCP's sender, as the following"),
+  rtt: rate.optional().describe("us"),
+  rttvar: rate.optional().describe("us; the kernel's mean deviation"),
+  pmtu: count.optional(),
   omitted: z.boolean(),
-  sender: z.boolean(),
+  sender,
 });
 
-const sum = z.strictObject({
-  start: rate,
-  end: rate,
-  seconds: rate,
-  bytes: count,
-  bits_per_second: rate,
-  retransmits: count,
-  omitted: z.boolean(),
-  sender: z.boolean(),
+const sum = z.strictObject({ ...times, ...moved, wire_bytes: wireBytes, retransmits, omitted: z.boolean(), sender });
+
+export const interval = z
+  .strictObject({
+    case: z.string(),
+    chunk_bytes: count,
+    streams_active: count.describe("lanes that carry chunks at the end of the interval"),
+    streams: z.array(stream),
+    sum,
+    sum_bidir_reverse: sum.optional().describe("--bidir: what comes the other way"),
+  })
+  .describe("there is no compression_ratio: nothing is compressed yet");
+
+const total = z.strictObject({ ...times, ...moved, retransmits, sender });
+
+const endStream = z.strictObject({
+  sender: z.strictObject({
+    socket: count,
+    ...times,
+    ...moved,
+    retransmits,
+    max_snd_cwnd: count.optional(),
+    max_rtt: rate.optional(),
+    min_rtt: rate.optional(),
+    mean_rtt: rate.optional(),
+    sender,
+  }),
+  receiver: z.strictObject({ socket: count, ...times, ...moved, sender }),
 });
-
-export const interval = z.strictObject({ case: z.string(), streams: z.array(stream), sum });
-
-const total = z.strictObject({ start: rate, end: rate, seconds: rate, bytes: count, bits_per_second: rate, sender: z.boolean() });
 
 /** CPU of both processes, all threads, over the measured stretches. */
 const cpu = z.strictObject({
   local_seconds: rate,
+  local_system_seconds: rate.describe("of those, in the kernel"),
   remote_seconds: rate,
+  remote_system_seconds: rate,
   seconds_per_gib: rate,
   main_thread_us_per_chunk: z.strictObject({ local: rate.nullable(), remote: rate.nullable() }),
 });
@@ -69,15 +101,24 @@ export const result = z.strictObject({
   bw_avg_bits_per_second: rate,
   bw_peak_bits_per_second: rate,
   blocks_per_second: rate,
+  msg_rate: rate.describe("the same under the name that perftest's users look for: a block is a message"),
+  wire_bytes: wireBytes,
+  wire_bps: rate.nullable().describe("bits/s of wire_bytes, both ways with --bidir"),
   /** From begin to complete of a whole request, measured in JavaScript; null when nothing ended. */
   latency_us: distribution.nullable(),
+  prep_us: distribution.nullable().describe("making one request's memory known to the link, at this end, before the clock runs"),
+  post_us: distribution.nullable().describe("handing a request to the link; a short one may be sent within it"),
+  tx_us: distribution.nullable().describe("from then until all of it is verified and placed"),
   cpu,
   resident_bytes: z.strictObject({ local: count, remote: count }),
   verified_bytes: count,
   n_wrong: count,
-  retries: count,
+  retries: count.describe("chunks that were sent again"),
+  retransmits: count.nullable().describe("segments that TCP sent again, both ends; null where the link is not TCP of the kernel's"),
   confidence: confidence.nullable(),
-  fallbacks: z.array(z.strictObject({ from: z.string(), to: z.string(), reason: z.string() })),
+  fallbacks: z
+    .array(z.strictObject({ from: z.string(), to: z.string(), reason: z.string() }))
+    .describe("links that were not the first choice, and lanes that died in this case"),
   model: z.string(),
   tokens: count,
   layout: z.strictObject({ local: z.string(), remote: z.string() }).nullable(),
@@ -102,7 +143,23 @@ const start = z.strictObject({
   args: z.array(z.string()),
   env: z.record(z.string(), z.string()),
   connecting_to: z.strictObject({ host: z.string(), port: count }),
-  connected: z.array(z.strictObject({ socket: count, remote_host: z.string(), remote_port: count })),
+  connected: z
+    .array(z.strictObject({ socket: count, local_host: z.string(), local_port: count, remote_host: z.string(), remote_port: count }))
+    .describe("lanes; none on a link without sockets"),
+  sock_bufsize: count.describe("-w; 0: as the kernel tunes"),
+  sndbuf_actual: count.optional().describe("of the first lane, as the kernel counts (twice what it grants); link tcp only"),
+  rcvbuf_actual: count.optional(),
+  devices: z
+    .array(
+      z.strictObject({
+        nic: z.string().describe("interface that has the local address of the lanes"),
+        numa: z.number().int().nullable().describe("node of its device; null where it has none, as loopback"),
+        gid_index: z.null().describe("of RDMA, which is not built yet"),
+        gpu: z.null(),
+        gpudirect: z.literal("none"),
+      }),
+    )
+    .describe("this end's"),
   test_start: z.strictObject({
     transport: z.string(),
     op: z.enum(["write", "read"]),
@@ -125,13 +182,25 @@ const start = z.strictObject({
     data: z.string(),
     rate_bytes_per_second: count,
     congestion_control: z.string(),
+    window_bytes: count,
+    dscp: count,
   }),
 });
 
 const end = z.strictObject({
+  streams: z.array(endStream).describe("over everything that was measured; a lane that died has what it moved"),
   sum_sent: total,
   sum_received: total,
-  cpu_utilization_percent: z.strictObject({ host_total: rate, remote_total: rate }),
+  sum_sent_bidir_reverse: total.optional(),
+  sum_received_bidir_reverse: total.optional(),
+  cpu_utilization_percent: z.strictObject({
+    host_total: rate,
+    host_user: rate,
+    host_system: rate,
+    remote_total: rate,
+    remote_user: rate,
+    remote_system: rate,
+  }),
   sender_tcp_congestion: z.string(),
   /** The two numbers of a run without flags; null where a case was not run. */
   summary: z.strictObject({ goodput_bits_per_second: rate.nullable(), latency_p50_us: rate.nullable() }),
@@ -155,5 +224,7 @@ export const benchDocument = z.strictObject({
 
 export type BenchDocument = z.infer<typeof benchDocument>;
 export type Interval = z.infer<typeof interval>;
+export type IntervalSum = z.infer<typeof sum>;
+export type Stream = z.infer<typeof stream>;
 export type Result = z.infer<typeof result>;
 export type Comparison = z.infer<typeof comparison>;

@@ -44,6 +44,9 @@ export class Endpoint {
   #placements = new Map<number, PlacementId>();
   readonly #leaving = new Set<PlacementId>();
   #onRevoked: (() => void) | undefined;
+  #connection: ConnectionId | undefined;
+  /** By lane, the last that was seen: a lane that dies takes its counter along. */
+  readonly #retransmits = new Map<number, number>();
   requesters: readonly Requester[] = [];
   /** Called when events have been handled: the place to begin new requests, outside of the link's own call. */
   afterPoll: () => void = () => {};
@@ -77,12 +80,19 @@ export class Endpoint {
     this.#region = privateRegion(memory);
   }
 
-  /** Makes the case's slots known to the link. */
-  prepare(plan: CasePlan, connection: ConnectionId): void {
+  /** Makes the case's slots known to the link; returns how long each took. */
+  prepare(plan: CasePlan, connection: ConnectionId): number[] {
     this.#plan = plan;
+    this.#connection = connection;
     const local = plan.side === "local";
-    for (const slot of plan.write) this.#place(slot, local ? "out" : "in", connection);
-    for (const slot of plan.read) this.#place(slot, local ? "in" : "out", connection);
+    const place =
+      (direction: "in" | "out") =>
+      (slot: number): number => {
+        const startMs = performance.now();
+        this.#place(slot, direction, connection);
+        return (performance.now() - startMs) * 1000;
+      };
+    return [...plan.write.map(place(local ? "out" : "in")), ...plan.read.map(place(local ? "in" : "out"))];
   }
 
   placements(slots: readonly number[]): PlacementId[] {
@@ -140,6 +150,7 @@ export class Endpoint {
       cpuSystemSeconds: system / 1e6,
       residentBytes: process.memoryUsage.rss(),
       retries,
+      retransmits: this.#retransmitted(),
     };
   }
 
@@ -170,6 +181,15 @@ export class Endpoint {
     if (event.kind === "disconnected") this.onFailure(new KvferryError(codeOfNumber(event.code), `bench connection: ${event.detail}`));
     else this.onOther(event);
   };
+
+  /** Only TCP that the kernel speaks of counts them. */
+  #retransmitted(): number | null {
+    if (this.kind !== "tcp" || this.#connection === undefined) return null;
+    for (const { lane, retransmits } of this.link.laneInfo(this.#connection)) this.#retransmits.set(lane, retransmits);
+    let sum = 0;
+    for (const count of this.#retransmits.values()) sum += count;
+    return sum;
+  }
 
   #place(slot: number, direction: "in" | "out", connection: ConnectionId): void {
     const { workload, side, number, checksum } = this.#case();

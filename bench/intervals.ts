@@ -1,14 +1,26 @@
 /** What iperf3 prints every second: bytes and rate since the last line, for the whole and for each lane. */
 import type { LaneInfo } from "../transport/link/link.ts";
-import type { Interval } from "./document.ts";
-import type { Progress } from "./load.ts";
+import type { Flow } from "./client.ts";
+import type { Interval, IntervalSum, Stream } from "./document.ts";
 
 export interface IntervalSource {
   readonly name: string;
-  readonly requestBytes: number;
-  readonly sender: boolean;
-  progress(): Progress;
+  readonly chunkBytes: number;
+  /** The kernel's TCP tells of round trips and retransmissions. */
+  readonly isTcp: boolean;
+  readonly flows: readonly Flow[];
+  lanesUp(): number;
   laneInfo(): readonly LaneInfo[];
+}
+
+/** A line whose time is up waits so long: the end of the stretch, if that comes now, belongs into it. */
+const STUB_MS = 30;
+
+interface Sample {
+  readonly atMs: number;
+  readonly moved: readonly Float64Array[];
+  readonly lanes: ReadonlyMap<number, LaneInfo>;
+  readonly lanesUp: number;
 }
 
 /** Takes a line every `seconds` until stop(), which takes the last one. 0 seconds: only the last. */
@@ -16,57 +28,105 @@ export class IntervalMeter {
   readonly #source: IntervalSource;
   readonly #omitted: boolean;
   readonly #emit: (interval: Interval) => void;
-  readonly #startMs: number;
   readonly #timer: NodeJS.Timeout | undefined;
-  #last: Progress;
-  #lanes: Map<number, LaneInfo>;
+  readonly #start: Sample;
+  #last: Sample;
+  #due: NodeJS.Timeout | undefined;
 
   constructor(source: IntervalSource, seconds: number, omitted: boolean, emit: (interval: Interval) => void) {
     this.#source = source;
     this.#omitted = omitted;
     this.#emit = emit;
-    this.#startMs = performance.now();
-    this.#last = { atMs: this.#startMs, requests: 0 };
-    this.#lanes = byLane(source.laneInfo());
-    this.#timer = seconds > 0 ? setInterval(() => this.#take(), seconds * 1000) : undefined;
+    this.#start = this.#sample();
+    this.#last = this.#start;
+    this.#timer = seconds > 0 ? setInterval(() => this.#schedule(), seconds * 1000) : undefined;
   }
 
   stop(): void {
     clearInterval(this.#timer);
-    this.#take();
+    clearTimeout(this.#due);
+    this.#take(this.#sample());
   }
 
-  #take(): void {
-    const now = this.#source.progress();
-    const lanes = byLane(this.#source.laneInfo());
-    const [start, end] = [(this.#last.atMs - this.#startMs) / 1000, (now.atMs - this.#startMs) / 1000];
-    const seconds = end - start;
-    // Nothing happened since a line that was taken just before the end.
-    if (seconds <= 0 || (seconds < 0.001 && now.requests === this.#last.requests)) return;
-    const common = { start, end, seconds, omitted: this.#omitted, sender: this.#source.sender };
-    const bytes = (now.requests - this.#last.requests) * this.#source.requestBytes;
-    const streams = [...lanes.values()].map((lane) => ({ ...common, ...this.#laneFigures(lane, seconds) }));
-    const retransmits = streams.reduce((sum, stream) => sum + stream.retransmits, 0);
-    this.#emit({ case: this.#source.name, streams, sum: { ...common, bytes, bits_per_second: (bytes * 8) / seconds, retransmits } });
-    this.#last = now;
-    this.#lanes = lanes;
+  #schedule(): void {
+    const sample = this.#sample();
+    this.#due = setTimeout(() => this.#take(sample), STUB_MS);
   }
 
-  #laneFigures(lane: LaneInfo, seconds: number) {
-    const before = this.#lanes.get(lane.lane);
-    const moved = (info: LaneInfo | undefined): number => (this.#source.sender ? (info?.bytesSent ?? 0) : (info?.bytesReceived ?? 0));
-    const bytes = Math.max(0, moved(lane) - moved(before));
+  #sample(): Sample {
     return {
-      socket: lane.lane,
+      atMs: performance.now(),
+      moved: this.#source.flows.map(({ movedByLane }) => movedByLane.slice()),
+      lanes: new Map(this.#source.laneInfo().map((info) => [info.lane, info])),
+      lanesUp: this.#source.lanesUp(),
+    };
+  }
+
+  #take(now: Sample): void {
+    const [start, end] = [this.#last.atMs, now.atMs].map((ms) => (ms - this.#start.atMs) / 1000) as [number, number];
+    const times = { start, end, seconds: end - start };
+    if (times.seconds <= 0) return;
+    const flows = this.#source.flows.map((flow, index) => this.#streams(times, now, flow, index));
+    const sums = flows.map((streams, index) => this.#sum(times, streams, this.#source.flows[index]!.sender));
+    // Nothing happened since a line that was taken just before the end.
+    if (times.seconds < 0.001 && sums.every(({ bytes }) => bytes === 0)) return;
+    const [sum, reverse] = sums as [IntervalSum, IntervalSum | undefined];
+    this.#emit({
+      case: this.#source.name,
+      chunk_bytes: this.#source.chunkBytes,
+      streams_active: now.lanesUp,
+      streams: flows.flat(),
+      sum,
+      ...(reverse === undefined ? {} : { sum_bidir_reverse: reverse }),
+    });
+    this.#last = now;
+  }
+
+  #streams(times: Times, now: Sample, { sender }: Flow, index: number): Stream[] {
+    const lanes = [...new Set([...this.#last.lanes.keys(), ...now.lanes.keys()])].sort((a, b) => a - b);
+    return lanes.map((lane) => {
+      const bytes = now.moved[index]![lane]! - this.#last.moved[index]![lane]!;
+      const [before, after] = [this.#last.lanes.get(lane), now.lanes.get(lane)];
+      return {
+        socket: lane,
+        ...times,
+        bytes,
+        bits_per_second: (bytes * 8) / times.seconds,
+        wire_bytes: after === undefined ? null : wireBytes(after, sender) - (before === undefined ? 0 : wireBytes(before, sender)),
+        ...(sender && after !== undefined && this.#source.isTcp ? tcpFigures(before, after) : {}),
+        omitted: this.#omitted,
+        sender,
+      };
+    });
+  }
+
+  #sum(times: Times, streams: readonly Stream[], sender: boolean): IntervalSum {
+    const bytes = streams.reduce((sum, stream) => sum + stream.bytes, 0);
+    const wire = streams.reduce<number | null>((sum, { wire_bytes: more }) => (sum === null || more === null ? null : sum + more), 0);
+    const retransmits = streams.reduce((sum, stream) => sum + (stream.retransmits ?? 0), 0);
+    return {
+      ...times,
       bytes,
-      bits_per_second: (bytes * 8) / seconds,
-      retransmits: Math.max(0, lane.retransmits - (before?.retransmits ?? 0)),
-      snd_cwnd: lane.congestionWindowBytes,
-      rtt: lane.rttUs,
+      bits_per_second: (bytes * 8) / times.seconds,
+      wire_bytes: wire,
+      ...(sender && this.#source.isTcp ? { retransmits } : {}),
+      omitted: this.#omitted,
+      sender,
     };
   }
 }
 
-function byLane(infos: readonly LaneInfo[]): Map<number, LaneInfo> {
-  return new Map(infos.map((info) => [info.lane, info]));
+type Times = { readonly start: number; readonly end: number; readonly seconds: number };
+
+function wireBytes(info: LaneInfo, sender: boolean): number {
+  return sender ? info.bytesSent : info.bytesReceived;
+}
+
+function tcpFigures(before: LaneInfo | undefined, after: LaneInfo) {
+  return {
+    retransmits: after.retransmits - (before?.retransmits ?? 0),
+    snd_cwnd: after.congestionWindowBytes,
+    rtt: after.rttUs,
+    ...(after.socket === undefined ? {} : { rttvar: after.socket.rttVariationUs, pmtu: after.socket.pathMtuBytes }),
+  };
 }

@@ -1,6 +1,6 @@
 /** iperf3 as a yardstick: the number that every operator knows of a path. */
 import { spawn } from "node:child_process";
-import { endProgram, freePort, runProgram } from "./process.ts";
+import { endProgram, endWithUs, freePort, runProgram } from "./process.ts";
 
 export interface ToolRun {
   readonly bitsPerSecond: number;
@@ -36,9 +36,8 @@ export function iperf3(streams: number, host: string | undefined): Tool {
 
 async function withServer(use: (port: number) => Promise<ToolRun>): Promise<ToolRun> {
   const port = await freePort();
-  const server = spawn("iperf3", ["-s", "-1", "-p", String(port), "-B", "127.0.0.1", "--forceflush"], {
-    stdio: ["ignore", "pipe", "ignore"],
-  });
+  const args = ["-s", "-1", "-p", String(port), "-B", "127.0.0.1", "--forceflush"];
+  const server = endWithUs(spawn("iperf3", args, { stdio: ["ignore", "pipe", "ignore"] }));
   try {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);

@@ -20,12 +20,13 @@ export interface LoadLimit {
 export interface LoadResult {
   readonly seconds: number;
   readonly requests: number;
-  readonly latencyUs: Samples;
 }
 
-export interface Progress {
-  readonly atMs: number;
-  readonly requests: number;
+/** Of each request: until all of it is verified and placed; of that, handing it to the link, and the rest. */
+export class LoadSamples {
+  readonly latencyUs = new Samples();
+  readonly postUs = new Samples();
+  readonly transferUs = new Samples();
 }
 
 /** No request may take longer without any other ending. */
@@ -33,6 +34,7 @@ const SILENCE_MS = 20_000;
 
 class Lane {
   readonly startedMs: Float64Array;
+  readonly postedMs: Float64Array;
   readonly direction: LoadDirection;
   /** Slots whose request has ended since the last turn. */
   done: number[] = [];
@@ -43,6 +45,7 @@ class Lane {
   constructor(direction: LoadDirection) {
     this.direction = direction;
     this.startedMs = new Float64Array(direction.slots).fill(Number.NaN);
+    this.postedMs = new Float64Array(direction.slots);
   }
 }
 
@@ -56,7 +59,8 @@ export class Load {
   #begun = 0;
   #ended = 0;
   #lastMs = 0;
-  #samples = new Samples();
+  #samples = new LoadSamples();
+  #interrupted = false;
   #failure: Error | undefined;
   #settle: { resolve: () => void; reject: (error: Error) => void } | undefined;
 
@@ -79,12 +83,19 @@ export class Load {
     this.#lanes[direction]!.done.push(slot);
   }
 
-  get progress(): Progress {
-    return { atMs: performance.now(), requests: this.#ended };
+  get isInterrupted(): boolean {
+    return this.#interrupted;
+  }
+
+  /** Nothing more is waited for, now and later. */
+  interrupt(): void {
+    this.#interrupted = true;
+    this.#settle?.resolve();
   }
 
   /** Runs until the limit; then until every request begun has ended. Rejects with KvferryError. */
-  async run(limit: LoadLimit, depth: number, samples = new Samples()): Promise<LoadResult> {
+  async run(limit: LoadLimit, depth: number, samples = new LoadSamples()): Promise<LoadResult> {
+    if (this.#interrupted) return { seconds: 0, requests: 0 };
     if (this.#failure !== undefined) throw this.#failure;
     for (const lane of this.#lanes) lane.begun = 0;
     this.#limit = limit;
@@ -108,7 +119,7 @@ export class Load {
       clearInterval(watch);
       this.#settle = undefined;
     }
-    return { seconds: (this.#lastMs - this.#startMs) / 1000, requests: this.#ended, latencyUs: samples };
+    return { seconds: (this.#lastMs - this.#startMs) / 1000, requests: this.#ended };
   }
 
   #turn(): void {
@@ -123,7 +134,10 @@ export class Load {
 
   #collect(lane: Lane, nowMs: number): void {
     for (const slot of lane.done) {
-      this.#samples.add((nowMs - lane.startedMs[slot]!) * 1000);
+      const [startedMs, postedMs] = [lane.startedMs[slot]!, lane.postedMs[slot]!];
+      this.#samples.latencyUs.add((nowMs - startedMs) * 1000);
+      this.#samples.postUs.add((postedMs - startedMs) * 1000);
+      this.#samples.transferUs.add((nowMs - postedMs) * 1000);
       lane.startedMs[slot] = Number.NaN;
       lane.running--;
       this.#ended++;
@@ -148,5 +162,6 @@ export class Load {
     lane.begun++;
     lane.startedMs[slot] = performance.now();
     lane.direction.requester.begin(slot);
+    lane.postedMs[slot] = performance.now();
   }
 }

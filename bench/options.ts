@@ -1,10 +1,11 @@
-/** What the flags ask for, parsed once: values here, relations between flags in `relate`. Throws KvferryError (invalid_argument). */
+/** What the flags ask for, parsed once: values here, relations between flags in relations.ts. Throws KvferryError (invalid_argument). */
 import { expected } from "../transport/check.ts";
 import { isHost } from "../transport/config/address.ts";
 import { parseDuration, parseRate, parseSize } from "../transport/config/units.ts";
-import { KvferryError } from "../transport/errors.ts";
 import { limits } from "../transport/limits.ts";
+import { refuseForeign } from "./foreign.ts";
 import { CANONICAL, type KvSlice, MODELS, type ModelName, runsOf } from "./models.ts";
+import { flagName, relate } from "./relations.ts";
 import type { ConfidenceLevel } from "./statistics.ts";
 import type { LayoutOrder } from "./workload.ts";
 
@@ -43,6 +44,9 @@ export interface BenchOptions {
   readonly poolBytes: number;
   readonly rateBytesPerSecond: number;
   readonly congestionControl: string;
+  /** Of each socket buffer; 0 = as the kernel tunes them. */
+  readonly windowBytes: number;
+  readonly dscp: number;
   readonly checksum: boolean;
   readonly verify: boolean;
   readonly confidence: { readonly level: ConfidenceLevel; readonly widthPercent: number } | undefined;
@@ -80,6 +84,7 @@ const LATENCY_BLOCK = 4 * 1024;
 const CASES_MAX = 64;
 
 export function parseOptions(raw: RawOptions): BenchOptions {
+  refuseForeign(raw);
   const options = parseValues(raw);
   relate(raw, options);
   return Object.freeze(options);
@@ -113,6 +118,8 @@ function parseValues(raw: RawOptions): BenchOptions {
     poolBytes: read.size("pool", 4_096, 64 * 2 ** 30) ?? 2 ** 30,
     rateBytesPerSecond: read.rate("bitrate") ?? 0,
     congestionControl: read.pattern("congestion", /^[a-z0-9_]{1,15}$/, "the name of a congestion control") ?? "",
+    windowBytes: read.size("window", 1_024, 2 ** 30) ?? 0,
+    dscp: dscpOf(raw.dscp),
     checksum: raw.checksum !== false,
     verify: raw.verify !== false,
     confidence: confidenceOf(raw.confidence),
@@ -131,34 +138,6 @@ function parseValues(raw: RawOptions): BenchOptions {
       serverOutput: raw.getServerOutput === true,
     },
   };
-}
-
-/** What flags mean to each other. */
-function relate(raw: RawOptions, options: BenchOptions): void {
-  const refuse = (sentence: string): never => {
-    throw new KvferryError("invalid_argument", sentence);
-  };
-  if (raw.server === true && raw.client !== undefined) refuse("-s and -c exclude each other: one end is the server");
-  if (raw.bytes !== undefined && raw.iters !== undefined) refuse("-n and --iters exclude each other");
-  if (raw.time !== undefined && (raw.bytes !== undefined || raw.iters !== undefined))
-    refuse("-t excludes -n and --iters: one of them ends a case");
-  if (raw.json === true && raw.jsonStream === true) refuse("--json and --json-stream exclude each other");
-  if (raw.reverse === true && raw.bidir === true) refuse("-R and --bidir exclude each other");
-  if (options.oneOff && options.role !== "server") refuse("-1 is for the server (-s)");
-  if (options.seconds !== undefined && options.omitSeconds >= options.seconds * 10) refuse("-O omits more than ten times what -t measures");
-  if (raw.blockSize !== undefined && raw.startBlockSize !== undefined)
-    refuse("-l and --start-block-size exclude each other: one size, or a sweep");
-  if (options.link === "fake" && options.role !== "both") refuse("--link fake lives in one process: no -s, no -c");
-  if (options.link === "fake" && options.congestionControl !== "") refuse("--link fake has no congestion control");
-  if (options.confidence !== undefined && options.seconds === undefined) refuse("-I needs -t: it repeats a timed case");
-  if (options.compare.length > 0 && options.role === "server") refuse("--compare is for the client");
-  if (options.compare.length > 0 && options.seconds === undefined) refuse("--compare needs -t: the tools beside it run by time");
-  const pulls = options.bidirectional || options.reverse || options.op === "read";
-  if (options.data.kind === "kv" && pulls) refuse("--data kv:FILE goes with writes: only this end has the file");
-  for (const { name, blockBytes, batch } of options.cases) {
-    if (blockBytes * batch > options.poolBytes)
-      refuse(`case ${name} moves ${blockBytes * batch} bytes at once, which does not fit --pool ${options.poolBytes}`);
-  }
 }
 
 /** One case for each size; with no flag that shapes it, the canonical request and the latency of one block. */
@@ -222,6 +201,20 @@ function layoutOrder(value: string | boolean, name: string): LayoutOrder {
   return { order: match[1] as "nhd" | "hnd", blockTokens };
 }
 
+/** Names as RFC 2474, 2597 and 3246 have them, and iperf3. */
+function dscpOf(value: RawOptions[string]): number {
+  if (value === undefined) return 0;
+  const text = String(value).toLowerCase();
+  const [, family, first, second] = /^(af|cs)([0-7])([1-3])?$/.exec(text) ?? [];
+  const named: Readonly<Record<string, number>> = { be: 0, default: 0, le: 1, va: 44, ef: 46 };
+  if (named[text] !== undefined) return named[text];
+  if (family === "cs" && second === undefined) return Number(first) * 8;
+  if (family === "af" && second !== undefined && first! >= "1" && first! <= "4") return Number(first) * 8 + Number(second) * 2;
+  const number = /^(?:\d{1,2}|0x[0-9a-f]{1,2})$/.test(text) ? Number(text) : Number.NaN;
+  if (!(number <= 63)) throw expected("a code point from 0 to 63, or a name such as af11, cs1, ef", "--dscp", value);
+  return number;
+}
+
 function confidenceOf(value: RawOptions[string]): BenchOptions["confidence"] {
   if (value === undefined) return undefined;
   const match = /^(90|95|99),(\d+(?:\.\d+)?)$/.exec(String(value));
@@ -268,7 +261,7 @@ function reader(raw: RawOptions) {
     const value = raw[flag];
     if (value === undefined) return undefined;
     const parsed = parse(String(value));
-    if (parsed === undefined) throw expected(what, `--${flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`, value);
+    if (parsed === undefined) throw expected(what, flagName(flag), value);
     return parsed;
   };
   const within = (number: number | undefined, low: number, high: number): number | undefined =>

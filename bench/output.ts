@@ -3,7 +3,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { KvferryError } from "../transport/errors.ts";
 import type { BenchDocument, Interval } from "./document.ts";
 import type { BenchOptions } from "./options.ts";
-import { comparisonText, intervalText, tableText, twoNumbers } from "./text.ts";
+import { comparisonText, fallbackText, intervalText, tableText, twoNumbers } from "./text.ts";
 
 export class Output {
   readonly #options: BenchOptions;
@@ -13,10 +13,12 @@ export class Output {
 
   constructor(options: BenchOptions) {
     this.#options = options;
-    this.#terminal = process.stderr.isTTY === true && options.output.form === "text";
-    if (options.output.logfile === "") return;
+    const { form, logfile } = options.output;
+    // Where standard output is the same terminal, JSON stands there alone.
+    this.#terminal = process.stderr.isTTY === true && (form === "text" || logfile !== "" || process.stdout.isTTY !== true);
+    if (logfile === "") return;
     try {
-      this.#file = openSync(options.output.logfile, "a");
+      this.#file = openSync(logfile, "a");
     } catch (error) {
       throw new KvferryError("invalid_argument", `--logfile: ${(error as Error).message}`, { cause: error });
     }
@@ -29,8 +31,9 @@ export class Output {
   interval(interval: Interval): void {
     const { form, unit } = this.#options.output;
     if (form === "stream") this.#event("interval", interval);
-    else if (form === "text" && !this.#options.canonical) this.#line(intervalText(interval, unit));
-    else this.stage(intervalText(interval, unit));
+    const text = intervalText(interval, unit, this.#options);
+    if (form === "text" && !this.#options.canonical) this.#line(text);
+    else this.stage(text.replace("\n", "  "));
   }
 
   /** What is going on, on one line that the next one overwrites. */
@@ -38,6 +41,12 @@ export class Output {
     if (!this.#terminal) return;
     process.stderr.write(`\r\x1b[K${text}`);
     this.#shown = true;
+  }
+
+  /** What nobody may miss: at once, to the error output, whatever form the output has. */
+  warn(text: string): void {
+    this.#clear();
+    process.stderr.write(`kvferry: ${text}\n`);
   }
 
   finished(document: BenchDocument): void {
@@ -53,10 +62,12 @@ export class Output {
       if (document.error !== null) this.#event("error", document.error);
     } else if (form === "json") {
       this.#line(JSON.stringify(document, null, 2));
-    } else if (document.error === null) {
+    } else if (document.error === null || document.results.length > 0) {
       const compared = comparisonText(document.comparison, unit);
       this.#line(this.#options.canonical ? twoNumbers(document, unit) : tableText(document, unit));
       if (compared !== "") this.#line(compared);
+      const fallbacks = fallbackText(document);
+      if (fallbacks !== "") this.#line(fallbacks);
       if (document.server_output !== null) this.#line(["Server:", ...document.server_output.map((line) => `  ${line}`)].join("\n"));
     }
     for (const note of document.end.notes) process.stderr.write(`kvferry: ${note}\n`);

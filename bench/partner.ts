@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { KvferryError } from "../transport/errors.ts";
 import type { BenchOptions } from "./options.ts";
-import { endProgram } from "./process.ts";
+import { endProgram, endWithUs } from "./process.ts";
 
 export interface Partner {
   readonly port: number;
@@ -14,7 +14,7 @@ export interface Partner {
 const START_TIMEOUT_MS = 20_000;
 
 export async function startPartner(command: readonly string[], options: BenchOptions, version: string): Promise<Partner> {
-  return options.link === "fake" ? startHere(version) : startBeside(command, options);
+  return options.link === "fake" ? startHere(version) : startBeside(command);
 }
 
 /** The fake link joins two ends of one process. */
@@ -32,22 +32,10 @@ async function startHere(version: string): Promise<Partner> {
   };
 }
 
-async function startBeside(command: readonly string[], options: BenchOptions): Promise<Partner> {
+async function startBeside(command: readonly string[]): Promise<Partner> {
   const [program, ...args] = command;
-  const flags = [
-    "bench",
-    "-s",
-    "-1",
-    "--bind",
-    "127.0.0.1",
-    "-p",
-    "0",
-    "--json-stream",
-    "--with-parent",
-    "--threads",
-    String(options.ioThreads),
-  ];
-  const child = spawn(program!, [...args, ...flags], { stdio: ["pipe", "pipe", "pipe"] });
+  const flags = ["bench", "-s", "-1", "--bind", "127.0.0.1", "-p", "0", "--json-stream", "--with-parent"];
+  const child = endWithUs(spawn(program!, [...args, ...flags], { stdio: ["pipe", "pipe", "pipe"] }));
   const lines: string[] = [];
   const stderr: string[] = [];
   child.stderr.setEncoding("utf8").on("data", (text: string) => stderr.push(text));

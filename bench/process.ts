@@ -9,12 +9,27 @@ export interface Finished {
   readonly stderr: string;
 }
 
+const children = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
+
+/** However this process ends of itself, the child does not outlive it. */
+export function endWithUs<Child extends ChildProcess>(child: Child): Child {
+  children.add(child);
+  child.once("close", () => children.delete(child));
+  child.once("error", () => children.delete(child));
+  return child;
+}
+
 /** Resolves with what it printed, whatever its exit code; rejects: unsupported (cannot be started), deadline_exceeded (does not end). */
 export async function runProgram(program: string, args: readonly string[], timeoutMs: number, env?: NodeJS.ProcessEnv): Promise<Finished> {
-  const child = spawn(program, [...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-    ...(env === undefined ? {} : { env: { ...process.env, ...env } }),
-  });
+  const child = endWithUs(
+    spawn(program, [...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+      ...(env === undefined ? {} : { env: { ...process.env, ...env } }),
+    }),
+  );
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   child.stdout.on("data", (part: Buffer) => stdout.push(part));

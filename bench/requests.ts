@@ -3,11 +3,16 @@
  * peer has verified and placed every one. A push submits them; a pull asks the other end to push, and counts what is committed here.
  */
 import { assert } from "../transport/check.ts";
-import { codeOfNumber, KvferryError } from "../transport/errors.ts";
-import type { ChunkSend, ConnectionId, Link, LinkEvent, PlacementId } from "../transport/link/link.ts";
+import { codeOfNumber, ERRORS, KvferryError } from "../transport/errors.ts";
+import { limits } from "../transport/limits.ts";
+import type { ChunkSend, ChunkSpan, ConnectionId, Link, LinkEvent, PlacementId } from "../transport/link/link.ts";
 
-/** How often one chunk may fail before the case does. */
+/** How often one chunk may fail before the case does; lanes that die under it are counted apart. */
 const ATTEMPTS_MAX = 5;
+/** Sequences of a request begin at a multiple of this, above every attempt of the request before: both ends know a request by it. */
+const SEQUENCES = 16;
+const SEQUENCE_MAX = 2 ** 32 - 1 - SEQUENCES;
+const LANE_LOST = ERRORS.lane_lost.number;
 
 export interface Requester {
   /** Begins a request on a slot that has none. */
@@ -17,27 +22,30 @@ export interface Requester {
   /** Offers the link again what it had no room for. */
   flush(): void;
   readonly retries: number;
+  /** Payload bytes that were verified and placed, by the lane that brought them. */
+  readonly movedByLane: Float64Array;
 }
 
 export class Pusher implements Requester {
   readonly #link: Link;
   readonly #slotOf = new Map<PlacementId, number>();
   readonly #placements: readonly PlacementId[];
-  readonly #chunks: number;
+  readonly #chunkBytes: readonly number[];
   readonly #onComplete: (slot: number) => void;
   /** Per slot: chunks of the running request that are not acknowledged yet. */
   readonly #missing: Int32Array;
-  readonly #sequence: Int32Array;
+  readonly #sequence: Float64Array;
+  readonly movedByLane = new Float64Array(limits.lanesMax);
   #queue: ChunkSend[] = [];
   #retries = 0;
 
-  constructor(link: Link, placements: readonly PlacementId[], chunks: number, onComplete: (slot: number) => void) {
+  constructor(link: Link, placements: readonly PlacementId[], chunks: readonly ChunkSpan[], onComplete: (slot: number) => void) {
     this.#link = link;
     this.#placements = placements;
-    this.#chunks = chunks;
+    this.#chunkBytes = chunks.map(({ bytes }) => bytes);
     this.#onComplete = onComplete;
     this.#missing = new Int32Array(placements.length);
-    this.#sequence = new Int32Array(placements.length);
+    this.#sequence = new Float64Array(placements.length);
     placements.forEach((placement, slot) => this.#slotOf.set(placement, slot));
   }
 
@@ -52,12 +60,14 @@ export class Pusher implements Requester {
 
   begin(slot: number): void {
     assert(!this.isBusy(slot), "a slot carries one request at a time");
-    this.#missing[slot] = this.#chunks;
-    // Attempts of a chunk count up within the request; a new request begins above all of them.
-    const sequence = this.#sequence[slot]! + ATTEMPTS_MAX + 1;
+    const chunks = this.#chunkBytes.length;
+    this.#missing[slot] = chunks;
+    const sequence = this.#sequence[slot]! + SEQUENCES;
+    if (sequence > SEQUENCE_MAX)
+      throw new KvferryError("full", "the sequence numbers of a slot are used up: a larger --pool has more slots");
     this.#sequence[slot] = sequence;
     const placement = this.#placements[slot]!;
-    for (let chunk = 0; chunk < this.#chunks; chunk++) this.#queue.push({ placement, chunk, sequence });
+    for (let chunk = 0; chunk < chunks; chunk++) this.#queue.push({ placement, chunk, sequence });
     this.flush();
   }
 
@@ -66,6 +76,7 @@ export class Pusher implements Requester {
     const slot = this.#slotOf.get(event.placement);
     if (slot === undefined) return false;
     if (event.kind === "acked") {
+      this.movedByLane[event.lane]! += this.#chunkBytes[event.chunk]!;
       const missing = this.#missing[slot]! - 1;
       this.#missing[slot] = missing;
       if (missing === 0) this.#onComplete(slot);
@@ -83,7 +94,8 @@ export class Pusher implements Requester {
 
   #repeat(slot: number, chunk: number, sequence: number, code: number): void {
     const attempt = sequence - this.#sequence[slot]! + 1;
-    if (attempt >= ATTEMPTS_MAX) throw new KvferryError(codeOfNumber(code), `chunk ${chunk} failed ${attempt} times`);
+    const most = code === LANE_LOST ? SEQUENCES - 1 : ATTEMPTS_MAX;
+    if (attempt >= most) throw new KvferryError(codeOfNumber(code), `chunk ${chunk} failed ${attempt} times`);
     this.#retries++;
     this.#queue.push({ placement: this.#placements[slot]!, chunk, sequence: sequence + 1 });
   }
@@ -96,6 +108,10 @@ export class Puller implements Requester {
   readonly #chunks: number;
   readonly #onComplete: (slot: number) => void;
   readonly #missing: Int32Array;
+  /** Requests begun, by slot; and the last one that brought each chunk. A chunk whose acknowledgement was lost comes a second time. */
+  readonly #request: Uint32Array;
+  readonly #brought: Uint32Array;
+  readonly movedByLane = new Float64Array(limits.lanesMax);
   #queue: number[] = [];
   #rejected = 0;
 
@@ -103,14 +119,16 @@ export class Puller implements Requester {
     link: Link,
     connection: ConnectionId,
     placements: readonly PlacementId[],
-    chunks: number,
+    chunks: readonly ChunkSpan[],
     onComplete: (slot: number) => void,
   ) {
     this.#link = link;
     this.#connection = connection;
-    this.#chunks = chunks;
+    this.#chunks = chunks.length;
     this.#onComplete = onComplete;
     this.#missing = new Int32Array(placements.length);
+    this.#request = new Uint32Array(placements.length);
+    this.#brought = new Uint32Array(placements.length * chunks.length);
     placements.forEach((placement, slot) => this.#slotOf.set(placement, slot));
   }
 
@@ -121,6 +139,7 @@ export class Puller implements Requester {
   begin(slot: number): void {
     assert(this.#missing[slot] === 0, "a slot carries one request at a time");
     this.#missing[slot] = this.#chunks;
+    this.#request[slot]!++;
     this.#queue.push(slot);
     this.flush();
   }
@@ -133,6 +152,11 @@ export class Puller implements Requester {
       this.#rejected++;
       return true;
     }
+    const request = this.#request[slot]!;
+    const at = slot * this.#chunks + event.chunk;
+    if (Math.floor(event.sequence / SEQUENCES) !== request || this.#brought[at] === request) return true;
+    this.#brought[at] = request;
+    this.movedByLane[event.lane]! += event.bytes;
     const missing = this.#missing[slot]! - 1;
     this.#missing[slot] = missing;
     if (missing === 0) this.#onComplete(slot);
@@ -154,7 +178,7 @@ export class AskedPusher {
   readonly pusher: Pusher;
   readonly #early = new Set<number>();
 
-  constructor(link: Link, placements: readonly PlacementId[], chunks: number) {
+  constructor(link: Link, placements: readonly PlacementId[], chunks: readonly ChunkSpan[]) {
     this.pusher = new Pusher(link, placements, chunks, (slot) => {
       if (this.#early.delete(slot)) this.pusher.begin(slot);
     });

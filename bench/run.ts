@@ -1,28 +1,31 @@
 /** A whole bench run, from parsed flags to the document: finds or starts the other end, runs the cases, compares, judges. */
-import { availableParallelism, release, type } from "node:os";
 import { KvferryError } from "../transport/errors.ts";
-import { type CaseRun, runCase } from "./case.ts";
+import { addRetransmits, type Retransmits, runCase } from "./case.ts";
 import { BenchClient } from "./client.ts";
 import { Competition, ROUNDS } from "./compare.ts";
 import { type BenchDocument, type Comparison, type Interval, type Result, SCHEMA } from "./document.ts";
 import type { BenchOptions } from "./options.ts";
 import type { Output } from "./output.ts";
 import { startPartner } from "./partner.ts";
+import { connectedOf, type StartContext, startOf } from "./start.ts";
+import { StreamTotals } from "./streams.ts";
 
-export interface RunContext {
-  readonly version: string;
-  readonly args: readonly string[];
-  readonly environment: Readonly<Record<string, string | undefined>>;
+export interface RunContext extends StartContext {
   /** Command that starts this program again: how the other end is made. */
   readonly command: readonly string[];
   readonly output: Output;
+  /** Ends the run with what has been measured; the reason is the signal's name. */
+  readonly interruption?: AbortSignal;
 }
+
+/** After an interruption, for the stretch that runs to be summed up; what waits for something else is left. */
+const INTERRUPTION_MS = 300;
 
 /** Never throws for what goes wrong on the way: the document says it in `error`. */
 export async function runBench(options: BenchOptions, context: RunContext): Promise<BenchDocument> {
   const collected = new Collected(options, context);
   try {
-    await collected.run();
+    await Promise.race([collected.run(), interrupted(context.interruption)]);
   } catch (error) {
     const known = error instanceof KvferryError ? error : new KvferryError("internal", (error as Error).message, { cause: error });
     collected.error = { code: known.code, message: known.message };
@@ -57,6 +60,8 @@ class Collected {
   readonly #intervals: Interval[] = [];
   readonly #results: Result[] = [];
   readonly #notes: string[] = [];
+  readonly #streams = new StreamTotals();
+  #retransmits: Retransmits = { local: 0, remote: 0 };
   #comparison: Comparison[] = [];
   #start: BenchDocument["start"];
   #congestion = "";
@@ -78,6 +83,7 @@ class Collected {
       const port = partner?.port ?? options.port;
       const client = await BenchClient.open(options, options.host, port);
       try {
+        this.#watch(client);
         this.#connected(client, port);
         output.started(this.#start);
         await this.#cases(client, competition);
@@ -113,51 +119,70 @@ class Collected {
     const { output } = this.#context;
     const options = this.#options;
     for (const [index, one] of options.cases.entries()) {
+      throwIfInterrupted(this.#context.interruption);
       // The tools beside us move one stream of bytes: they take turns with the first case, which does the same.
       const rival = index === 0 && competition !== undefined && competition.size > 0 ? competition : undefined;
       const take = rival === undefined ? undefined : () => rival.take((options.seconds ?? 3) / ROUNDS, (stage) => output.stage(stage));
-      const run: CaseRun = await runCase(client, options, one, {
+      const run = await runCase(client, options, one, {
         onInterval: (interval) => {
           this.#intervals.push(interval);
+          this.#streams.add(interval);
           output.interval(interval);
         },
         onStage: (stage) => output.stage(stage),
         turns: take === undefined ? undefined : { count: ROUNDS, take },
       });
-      this.#results.push(run.result);
-      if (rival !== undefined) this.#comparison = rival.result(run.windows);
+      if (run.result !== undefined) this.#results.push(run.result);
+      this.#retransmits = addRetransmits(this.#retransmits, run.retransmits);
+      if (rival !== undefined && run.windows.length > 0) this.#comparison = rival.result(run.windows);
     }
+    throwIfInterrupted(this.#context.interruption);
+  }
+
+  /** What may happen at any time: a lane that dies, a signal. */
+  #watch(client: BenchClient): void {
+    const { output, interruption } = this.#context;
+    client.onLoss = ({ lane, code, to }) =>
+      output.warn(`LANE LOST: lane ${lane} (${code}); ${to} of ${this.#options.lanes} lanes are left`);
+    interruption?.addEventListener("abort", () => client.interrupt());
   }
 
   #connected(client: BenchClient, port: number): void {
-    const { host, lanes } = this.#options;
-    const connected = Array.from({ length: lanes }, (_, socket) => ({ socket, remote_host: host, remote_port: client.info.dataPort }));
+    const { host } = this.#options;
     const test_start = { ...this.#start.test_start, transport: client.linkKind };
-    this.#start = { ...this.#start, connecting_to: { host, port }, connected, test_start, remote_system_info: client.info.systemInfo };
+    this.#start = {
+      ...this.#start,
+      ...connectedOf(client.laneInfo()),
+      connecting_to: { host, port },
+      test_start,
+      remote_system_info: client.info.systemInfo,
+    };
     if (client.linkKind === "js" && this.#options.link === "auto")
       this.#notes.push("the addon is not loaded: this measures the JavaScript link (kvferry doctor says why)");
   }
 
   #totals(): Omit<BenchDocument["end"], "notes" | "okay" | "errors"> {
     const seconds = this.#results.reduce((sum, result) => sum + result.seconds, 0);
-    const bytes = this.#results.reduce((sum, result) => sum + result.bytes, 0);
-    const total = (sender: boolean) => ({
-      start: 0,
-      end: seconds,
-      seconds,
-      bytes,
-      bits_per_second: seconds === 0 ? 0 : (bytes * 8) / seconds,
-      sender,
-    });
-    const percent = (side: "local_seconds" | "remote_seconds"): number => {
-      const used = this.#results.reduce((sum, { cpu }) => sum + cpu[side], 0);
-      return seconds === 0 ? 0 : (100 * used) / seconds;
-    };
+    const { bidirectional, op, reverse } = this.#options;
+    const sender = bidirectional || (op === "write" && !reverse);
+    const sent = (ours: boolean) => this.#streams.total(ours, this.#retransmits[ours ? "local" : "remote"]);
+    const received = (ours: boolean) => this.#streams.total(ours, null);
+    const percent = (used: (cpu: Result["cpu"]) => number): number =>
+      seconds === 0 ? 0 : (100 * this.#results.reduce((sum, { cpu }) => sum + used(cpu), 0)) / seconds;
     const [request, block] = this.#results;
     return {
-      sum_sent: total(true),
-      sum_received: total(false),
-      cpu_utilization_percent: { host_total: percent("local_seconds"), remote_total: percent("remote_seconds") },
+      streams: [...this.#streams.streams(sender), ...(bidirectional ? this.#streams.streams(false) : [])],
+      sum_sent: sent(sender),
+      sum_received: received(sender),
+      ...(bidirectional ? { sum_sent_bidir_reverse: sent(false), sum_received_bidir_reverse: received(false) } : {}),
+      cpu_utilization_percent: {
+        host_total: percent((cpu) => cpu.local_seconds),
+        host_user: percent((cpu) => cpu.local_seconds - cpu.local_system_seconds),
+        host_system: percent((cpu) => cpu.local_system_seconds),
+        remote_total: percent((cpu) => cpu.remote_seconds),
+        remote_user: percent((cpu) => cpu.remote_seconds - cpu.remote_system_seconds),
+        remote_system: percent((cpu) => cpu.remote_system_seconds),
+      },
       sender_tcp_congestion: this.#congestion,
       summary: {
         goodput_bits_per_second: request?.bw_avg_bits_per_second ?? null,
@@ -167,45 +192,17 @@ class Collected {
   }
 }
 
-/** Variables that change what is measured; others may hold secrets. */
-const RECORDED = /^(?:KVFERRY_(?!.*(?:SECRET|TOKEN)).*|NODE_OPTIONS|UV_THREADPOOL_SIZE|OMP_NUM_THREADS|CUDA_VISIBLE_DEVICES)$/;
+function throwIfInterrupted(interruption: AbortSignal | undefined): void {
+  if (interruption?.aborted === true) throw cancelled(interruption);
+}
 
-function startOf(options: BenchOptions, context: RunContext): BenchDocument["start"] {
-  const now = Date.now();
-  const recorded = Object.entries(context.environment).flatMap(([name, value]) =>
-    RECORDED.test(name) && value !== undefined ? [[name, value]] : [],
-  );
-  return {
-    version: context.version,
-    system_info: `${type()} ${release()} ${process.arch}, ${availableParallelism()} CPUs, Node ${process.version}`,
-    remote_system_info: "",
-    timestamp: { time: new Date(now).toUTCString(), timesecs: Math.floor(now / 1000), timemillisecs: now },
-    args: [...context.args],
-    env: Object.fromEntries(recorded) as Record<string, string>,
-    connecting_to: { host: options.host, port: options.port },
-    connected: [],
-    test_start: {
-      transport: options.link,
-      op: options.reverse ? "read" : options.op,
-      src_mem: "dram",
-      dst_mem: "dram",
-      num_streams: options.lanes,
-      chunk_bytes: options.chunkBytes,
-      pool_bytes: options.poolBytes,
-      depth: options.depth,
-      duration_s: options.seconds ?? null,
-      bytes: options.bytes ?? null,
-      iterations: options.iterations ?? null,
-      omit_s: options.omitSeconds,
-      warmup: options.warmup,
-      reverse: options.reverse,
-      bidir: options.bidirectional,
-      compression: "none",
-      checksum: options.checksum,
-      verify: options.verify,
-      data: options.data.kind === "random" ? "random" : `kv:${options.data.file}`,
-      rate_bytes_per_second: options.rateBytesPerSecond,
-      congestion_control: options.congestionControl,
-    },
-  };
+function cancelled({ reason }: AbortSignal): KvferryError {
+  return new KvferryError("cancelled", `interrupted by ${String(reason)}`);
+}
+
+/** Rejects soon after the interruption; never resolves. */
+function interrupted(interruption: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    interruption?.addEventListener("abort", () => setTimeout(() => reject(cancelled(interruption)), INTERRUPTION_MS));
+  });
 }

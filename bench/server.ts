@@ -11,6 +11,7 @@ import type { ConnectionId } from "../transport/link/link.ts";
 import { randomContent } from "./content.ts";
 import { type Call, Control, CONTROL_VERSION, listenControl, type OpenReply } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
+import { checkLanes, laneOptions, type LaneTuning, PLAIN_LANE } from "./lanes.ts";
 import { AskedPusher, slotOfMessage } from "./requests.ts";
 import { splitSlots, type Workload, type WorkloadParameters, buildWorkload } from "./workload.ts";
 
@@ -77,6 +78,7 @@ class Session {
   readonly #control: Control;
   #endpoint: Endpoint | undefined;
   #token = new Uint8Array(16);
+  #lane: LaneTuning = PLAIN_LANE;
   readonly #accepted: Promise<ConnectionId>;
   #accept: (connection: ConnectionId) => void = () => {};
   #workload: Workload | undefined;
@@ -136,6 +138,7 @@ class Session {
     // Whoever reaches the port may ask: not for more than leaves this host alive.
     integer(call.poolBytes, "poolBytes", 4_096, Math.min(POOL_BYTES_MAX, Math.floor(freemem() * 0.8)), "memory_unavailable");
     integer(call.ioThreads, "ioThreads", 0, 64);
+    this.#lane = call.lane;
     this.#token = Uint8Array.from(Buffer.from(call.token, "hex"));
     const endpoint = await Endpoint.open(chooseLink(call.link), call.ioThreads);
     this.#endpoint = endpoint;
@@ -148,6 +151,9 @@ class Session {
       if (event.kind === "accepted") {
         endpoint.link.admitLanes(event.connection, this.#token);
         this.#accept(event.connection);
+      } else if (event.kind === "laneUp") {
+        // What this end sends obeys the client's flags too.
+        endpoint.link.tuneLane(event.connection, event.lane, laneOptions(this.#lane));
       } else if (event.kind === "message") {
         this.#asked?.handleGo(slotOfMessage(event.bytes, this.#slots.length));
       }
@@ -163,12 +169,13 @@ class Session {
   async #prepare(call: Extract<Call, { call: "prepare" }>): Promise<null> {
     const endpoint = this.#ready();
     const connection = await this.#admitted();
+    checkLanes(endpoint, connection, this.#lane);
     const workload = buildWorkload(boundedParameters(call.workload));
     const { write, read } = splitSlots(workload.slots, call.write, call.read);
     endpoint.prepare({ number: ++this.#cases, workload, side: "remote", write, read, checksum: call.checksum }, connection);
     this.#workload = workload;
     this.#slots = read;
-    this.#asked = new AskedPusher(endpoint.link, endpoint.placements(read), workload.chunks.length);
+    this.#asked = new AskedPusher(endpoint.link, endpoint.placements(read), workload.chunks);
     endpoint.requesters = [this.#asked.pusher];
     this.#options.say(
       `case ${this.#cases}: ${workload.parameters.batch} x ${workload.parameters.blockBytes} bytes, ${workload.slots} slots`,

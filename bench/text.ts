@@ -1,16 +1,24 @@
 /** What people read: two numbers of a run without flags, a table otherwise, and beside either what was compared. */
 import { formatSize } from "../transport/config/units.ts";
-import type { BenchDocument, Comparison, Interval, Result } from "./document.ts";
+import type { BenchDocument, Comparison, Interval, IntervalSum, Result } from "./document.ts";
 import { MODELS, type ModelName } from "./models.ts";
-import type { RateUnit } from "./options.ts";
+import type { BenchOptions, RateUnit } from "./options.ts";
 
 const SCALE: Readonly<Record<string, number>> = { k: 1e3, m: 1e6, g: 1e9, t: 1e12 };
 
 /** "35.10 Gbit/s"; upper-case units count bytes. */
 export function rateText(bitsPerSecond: number, unit: RateUnit): string {
-  const bits = unit === unit.toLowerCase();
-  const value = (bits ? bitsPerSecond : bitsPerSecond / 8) / SCALE[unit.toLowerCase()]!;
-  return `${value.toFixed(value < 10 ? 3 : 2)} ${unit === "k" ? "k" : unit.toUpperCase()}${bits ? "bit" : "B"}/s`;
+  const bytes = unit !== unit.toLowerCase();
+  return `${rateNumber(bitsPerSecond, unit)} ${prefixOf(unit)}${bytes ? "B" : "bit"}/s`;
+}
+
+/** "Gb/s", "MB/s". */
+function unitText(unit: RateUnit): string {
+  return `${prefixOf(unit)}${unit === unit.toLowerCase() ? "b" : "B"}/s`;
+}
+
+function prefixOf(unit: RateUnit): string {
+  return unit === "k" || unit === "K" ? "k" : unit.toUpperCase();
 }
 
 export function twoNumbers(document: BenchDocument, unit: RateUnit): string {
@@ -23,18 +31,26 @@ export function twoNumbers(document: BenchDocument, unit: RateUnit): string {
   return lines.join("\n");
 }
 
-const COLUMNS = [
+/** "21.40"; with four digits that say something, down to a trickle. */
+function rateNumber(bitsPerSecond: number, unit: RateUnit): string {
+  const value = (unit === unit.toLowerCase() ? bitsPerSecond : bitsPerSecond / 8) / SCALE[unit.toLowerCase()]!;
+  return value.toFixed(value < 10 ? 3 : 2);
+}
+
+/** As RDMA users read them: the rate in bits and in bytes, latency of a request in us, then what may explain it. */
+const columns = (unit: RateUnit): string[] => [
   "Block",
   "Batch",
-  "BW",
+  `BW(${unitText(unit)})`,
   "BW(GB/s)",
-  "Blocks/s",
-  "avg",
+  "MsgRate",
+  "Lat avg",
   "p50",
   "p99",
-  "p99.9(us)",
+  "p99.9 (us)",
   "Retr",
-  "Link",
+  "Retried",
+  "Transport",
   "Comp",
   "Chunk",
   "CPU s/GiB",
@@ -45,10 +61,11 @@ export function tableText(document: BenchDocument, unit: RateUnit): string {
   const rows = document.results.map((result) => [
     formatSize(result.block_bytes),
     String(result.batch),
-    rateText(result.bw_avg_bits_per_second, unit),
+    rateNumber(result.bw_avg_bits_per_second, unit),
     (result.bw_avg_bits_per_second / 8e9).toFixed(3),
-    result.blocks_per_second.toFixed(0),
+    result.msg_rate.toFixed(0),
     ...(["avg", "p50", "p99", "p999"] as const).map((name) => result.latency_us?.[name].toFixed(1) ?? "-"),
+    result.retransmits === null ? "-" : String(result.retransmits),
     String(result.retries),
     document.start.test_start.transport,
     document.start.test_start.compression,
@@ -56,7 +73,14 @@ export function tableText(document: BenchDocument, unit: RateUnit): string {
     result.cpu.seconds_per_gib.toFixed(2),
     result.n_wrong > 0 ? `${result.n_wrong} WRONG` : result.verified_bytes === 0 ? "no" : formatSize(result.verified_bytes),
   ]);
-  return align([COLUMNS, ...rows]);
+  return align([columns(unit), ...rows]);
+}
+
+/** A number that was measured on less than was asked for says so. */
+export function fallbackText(document: BenchDocument): string {
+  return document.results
+    .flatMap(({ case: name, fallbacks }) => fallbacks.map(({ from, to, reason }) => `FALLBACK in ${name}: ${from} -> ${to} (${reason})`))
+    .join("\n");
 }
 
 export function comparisonText(comparison: readonly Comparison[], unit: RateUnit): string {
@@ -71,11 +95,27 @@ export function comparisonText(comparison: readonly Comparison[], unit: RateUnit
   return align([["Beside", "Streams", "BW", "kvferry is", "CPU s/GiB"], ...rows]);
 }
 
-export function intervalText(interval: Interval, unit: RateUnit): string {
-  const { start, end, bytes, bits_per_second: rate, retransmits, omitted } = interval.sum;
-  const time = `${start.toFixed(2)}-${end.toFixed(2)} s`;
-  const cells = [time.padStart(14), formatSize(bytes).padStart(11), rateText(rate, unit).padStart(14), `${retransmits} retr`];
-  return [...cells, ...(omitted ? ["(omitted)"] : [])].join("  ");
+/** One line for each direction; the case stands in front where there are several, the lanes behind where some are lost. */
+export function intervalText(interval: Interval, unit: RateUnit, options: Pick<BenchOptions, "cases" | "lanes">): string {
+  const { sum, sum_bidir_reverse: reverse, streams_active: lanes } = interval;
+  const width = Math.max(...options.cases.map(({ name }) => name.length));
+  const line = (one: IntervalSum, arrow: string): string => {
+    const { start, end, bytes, bits_per_second: rate, retransmits, omitted } = one;
+    const cells = [
+      `${start.toFixed(2)}-${end.toFixed(2)} s`.padStart(14),
+      formatSize(bytes).padStart(11),
+      rateText(rate, unit).padStart(14),
+    ];
+    return [
+      ...(options.cases.length > 1 ? [interval.case.padEnd(width)] : []),
+      ...(arrow === "" ? [] : [arrow]),
+      ...cells,
+      ...(retransmits === undefined ? [] : [`${retransmits} retr`]),
+      ...(lanes < options.lanes ? [`${lanes} of ${options.lanes} lanes`] : []),
+      ...(omitted ? ["(omitted)"] : []),
+    ].join("  ");
+  };
+  return reverse === undefined ? line(sum, "") : `${line(sum, "->")}\n${line(reverse, "<-")}`;
 }
 
 /** Columns of equal width, numbers to the right. */

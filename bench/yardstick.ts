@@ -8,7 +8,7 @@ import { cacheFolder } from "./cache.ts";
 import { benchFile } from "./files.ts";
 import type { Tool, ToolRun } from "./iperf3.ts";
 import { CANONICAL, runsOf } from "./models.ts";
-import { endProgram, runProgram } from "./process.ts";
+import { endProgram, endWithUs, runProgram } from "./process.ts";
 
 export type Built = { readonly program: string } | { readonly missing: string };
 
@@ -48,7 +48,7 @@ export function yardstick(program: string, lanes: number, one: YardstickCase = C
 }
 
 export async function runYardstick(program: string, lanes: number, one: YardstickCase, seconds: number): Promise<YardstickRun> {
-  const server = spawn(program, ["server", String(one.poolBytes)], { stdio: ["ignore", "pipe", "ignore"] });
+  const server = endWithUs(spawn(program, ["server", String(one.poolBytes)], { stdio: ["ignore", "pipe", "ignore"] }));
   try {
     const port = await new Promise<string>((resolve, reject) => {
       server.once("error", reject);

@@ -3,18 +3,22 @@
  * and by the schema, its numbers held against each other. The schema file is what the code says.
  */
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import * as fc from "fast-check";
 import { type BenchDocument, benchDocument } from "../../bench/document.ts";
+import { iperf3Available } from "../../bench/iperf3.ts";
 import { parseOptions, type RawOptions } from "../../bench/options.ts";
 import { Output } from "../../bench/output.ts";
+import { endProgram, endWithUs, freePort, runProgram } from "../../bench/process.ts";
 import { judge, runBench } from "../../bench/run.ts";
 import { schemaText } from "../../bench/schema.ts";
 import { type BenchServer, startServer } from "../../bench/server.ts";
 import { native } from "../../transport/native.ts";
+import { limits } from "../../transport/limits.ts";
 import { ROOT } from "../cli/spawn.ts";
 
 const LINKS = native === undefined ? ["js"] : ["tcp", "fake", "js"];
@@ -68,11 +72,47 @@ function check(document: BenchDocument): void {
     assert.equal(result.n_wrong, 0);
     assert.equal(result.verified_bytes > 0, document.start.test_start.verify);
     assert.ok(result.latency_us !== null && result.latency_us.p50 <= result.latency_us.p99 && result.latency_us.p50 > 0);
-    const moved = document.intervals
-      .filter((interval) => interval.case === result.case && !interval.sum.omitted)
-      .reduce((sum, { sum: { bytes } }) => sum + bytes, 0);
-    assert.ok(moved <= result.bytes && moved >= result.bytes * 0.5, `intervals have ${moved} of ${result.bytes} bytes`);
+    assert.ok(result.prep_us !== null && result.post_us!.max <= result.latency_us.max && result.tx_us!.max <= result.latency_us.max);
+    assert.equal(result.msg_rate, result.blocks_per_second);
+    const intervals = document.intervals.filter((interval) => interval.case === result.case && !interval.sum.omitted);
+    const moved = intervals.reduce((sum, { sum: { bytes }, sum_bidir_reverse: reverse }) => sum + bytes + (reverse?.bytes ?? 0), 0);
+    assert.equal(moved, result.bytes, "intervals have every byte");
+    checkWire(document, result);
   }
+  checkEnd(document);
+}
+
+/** Headers and trailers on top of the payload: counted by the link, and known from the number of chunks. */
+function checkWire(document: BenchDocument, result: BenchDocument["results"][number]): void {
+  const { transport, bidir } = document.start.test_start;
+  if (transport === "fake") return assert.equal(result.wire_bytes, result.bytes);
+  const chunks = result.iterations * Math.ceil(result.request_bytes / result.chunk_bytes);
+  const framed = result.bytes + chunks * (limits.frameHeaderBytes + limits.frameTrailerBytes);
+  // Both ways, acknowledgements of one travel beside the chunks of the other. What TCP sends again it counts again.
+  const most = framed + (bidir ? chunks * limits.frameHeaderBytes : 0);
+  if (result.retransmits === 0 || transport === "js") {
+    assert.ok(result.wire_bytes! >= framed && result.wire_bytes! <= most, `${result.wire_bytes} not in ${framed}..${most}`);
+  }
+  assert.ok(Math.abs(result.wire_bps! - (result.wire_bytes! * 8) / result.seconds) < 1);
+}
+
+/** iperf3's sums are those of its streams, one way and the other. */
+function checkEnd({ start, results, end }: BenchDocument): void {
+  const { bidir, reverse, op, num_streams: lanes, transport } = start.test_start;
+  const sender = bidir || (!reverse && op === "write");
+  const total = results.reduce((sum, { bytes }) => sum + bytes, 0);
+  assert.equal(end.sum_sent.bytes + (end.sum_sent_bidir_reverse?.bytes ?? 0), total);
+  assert.equal(end.sum_received.bytes + (end.sum_received_bidir_reverse?.bytes ?? 0), total);
+  assert.deepEqual([end.sum_sent.sender, end.sum_sent_bidir_reverse?.sender], [sender, bidir ? false : undefined]);
+  assert.equal(end.sum_sent.retransmits !== undefined, transport === "tcp");
+  assert.equal(end.streams.length, bidir ? 2 * lanes : lanes);
+  assert.equal(
+    end.streams.reduce((sum, stream) => sum + stream.sender.bytes, 0),
+    total,
+  );
+  assert.equal(start.connected.length, transport === "fake" ? 0 : lanes);
+  const used = end.cpu_utilization_percent;
+  assert.ok(Math.abs(used.host_user + used.host_system - used.host_total) < 1e-6 && used.host_total > 0);
 }
 
 const flags = fc.record({
@@ -159,6 +199,46 @@ test("timed runs: omitted start is flagged, confidence is told, one line for eac
   assert.ok(events.slice(1, -1).length > 0 && events.slice(1, -1).every((event) => event === "interval"));
 });
 
+test("an iperf3 reader finds what it looks for, in ours as in iperf3's own", async (t) => {
+  const { document, text } = await run({
+    iters: undefined,
+    time: "0.3",
+    interval: "0.1",
+    json: true,
+    parallel: "2",
+    chunk: "4KiB",
+    batchSize: "16",
+  });
+  check(document);
+  const read = (json: string): Record<string, unknown> & { rows: number[][]; by_stream: number[][] } => {
+    const { status, stdout, stderr } = spawnSync("python3", [join(import.meta.dirname, "iperf3_reader.py")], {
+      input: json,
+      encoding: "utf8",
+    });
+    assert.equal(status, 0, stderr);
+    return JSON.parse(stdout) as ReturnType<typeof read>;
+  };
+  const found = read(text);
+  assert.deepEqual([found["streams"], found["sent"], found["received"]], [2, document.end.sum_sent.bits_per_second, found["sent"]]);
+  assert.equal(found["sent_bytes"], document.results[0]!.bytes);
+  assert.equal(found.rows.length, document.intervals.length);
+  assert.equal(found.rows.length >= 3, true, "a line for each interval");
+  assert.deepEqual(found["hosts"], ["127.0.0.1", "127.0.0.1"]);
+  assert.equal(
+    found.by_stream.reduce((sum, [sent]) => sum + sent!, 0),
+    found["sent_bytes"],
+  );
+  if (!(await iperf3Available())) return t.diagnostic("iperf3 is not installed: the reader was not tried on its own document");
+  const port = await freePort();
+  const child = endWithUs(
+    spawn("iperf3", ["-s", "-1", "-p", String(port), "-B", "127.0.0.1", "--forceflush"], { stdio: ["ignore", "pipe", "ignore"] }),
+  );
+  await new Promise<void>((resolve) => child.stdout.on("data", (words: Buffer) => words.includes("listening") && resolve()));
+  const theirs = await runProgram("iperf3", ["-c", "127.0.0.1", "-p", String(port), "-t", "1", "-P", "2", "-J"], 30_000);
+  await endProgram(child);
+  assert.deepEqual(Object.keys(read(theirs.stdout)), Object.keys(found));
+});
+
 test("text: a table with its columns; a title before every line; rates in the unit asked for", async () => {
   const { text } = await run({ title: "T", format: "M" });
   assert.ok(
@@ -168,8 +248,13 @@ test("text: a table with its columns; a title before every line; rates in the un
       .every((line) => line.startsWith("T:  ")),
     text,
   );
-  assert.match(text, /Block +Batch +BW +BW\(GB\/s\) +Blocks\/s +avg +p50 +p99/);
+  assert.match(
+    text,
+    /Block +Batch +BW\(MB\/s\) +BW\(GB\/s\) +MsgRate +Lat avg +p50 +p99 +p99\.9 \(us\) +Retr +Retried +Transport +Comp +Chunk/,
+  );
   assert.match(text, / MB\/s /);
+  const [header, row] = text.trim().split("\n").slice(-2) as [string, string];
+  assert.equal(header.length, row.length, "columns are aligned");
 });
 
 test("thresholds are judged after the fact", async () => {

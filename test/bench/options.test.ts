@@ -5,11 +5,11 @@ import { runsOf } from "../../bench/models.ts";
 import { parseOptions, type RawOptions } from "../../bench/options.ts";
 import { KvferryError } from "../../transport/errors.ts";
 
-function refusal(raw: RawOptions): string {
+function refusal(raw: RawOptions, code = "invalid_argument"): string {
   try {
     parseOptions(raw);
   } catch (error) {
-    assert.ok(error instanceof KvferryError && error.code === "invalid_argument", String(error));
+    assert.ok(error instanceof KvferryError && error.code === code, String(error));
     return error.message;
   }
   return assert.fail(`was accepted: ${JSON.stringify(raw)}`);
@@ -98,6 +98,53 @@ test("what cannot be is refused by name", () => {
     [{ format: "x" }, /--format/],
     [{ client: "not a host" }, /a host for --client/],
     [{ time: "forever" }, /a time from/],
+    [{ dscp: "64" }, /a code point .* for --dscp/],
+    [{ dscp: "af44" }, /a code point .* for --dscp/],
+    [{ window: "12" }, /for --window/],
+    [{ srcMem: "disk" }, /dram or vram for --src-mem/],
+    [{ transport: "tcp" }, /--transport is called --link here/],
   ];
   for (const [raw, sentence] of wrong) assert.match(refusal(raw), sentence);
+});
+
+test("nothing is ignored: flags that have no effect beside others are refused", () => {
+  const wrong: [RawOptions, RegExp][] = [
+    [{ server: true, parallel: "8" }, /--parallel is for the client/],
+    [{ server: true, checksum: false }, /--checksum is for the client/],
+    [{ server: true, title: "t", blockSize: "4KiB" }, /--block-size is for the client/],
+    [{ daemon: true }, /-D is for the server/],
+    [{ bind: "::1" }, /--bind is for the server/],
+    [{ port: "7" }, /-p goes with -s or -c/],
+    [{ model: "llama3-8b", batchSize: "2" }, /--batch-size and --model exclude each other/],
+    [{ tokens: "16", blockSize: "4KiB" }, /--block-size and --tokens exclude each other/],
+    [{ maxBlockSize: "4KiB", layoutLocal: "nhd16" }, /--max-block-size and --layout-local exclude each other/],
+    [{ stepFactor: "4" }, /--step-factor goes with/],
+    [{ threads: "2", link: "js" }, /--threads is for the native link/],
+    [{ compare: "raw", confidence: "95,5" }, /-I and --compare/],
+    [{ verify: false, checkConsistency: true }, /--check-consistency is --verify/],
+    [{ reportGbits: true, format: "M" }, /--report-gbits is -f g/],
+  ];
+  for (const [raw, sentence] of wrong) assert.match(refusal(raw), sentence);
+  const server = { server: true, port: "7", bind: "::1", oneOff: true, daemon: true, logfile: "x", title: "t", json: true, checksum: true };
+  assert.equal(parseOptions(server).role, "server");
+});
+
+test("flags of other tools: what is built means the same, the rest is refused by name", () => {
+  assert.deepEqual(
+    ["ef", "AF11", "cs7", "le", "be", "46", "0x2e", "0"].map((dscp) => parseOptions({ dscp }).dscp),
+    [46, 10, 56, 1, 0, 46, 46, 0],
+  );
+  assert.equal(parseOptions({ window: "4M" }).windowBytes, 4 * 2 ** 20);
+  assert.deepEqual([parseOptions({}).windowBytes, parseOptions({}).dscp], [0, 0]);
+  assert.ok(parseOptions({ checkConsistency: true, srcMem: "dram", dstMem: "dram" }).verify);
+  assert.equal(parseOptions({ reportGbits: true }).output.unit, "g");
+  const foreign: [RawOptions, RegExp][] = [
+    [{ srcMem: "vram" }, /--src-mem vram: GPU memory/],
+    [{ dstMem: "vram" }, /--dst-mem vram: GPU memory/],
+    [{ useCuda: "0" }, /--use-cuda: GPU memory/],
+    [{ useCudaDmabuf: true }, /--use-cuda-dmabuf: GPU memory/],
+    [{ ibDev: "mlx5_0" }, /-d names an RDMA device/],
+    [{ gidIndex: "3" }, /-x is the GID/],
+  ];
+  for (const [raw, sentence] of foreign) assert.match(refusal(raw, "unsupported"), sentence);
 });

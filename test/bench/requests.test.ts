@@ -1,10 +1,12 @@
 /** The bench's requests. Method: a link that only writes down what was submitted; events are handed over by hand, in the orders that a network allows. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AskedPusher, goMessage, Pusher, slotOfMessage } from "../../bench/requests.ts";
+import { AskedPusher, goMessage, Puller, Pusher, slotOfMessage } from "../../bench/requests.ts";
+import { ERRORS } from "../../transport/errors.ts";
 import type { ChunkSend, Link, LinkEvent } from "../../transport/link/link.ts";
 
 const CHUNKS = 3;
+const SPANS = Array.from({ length: CHUNKS }, (_, chunk) => ({ plane: 0, start: chunk * 10, bytes: 10 + chunk }));
 
 function recorder(): { link: Link; sent: ChunkSend[] } {
   const sent: ChunkSend[] = [];
@@ -18,7 +20,7 @@ function acked({ placement, chunk, sequence }: ChunkSend): LinkEvent {
 
 test("a go that overtakes the acknowledgements of the last request begins when they are here, once", () => {
   const { link, sent } = recorder();
-  const asked = new AskedPusher(link, [7, 8], CHUNKS);
+  const asked = new AskedPusher(link, [7, 8], SPANS);
   asked.handleGo(1);
   assert.equal(sent.length, CHUNKS);
   asked.handleGo(1);
@@ -37,7 +39,7 @@ test("a go that overtakes the acknowledgements of the last request begins when t
 
 test("a chunk that fails goes again, a bounded number of times", () => {
   const { link, sent } = recorder();
-  const pusher = new Pusher(link, [7], 1, () => {});
+  const pusher = new Pusher(link, [7], SPANS.slice(0, 1), () => {});
   pusher.begin(0);
   const fail = (): void => {
     const { placement, chunk, sequence } = sent.at(-1)!;
@@ -47,6 +49,54 @@ test("a chunk that fails goes again, a bounded number of times", () => {
   for (let attempt = 1; attempt < 5; attempt++) fail();
   assert.equal(pusher.retries, 4);
   assert.throws(fail, /failed 5 times/);
+});
+
+test("lanes that die under a chunk are not counted as its own failures; payload is counted by the lane that brought it", () => {
+  const { link, sent } = recorder();
+  const done: number[] = [];
+  const pusher = new Pusher(link, [7], SPANS, (slot) => done.push(slot));
+  pusher.begin(0);
+  for (let lost = 0; lost < 8; lost++) {
+    pusher.handle({ kind: "failed", ...sent.at(-1)!, lane: lost, code: ERRORS.lane_lost.number });
+    pusher.flush();
+  }
+  const last = sent.at(-1)!;
+  assert.equal(pusher.retries, 8);
+  for (const chunk of [sent[0]!, sent[1]!, last]) pusher.handle({ kind: "acked", ...chunk, lane: chunk === last ? 9 : 2, durationUs: 1 });
+  assert.deepEqual(done, [0]);
+  assert.deepEqual([pusher.movedByLane[2], pusher.movedByLane[9]], [21, 12]);
+});
+
+test("a chunk that comes twice, because its acknowledgement was lost, completes nothing in its place", () => {
+  const { link: pushing, sent } = recorder();
+  const asked = new AskedPusher(pushing, [7], SPANS);
+  const done: number[] = [];
+  const puller = new Puller({ send: () => true } as unknown as Link, 1, [4], SPANS, (slot) => done.push(slot));
+  const arrive = ({ chunk, sequence }: ChunkSend): void => {
+    puller.handle({ kind: "committed", placement: 4, chunk, sequence, lane: 1, bytes: SPANS[chunk]!.bytes });
+  };
+  const ask = (): void => {
+    puller.begin(0);
+    asked.handleGo(0);
+  };
+  ask();
+  const [first, second, third] = sent as [ChunkSend, ChunkSend, ChunkSend];
+  const again = { ...first, sequence: first.sequence + 1 };
+  arrive(first);
+  arrive(again);
+  arrive(second);
+  assert.deepEqual(done, [], "the third is not here");
+  arrive(third);
+  assert.deepEqual(done, [0]);
+  for (const chunk of [first, second, third]) asked.pusher.handle(acked(chunk));
+  ask();
+  // A late repetition of the last request is no chunk of this one.
+  arrive({ ...third, sequence: third.sequence + 1 });
+  for (const chunk of sent.slice(CHUNKS, CHUNKS + 2)) arrive(chunk);
+  assert.deepEqual(done, [0]);
+  arrive(sent[CHUNKS + 2]!);
+  assert.deepEqual(done, [0, 0]);
+  assert.equal(puller.movedByLane[1], 2 * (10 + 11 + 12));
 });
 
 test("a slot number from the wire is bounded", () => {
