@@ -10,7 +10,7 @@ interface CpuProfile {
 }
 
 export interface ProfileShare {
-  /** Functions, what packs submissions and reads completions included, and garbage collection. */
+  /** Functions, what packs submissions and reads completions included, with what they call in Node and uWebSockets; and garbage collection. */
   readonly javascriptUs: number;
   /** Inside the addon, sends that are tried at once included: the frames of native-frames.ts, which do nothing but call it. */
   readonly addonUs: number;
