@@ -30,9 +30,10 @@ export class Output {
 
   interval(interval: Interval): void {
     const { form, unit } = this.#options.output;
+    const isAsked = !this.#options.canonical && this.#options.intervalSeconds > 0;
     if (form === "stream") this.#event("interval", interval);
     const text = intervalText(interval, unit, this.#options);
-    if (form === "text" && !this.#options.canonical) this.#line(text);
+    if (form === "text" && isAsked) this.#line(text);
     else this.stage(text.replace("\n", "  "));
   }
 

@@ -31,10 +31,10 @@ export function twoNumbers(document: BenchDocument, unit: RateUnit): string {
   return lines.join("\n");
 }
 
-/** "21.40"; with four digits that say something, down to a trickle. */
+/** "21.40"; a trickle keeps digits that say something. */
 function rateNumber(bitsPerSecond: number, unit: RateUnit): string {
   const value = (unit === unit.toLowerCase() ? bitsPerSecond : bitsPerSecond / 8) / SCALE[unit.toLowerCase()]!;
-  return value.toFixed(value < 10 ? 3 : 2);
+  return value.toFixed(value < 0.001 ? 6 : value < 10 ? 3 : 2);
 }
 
 /** As RDMA users read them: the rate in bits and in bytes, latency of a request in us, then what may explain it. */
