@@ -23,6 +23,10 @@ export class BufferTable {
     this.#random = random;
   }
 
+  get size(): number {
+    return this.#buffers.size;
+  }
+
   add(owner: object, region: Region): string {
     if (this.#buffers.size >= limits.buffersMax) throw new KvferryError("full", `${limits.buffersMax} buffers are registered`);
     const handle = newHandle(this.#incarnation, this.#random);

@@ -104,6 +104,9 @@ export class FerryNode implements FerryHost, NodeContext {
   get transfers(): number {
     return this.admissions.size;
   }
+  get clients(): number {
+    return this.#sessions.size;
+  }
   get draining(): boolean {
     return this.admissions.closed;
   }

@@ -31,6 +31,10 @@ export class OfferTable {
     this.#random = random;
   }
 
+  get size(): number {
+    return this.#offers.size;
+  }
+
   add(record: Omit<OfferRecord, "handle" | "transfer" | "taken">): OfferRecord {
     if (this.#offers.size >= limits.offersMax) throw new KvferryError("full", `${limits.offersMax} offers are open`);
     const handle = newHandle(this.#incarnation, this.#random);

@@ -69,6 +69,10 @@ export class Connection {
   get lanesUp(): number {
     return this.#lanesUp.size;
   }
+  /** Control messages that the link has not taken yet. */
+  get waitingMessages(): number {
+    return this.#outbox.length;
+  }
   get lastFailure(): KvferryError | undefined {
     return this.#lastFailure;
   }

@@ -106,6 +106,9 @@ export class Peer implements Remote, PeerPort {
     const id = this.#connection.linkId;
     return id === undefined ? [] : this.link.laneInfo(id);
   }
+  get waitingMessages(): number {
+    return this.#connection.waitingMessages;
+  }
   /** The process that was last seen there. */
   get node(): string {
     return this.#node;
@@ -319,8 +322,7 @@ export class Peer implements Remote, PeerPort {
       case "lookupReply":
         return this.#lookups.handleReply(message);
       case "models":
-        this.#models = new Set(message.models.map((model) => model.fingerprint));
-        return;
+        return void (this.#models = new Set(message.models.map((model) => model.fingerprint)));
       default:
         return; // bye: a remote that drains refuses what is new by itself
     }

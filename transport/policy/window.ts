@@ -33,10 +33,9 @@ export function createWindow(options: WindowOptions = {}): WindowPolicy {
 }
 
 /** Each of four lanes can have a chunk on the wire and one behind it, also while the loop is busy elsewhere. */
-const FLOOR_BYTES = 4 * 2 * limits.chunkBytesDefault;
+const FLOOR_CHUNKS = 4 * 2;
 /** Four lanes of eight chunks: enough for a fast path from the first round on, without filling every queue of a slow one. */
-const START_BYTES = 4 * FLOOR_BYTES;
-const STEP_BYTES = limits.chunkBytesDefault;
+const START_CHUNKS = 4 * FLOOR_CHUNKS;
 /** Chunks may wait this long, or this many times the shortest duration that was seen, whichever is more. */
 const PATIENCE_US = 50_000;
 const PATIENCE_TIMES = 4;
@@ -44,6 +43,7 @@ const PATIENCE_TIMES = 4;
 class DurationWindow implements WindowPolicy {
   readonly #bytesMax: number;
   readonly #floorBytes: number;
+  readonly #stepBytes: number;
   #window: Window;
   #shortestUs = Number.POSITIVE_INFINITY;
   /** Acknowledged since the last change: a window's worth of it is a round. */
@@ -51,8 +51,13 @@ class DurationWindow implements WindowPolicy {
 
   constructor(bytesMax: number, chunksMax: number) {
     this.#bytesMax = bytesMax;
-    this.#floorBytes = Math.min(FLOOR_BYTES, bytesMax);
-    this.#window = { bytes: Math.min(START_BYTES, bytesMax), chunks: chunksMax, reason: "start: four lanes of eight chunks" };
+    this.#stepBytes = limits.chunkBytesDefault;
+    this.#floorBytes = Math.min(FLOOR_CHUNKS * this.#stepBytes, bytesMax);
+    this.#window = {
+      bytes: Math.min(START_CHUNKS * this.#stepBytes, bytesMax),
+      chunks: chunksMax,
+      reason: "start: four lanes of eight chunks",
+    };
   }
 
   window(): Window {
@@ -64,7 +69,7 @@ class DurationWindow implements WindowPolicy {
     this.#roundBytes += bytes;
     if (this.#roundBytes < this.#window.bytes) return;
     const patienceUs = Math.max(PATIENCE_US, PATIENCE_TIMES * this.#shortestUs);
-    if (durationUs <= patienceUs) this.#change(this.#window.bytes + STEP_BYTES, "grown: a window came back in time");
+    if (durationUs <= patienceUs) this.#change(this.#window.bytes + this.#stepBytes, "grown: a window came back in time");
     else this.#change(Math.floor((this.#window.bytes * 7) / 8), "cut: chunks waited too long");
   }
 
