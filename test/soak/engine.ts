@@ -1,7 +1,7 @@
 /**
  * An engine for the soak: `engine.ts SOCKET offer` fills blocks and offers them, `engine.ts SOCKET fetch PEER` fetches and compares every byte.
- * Lines of JSON: orders on stdin, results on stdout. Content is a function of its seed, so that either side can compute it. Whatever is lost is
- * made anew: connection, session, memory.
+ * Lines of JSON: orders on stdin, results on stdout. Content is a function of its seed (content.ts). Whatever is lost is made anew: connection,
+ * session, memory.
  */
 import { createInterface } from "node:readline";
 import { type ClientFerry, connect } from "../../transport/api/client.ts";
@@ -9,6 +9,7 @@ import { KvferryError } from "../../transport/errors.ts";
 import { denseLayout } from "../../transport/kv/build.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
 import type { Region } from "../../transport/memory/region.ts";
+import { fill } from "./content.ts";
 
 const [socket = "", role = "", peer = ""] = process.argv.slice(2);
 const BLOCK_TOKENS = 16;
@@ -69,24 +70,12 @@ function* runsOf({ region, dataOffset, blockBytes }: Attached, blocks: Blocks, b
     }
 }
 
-/** xorshift32, a word at a time: cheap, and no two seeds or runs agree by chance. */
-function fill(run: Uint8Array, seed: number): void {
-  const words = new Uint32Array(run.buffer, run.byteOffset, run.byteLength >> 2);
-  let state = seed | 1;
-  for (let i = 0; i < words.length; i++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    words[i] = state;
-  }
-}
-
 async function offer(order: Order): Promise<object> {
   const at = await attach();
   const info = await at.ferry.pool();
   const blocks = await at.ferry.alloc(order.blocks);
-  let index = 0;
-  for (const run of runsOf(at, blocks, info.blockCount)) fill(run, order.seed * 65_537 + index++);
+  let place = 0;
+  for (const run of runsOf(at, blocks, info.blockCount)) fill(run, order.seed, place++);
   const handle = await at.ferry.offer({
     model: at.model,
     groups: [{ group: 0, blocks, tokens: order.blocks * BLOCK_TOKENS }],
@@ -110,11 +99,11 @@ async function fetch(order: Order): Promise<object> {
     const source = { handle: order.handle ?? "" };
     const transfer = await at.ferry.fetch({ peer, model: at.model, source, into, deadlineMs: 8_000 });
     const report = await transfer.done;
-    let index = 0;
+    let place = 0;
     let wrong = 0;
     for (const run of runsOf(at, blocks, info.blockCount)) {
       const expected = new Uint8Array(run.byteLength);
-      fill(expected, order.seed * 65_537 + index++);
+      fill(expected, order.seed, place++);
       if (Buffer.compare(expected, run) !== 0) wrong += 1;
     }
     return { bytes: report.bytes, resumed: report.resumed, retries: report.retries, wrong };
