@@ -3,13 +3,14 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { KvferryError } from "../transport/errors.ts";
 import type { BenchDocument, Interval } from "./document.ts";
 import type { BenchOptions } from "./options.ts";
+import { Progress } from "./progress.ts";
 import { comparisonText, fallbackText, intervalText, tableText, twoNumbers } from "./text.ts";
 
 export class Output {
   readonly #options: BenchOptions;
   readonly #file: number | undefined;
   readonly #terminal: boolean;
-  #shown = false;
+  readonly #progress = new Progress();
 
   constructor(options: BenchOptions) {
     this.#options = options;
@@ -39,9 +40,7 @@ export class Output {
 
   /** What is going on, on one line that the next one overwrites. */
   stage(text: string): void {
-    if (!this.#terminal) return;
-    process.stderr.write(`\r\x1b[K${text}`);
-    this.#shown = true;
+    if (this.#terminal) this.#progress.show(() => text);
   }
 
   /** What nobody may miss: at once, to the error output, whatever form the output has. */
@@ -90,8 +89,7 @@ export class Output {
   }
 
   #clear(): void {
-    if (this.#shown) process.stderr.write("\r\x1b[K");
-    this.#shown = false;
+    this.#progress.clear();
   }
 
   #event(event: string, data: object): void {

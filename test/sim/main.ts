@@ -5,13 +5,15 @@
  * npm run sim -- --seeds=1..500        these
  * npm run sim -- --plant=NAME          with a bug planted (test/sim/plants.ts), to see it caught
  *
- * A seed that fails is printed with the command that replays it and added to test/sim/seeds.txt; the test suite replays that file. Exit code 1 then.
+ * A seed that fails is printed with the command that replays it and added to test/sim/seeds.txt, which test/sim/replay.test.ts replays. Exit code 1
+ * then. On a terminal a line of standard error says how far it is.
  */
 import "./thaw.ts";
 import { execFileSync } from "node:child_process";
 import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { Progress } from "../../bench/progress.ts";
 import { Coverage } from "./coverage.ts";
 import { PLANTS } from "./plants.ts";
 import { type Run, runSeed } from "./run.ts";
@@ -32,10 +34,16 @@ const planted = values.plant === undefined ? undefined : PLANTS[values.plant];
 if (values.plant !== undefined && planted === undefined) usage(`no plant ${values.plant}; there are ${Object.keys(PLANTS).join(", ")}`);
 
 const startedMs = performance.now();
+const progress = new Progress(200);
 const coverage = new Coverage();
 const total = { seeds: 0, events: 0, transfers: 0, succeeded: 0, virtualUs: 0, failures: 0 };
 
-for (const seed of chosenSeeds()) await play(seed);
+for (const seed of chosenSeeds()) {
+  // A single seed is soon over, and a trace says enough.
+  if (values.seed === undefined && !values.trace) progress.show(() => `${plainTotals()}; seed ${seed}`);
+  await play(seed);
+}
+progress.clear();
 summarize();
 process.exitCode = total.failures === 0 ? 0 : 1;
 
@@ -73,6 +81,7 @@ function describe({ seed, hash, events, outcomes, swarm, virtualUs }: Run): void
 
 function fail({ seed, failure, swarm }: Run): void {
   total.failures += 1;
+  progress.clear();
   const plant = values.plant === undefined ? "" : ` --plant=${values.plant}`;
   console.log(`\nFAILED  seed ${seed}  commit ${commit()}  faults ${swarm.faultKinds.join(", ")}\n${failure}`);
   console.log(`again:  npm run sim -- --seed=${seed}${plant} --trace\n`);
@@ -89,6 +98,12 @@ function summarize(): void {
     `\n${seeds} seeds (${(seeds / seconds).toFixed(1)}/s), ${events.toLocaleString("en")} events (${rate(events)}/s), ` +
       `${transfers} transfers (${succeeded} delivered), ${Math.round(virtualUs / 1e6)} virtual seconds in ${seconds.toFixed(1)}; ${failures} failed`,
   );
+}
+
+function plainTotals(): string {
+  const seconds = Math.round((performance.now() - startedMs) / 1_000);
+  const { seeds, events, transfers, failures } = total;
+  return `${seconds} s: ${seeds} seeds, ${transfers} transfers, ${events.toLocaleString("en")} events, ${failures} failed`;
 }
 
 function commit(): string {
