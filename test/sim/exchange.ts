@@ -114,8 +114,9 @@ export class Exchange implements PipeEnd {
     for (const message of this.#early.splice(0)) this.send(message);
   }
 
-  isReady(): boolean {
-    return this.link.messages < this.link.options.eventsMax && this.link.messageBytes < this.link.options.controlQueueBytes;
+  isReady(bytes: number): boolean {
+    const { messages, messageBytes, options } = this.link;
+    return messages === 0 || (messages < options.eventsMax && messageBytes + bytes <= options.controlQueueBytes);
   }
 
   send(message: Uint8Array): boolean {
@@ -123,17 +124,20 @@ export class Exchange implements PipeEnd {
     if (this.gone) return false;
     if (pipe === undefined) return this.#sendEarly(message);
     if (this.closing || !pipe.alive(side)) return false;
-    if (pipe.pendingBytes(side) + message.length > link.options.controlQueueBytes) return false;
+    const { controlQueueBytes } = link.options;
+    if (pipe.pendingBytes(side) + framedBytes(message) > controlQueueBytes) return false;
     const copy = message.slice();
     const other = (): Exchange | undefined => link.otherEnd(pipe, side);
-    pipe.send(side, message.length + 8, () => other()?.handleMessage(copy));
+    pipe.send(side, framedBytes(message), () => other()?.handleMessage(copy));
+    link.watchQueue("control queue (bytes)", pipe.pendingBytes(side), controlQueueBytes);
     if (link.draw(link.faults.breakConnection)) link.world.after(link.random.below(200), () => pipe.break(link.random.below(2) as 0 | 1));
     return true;
   }
 
   #sendEarly(message: Uint8Array): boolean {
-    const waiting = this.#early.reduce((sum, { length }) => sum + length, 0);
-    if (waiting + message.length > this.link.options.controlQueueBytes) return false;
+    const { controlQueueBytes } = this.link.options;
+    const waiting = this.#early.reduce((sum, other) => sum + framedBytes(other), framedBytes(message));
+    if (waiting > controlQueueBytes) return false;
     this.#early.push(message.slice());
     return true;
   }
@@ -172,6 +176,7 @@ export class Exchange implements PipeEnd {
     if (queue.length === 0) this.#queues.set(to, queue);
     queue.push({ ...send, to, submittedUs: this.link.world.nowUs });
     this.#queued += 1;
+    this.link.watchQueue("send queue", this.#queued, this.link.options.queueChunks);
     return true;
   }
 
@@ -253,6 +258,11 @@ export class Exchange implements PipeEnd {
     }
     this.unpin(placement);
   }
+}
+
+/** With its length and checksum. */
+function framedBytes({ length }: Uint8Array): number {
+  return length + 8;
 }
 
 /** For the reader of a trace. */

@@ -68,9 +68,10 @@ export class VirtualLane implements PipeEnd {
     });
   }
 
-  /** An arriving chunk needs room for the event that will tell of it. */
+  /** An arriving chunk needs room for the event that will tell of it; one that is half here has it, or needs none. */
   isReady(): boolean {
-    return this.exchange.link.arrivals < this.exchange.link.options.eventsMax;
+    const { arrivals, options } = this.exchange.link;
+    return this.#receiving !== undefined || this.#answer !== undefined || arrivals < options.eventsMax;
   }
 
   handleBroken(): void {
@@ -103,6 +104,7 @@ export class VirtualLane implements PipeEnd {
     next.to.pins += 1;
     this.#sending = { placement: next.to, head, letGo: false };
     this.#unanswered.push({ placement: next.to, head, submittedUs: next.submittedUs });
+    link.watchQueue("chunks without an answer on a lane", this.#unanswered.length, link.options.unansweredChunks);
     this.tell(HEADER_BYTES, (other) => other.handleHead(head));
     const sendUs = 1 + Math.ceil((head.bytes * 1_000_000) / this.rate);
     link.world.after(sendUs, () => this.#finishSending());
@@ -137,6 +139,7 @@ export class VirtualLane implements PipeEnd {
       return;
     }
     this.#receiving = { placement: arrival, head };
+    this.exchange.link.countArrival(1);
     if (this.exchange.link.draw(this.exchange.link.faults.shortWrite)) this.#scribble();
   }
 
@@ -159,6 +162,7 @@ export class VirtualLane implements PipeEnd {
     if (receiving === undefined) return this.#answerWith(head, refused ?? { ack: false, code: CODE.grantUnknown });
     const { placement } = receiving;
     if (placement.revoked) {
+      exchange.link.countArrival(-1);
       exchange.leave(placement, head, false, this.index);
       return this.#answerWith(head, { ack: false, code: CODE.grantUnknown });
     }
@@ -224,6 +228,8 @@ export class VirtualLane implements PipeEnd {
   #letGoOfReceiving(): void {
     const receiving = this.#receiving;
     this.#receiving = undefined;
-    if (receiving !== undefined) this.exchange.leave(receiving.placement, receiving.head, false, this.index);
+    if (receiving === undefined) return;
+    this.exchange.link.countArrival(-1);
+    this.exchange.leave(receiving.placement, receiving.head, false, this.index);
   }
 }

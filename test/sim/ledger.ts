@@ -29,6 +29,8 @@ export class Ledger {
   readonly #open = new Set<Entry>();
   readonly #outcomes = new Map<string, number>();
   #next = 1;
+  /** Before that no transfer can be late. */
+  #nextLateUs = Number.POSITIVE_INFINITY;
   ended = 0;
   /** Since when everything works. */
   healedUs = Number.POSITIVE_INFINITY;
@@ -55,6 +57,7 @@ export class Ledger {
     const times = { startedUs: nowUs, deadlineUs: nowUs + deadlineMs * 1000 };
     const entry: Entry = { number: this.#next++, kind, node, life: node.lives, ...times, outcome: undefined, told: undefined };
     this.#open.add(entry);
+    this.#nextLateUs = Math.min(this.#nextLateUs, lateUs(entry));
     this.#world.trace(`begin ${kind} at ${node.name}`, entry.number, deadlineMs);
     return entry;
   }
@@ -93,14 +96,21 @@ export class Ledger {
     }
   }
 
-  /** No transfer outlives its deadline. */
+  /** No transfer outlives its deadline. A stop moves the moment only further away, so nobody is looked at before the first one's. */
   check(): void {
+    const { nowUs } = this.#world;
+    if (nowUs <= this.#nextLateUs) return;
+    this.#nextLateUs = Number.POSITIVE_INFINITY;
     for (const entry of this.#open) {
-      const untilUs = Math.max(entry.deadlineUs, entry.node.host.stoppedUntilUs) + GRACE_US;
-      if (this.#world.nowUs > untilUs)
-        this.#world.violate(`${describe(entry)} has not ended ${this.#world.nowUs - entry.deadlineUs} us after its deadline`);
+      this.#nextLateUs = Math.min(this.#nextLateUs, lateUs(entry));
+      if (nowUs > lateUs(entry)) this.#world.violate(`${describe(entry)} has not ended ${nowUs - entry.deadlineUs} us after its deadline`);
     }
   }
+}
+
+/** A stopped node cannot end anything. */
+function lateUs({ deadlineUs, node }: Entry): number {
+  return Math.max(deadlineUs, node.host.stoppedUntilUs) + GRACE_US;
 }
 
 function describe({ number, kind, node, startedUs }: Entry): string {

@@ -11,7 +11,7 @@ import { World } from "./world.ts";
 
 const world = new World(1);
 const network = new Network(world, world.random.split("network"), { ...noFaults });
-const watch = { onCommitted: () => {}, onWrite: () => {}, onSubmitted: () => {}, onCode: () => {} };
+const watch = { onCommitted: () => {}, onWrite: () => {}, onSubmitted: () => {}, onQueue: () => {}, onCode: () => {} };
 let hosts = 0;
 let ports = 1_000;
 

@@ -28,6 +28,8 @@ export interface LinkWatch {
   onCommitted(link: VirtualLink, placement: Placement, chunk: number): void;
   onWrite(link: VirtualLink, placement: Placement): void;
   onSubmitted(link: VirtualLink, placement: Placement): void;
+  /** A queue or table of the link has grown to so many, and may have so many. */
+  onQueue(link: VirtualLink, queue: string, length: number, max: number): void;
   onCode(code: number, where: string): void;
 }
 
@@ -55,7 +57,7 @@ export class VirtualLink implements Link, Listener {
   readonly placements = new Map<PlacementId, { readonly placement: Placement; readonly exchange: Exchange }>();
   readonly #exchanges = new Map<ConnectionId, Exchange>();
   readonly #byToken = new Map<string, Exchange>();
-  /** Chunks submitted whose event was not polled yet; events of arrived chunks, and messages, that were not. */
+  /** Chunks submitted whose event was not polled yet; chunks that arrive or whose event was not polled; messages that were not. */
   answers = 0;
   arrivals = 0;
   messages = 0;
@@ -111,8 +113,7 @@ export class VirtualLink implements Link, Listener {
   dial(endpoint: Endpoint, timeoutMs: number): ConnectionId {
     this.#open();
     if (this.#exchanges.size >= this.options.connectionsMax) throw new KvferryError("full", "connections");
-    const exchange = new Exchange(this.#nextConnection++, this, endpoint);
-    this.#exchanges.set(exchange.id, exchange);
+    const exchange = this.#addExchange(endpoint);
     this.world.note(() => `${this.host.name} dials ${endpoint.host} as ${exchange.id}`);
     this.options.network.dial(this.host, endpoint, "control", (pipe) => {
       if (exchange.gone || this.#dead) {
@@ -129,6 +130,13 @@ export class VirtualLink implements Link, Listener {
       if (!exchange.open && !exchange.gone && !this.#dead) exchange.end(CODE.connectTimeout, `no answer in ${timeoutMs} ms`);
     });
     return exchange.id;
+  }
+
+  #addExchange(remote: Endpoint): Exchange {
+    const exchange = new Exchange(this.#nextConnection++, this, remote);
+    this.#exchanges.set(exchange.id, exchange);
+    this.watchQueue("connections", this.#exchanges.size, this.options.connectionsMax);
+    return exchange;
   }
 
   admitLanes(connection: ConnectionId, token: Uint8Array): void {
@@ -206,6 +214,7 @@ export class VirtualLink implements Link, Listener {
     }
     exchange.placements.add(placement);
     this.placements.set(placement.id, { placement, exchange });
+    this.watchQueue("placements", this.placements.size, this.options.placementsMax);
     return placement.id;
   }
 
@@ -223,6 +232,7 @@ export class VirtualLink implements Link, Listener {
       if (this.draw(this.faults.submitFull) || this.answers >= this.options.eventsMax) break;
       if (!found.exchange.submit(found.placement, send)) break;
       this.answers += 1;
+      this.watchQueue("completions of chunks sent", this.answers, this.options.eventsMax);
       this.options.watch.onSubmitted(this, found.placement);
       touched.add(found.exchange);
       taken += 1;
@@ -246,7 +256,7 @@ export class VirtualLink implements Link, Listener {
       if (event.kind === "revoked") this.placements.delete(event.placement);
       if (event.kind === "disconnected") this.#exchanges.delete(event.connection);
       if (event.kind === "acked" || event.kind === "failed") this.answers -= 1;
-      if (event.kind === "committed" || event.kind === "rejected") this.arrivals -= 1;
+      if (event.kind === "committed" || event.kind === "rejected") this.countArrival(-1);
       if (event.kind === "message") this.#countMessage(-1, event.bytes);
       sink(event);
     }
@@ -266,8 +276,7 @@ export class VirtualLink implements Link, Listener {
   onDial(pipe: Pipe, first: unknown, remote: Endpoint): void {
     if (first === "control") {
       if (this.#exchanges.size >= this.options.connectionsMax) return pipe.close(1);
-      const exchange = new Exchange(this.#nextConnection++, this, remote);
-      this.#exchanges.set(exchange.id, exchange);
+      const exchange = this.#addExchange(remote);
       exchange.join(pipe, 1);
       ends.set(pipe, [undefined, exchange]);
       this.emit({ kind: "accepted", connection: exchange.id, remote });
@@ -301,7 +310,6 @@ export class VirtualLink implements Link, Listener {
     if (this.#dead) return;
     if ("code" in event && event.code !== 0) this.options.watch.onCode(event.code, event.kind);
     this.#events.push(event);
-    if (event.kind === "committed" || event.kind === "rejected") this.arrivals += 1;
     if (event.kind === "message") this.#countMessage(1, event.bytes);
     if (this.#wakeScheduled) return;
     this.#wakeScheduled = true;
@@ -314,8 +322,21 @@ export class VirtualLink implements Link, Listener {
   }
 
   #countMessage(sign: 1 | -1, { length }: Uint8Array): void {
+    const { eventsMax, controlQueueBytes } = this.options;
     this.messages += sign;
     this.messageBytes += sign * length;
+    this.watchQueue("messages", this.messages, eventsMax);
+    if (this.messages > 1) this.watchQueue("messages (bytes)", this.messageBytes, controlQueueBytes);
+  }
+
+  /** A chunk that begins to arrive takes the place of its event. */
+  countArrival(sign: 1 | -1): void {
+    this.arrivals += sign;
+    this.watchQueue("completions of chunks arrived", this.arrivals, this.options.eventsMax);
+  }
+
+  watchQueue(queue: string, length: number, max: number): void {
+    this.options.watch.onQueue(this, queue, length, max);
   }
 
   write(placement: Placement, chunk: number, payload: Uint8Array): void {

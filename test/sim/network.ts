@@ -21,8 +21,8 @@ export interface Listener {
 
 /** One end of a pipe, as its owner hears of it. */
 export interface PipeEnd {
-  /** False: it takes nothing more for the moment. */
-  isReady(): boolean;
+  /** False: it has no room for so many bytes more at the moment. */
+  isReady(bytes: number): boolean;
   /** The other end is gone, or the network says so. */
   handleBroken(): void;
 }
@@ -197,9 +197,10 @@ export class Pipe {
     this.#pumping[side] = false;
     const openUs = Math.max(this.#network.cutUntilUs(this.hosts[0].name, this.hosts[1].name), this.hosts[other].stoppedUntilUs);
     if (openUs > world.nowUs) return this.#pumpAt(side, openUs);
-    if (this.#alive[other] && this.#ends[other]?.isReady() === false) return this.#pumpAt(side, world.nowUs + FULL_US);
-    const item = this.#sent[side].shift();
+    const item = this.#sent[side][0];
     if (item === undefined || this.#forgotten) return;
+    if (this.#alive[other] && this.#ends[other]?.isReady(item.bytes) === false) return this.#pumpAt(side, world.nowUs + FULL_US);
+    this.#sent[side].shift();
     this.#pendingBytes[side] -= item.bytes;
     if (!this.#alive[other]) this.#handleReset(side);
     else if (item.deliver !== undefined) item.deliver();

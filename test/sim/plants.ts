@@ -8,30 +8,19 @@ import { BlockStore } from "../../transport/memory/pool-blocks.ts";
 import { Pool } from "../../transport/memory/pool.ts";
 import { STATE } from "../../transport/memory/pool-table.ts";
 import { Connection } from "../../transport/peer/connection.ts";
+import { Peer } from "../../transport/peer/peer.ts";
 import { Outbox } from "../../transport/session/outbox.ts";
 import { Receiver } from "../../transport/session/receiver.ts";
 import { Sender } from "../../transport/session/sender.ts";
 import { Exchange } from "./exchange.ts";
 import { VirtualLane } from "./lane.ts";
+import { limits } from "./limits.ts";
+import { replace } from "./replace.ts";
 
 export interface Plant {
   readonly what: string;
   /** Returns how to mend it. */
   readonly plant: () => () => void;
-}
-
-/** Replaces one method; the new one gets the old one. */
-function replace<Class extends { prototype: object }, Name extends keyof Class["prototype"] & string>(
-  target: Class,
-  name: Name,
-  make: (original: Class["prototype"][Name]) => Class["prototype"][Name],
-): () => void {
-  const prototype = target.prototype as Class["prototype"];
-  const original = prototype[name];
-  prototype[name] = make(original);
-  return () => {
-    prototype[name] = original;
-  };
 }
 
 export const PLANTS: Readonly<Record<string, Plant>> = {
@@ -146,6 +135,38 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
         return function (this: Sender, nowUs, chunk, sequence, code: ErrorCode): void {
           if (code === "lane_lost") this.handleAcked(nowUs, chunk, sequence, 1);
           else handleFailed.call(this, nowUs, chunk, sequence, code);
+        };
+      }),
+  },
+  "window-ignored": {
+    what: "a sender keeps twice as much under way as its window allows",
+    plant: () =>
+      replace(Peer, "newWindow", (newWindow) => {
+        return function (this: Peer) {
+          const policy = newWindow.call(this);
+          return {
+            handleAcked: (nowUs, bytes, durationUs) => policy.handleAcked(nowUs, bytes, durationUs),
+            handleFailed: (nowUs, bytes) => policy.handleFailed(nowUs, bytes),
+            window: () => {
+              const { bytes, chunks, reason } = policy.window();
+              return { bytes: 2 * bytes, chunks: 2 * chunks, reason };
+            },
+          };
+        };
+      }),
+  },
+  "offers-without-end": {
+    what: "one offer more is taken than there may be",
+    plant: () =>
+      replace(OfferTable, "add", (add) => {
+        return function (this: OfferTable, record) {
+          const { offersMax } = limits;
+          Object.assign(limits, { offersMax: offersMax + 1 });
+          try {
+            return add.call(this, record);
+          } finally {
+            Object.assign(limits, { offersMax });
+          }
         };
       }),
   },

@@ -1,9 +1,11 @@
 /**
- * The promises of DESIGN.md, looked after by the link's eyes and after every event:
+ * The promises of DESIGN.md, kept watch over after every event:
  * each chunk is committed at most once and nothing is written into memory that was given back; in flight <= window <= limit and no queue above its
  * limit; what a pool says of itself adds up; transfers end in time (ledger.ts); bytes are those that were offered (content.ts, at each delivery).
+ * Queues of the link and flights of senders are judged where they grow, for that is the only moment at which they can break their promise.
  */
 import type { Blocks } from "../../transport/memory/pool.ts";
+import type { Link } from "../../transport/link/link.ts";
 import { compare } from "./content.ts";
 import type { Placement } from "./exchange.ts";
 import { limits } from "./limits.ts";
@@ -11,15 +13,12 @@ import type { VirtualLink } from "./link.ts";
 import { VirtualRegion } from "./memory.ts";
 import type { SimNode } from "./node.ts";
 import type { Scene } from "./scene.ts";
-
-/** Looking at everything after each event would be most of the work: pools and deadlines are looked at every so often. */
-const SWEEP_EVENTS = 64;
+import type { Flight } from "./windows.ts";
 
 export class Promises {
   readonly #scene: Scene;
   /** Chunks committed under each grant, over all its generations. */
   readonly #committed = new Map<string, Set<number>>();
-  #countdown = SWEEP_EVENTS;
 
   constructor(scene: Scene) {
     this.#scene = scene;
@@ -45,47 +44,75 @@ export class Promises {
       this.#scene.world.violate(`${link.host.name} wrote into a buffer that was let go`);
   }
 
-  /** One chunk may always be under way, or a window smaller than a chunk would stop everything. */
-  handleSubmitted(link: VirtualLink, placement: Placement): void {
-    const node = this.#scene.nodes.find(({ host }) => host === link.host);
+  /** What the link counts, apart from what the sender believes. One chunk may always be under way, or a small window would stop everything. */
+  handleSubmitted(link: VirtualLink, { outstandingBytes, outstandingChunks }: Placement): void {
+    const node = this.#nodeOf(link);
     if (node === undefined) return;
     const { windowBytes } = node.spec.settings;
-    const { outstandingBytes, outstandingChunks } = placement;
     if (outstandingChunks > limits.windowChunksMax) this.#scene.world.violate(`${outstandingChunks} chunks in flight at ${node.name}`);
     if (outstandingChunks > 1 && outstandingBytes > windowBytes) {
       this.#scene.world.violate(`${outstandingBytes} bytes in flight at ${node.name}, more than its window of ${windowBytes}`);
     }
   }
 
+  /** in flight <= window <= limit. */
+  handleFlight(flight: Flight | undefined): void {
+    const { world } = this.#scene;
+    if (flight === undefined) return world.violate("chunks were sent without a look at the window");
+    const { window, chunks, bytes } = flight;
+    const node = this.#nodeOf(flight.link);
+    if (node === undefined) return;
+    const bytesMax = Math.min(node.spec.settings.windowBytes, limits.windowBytesMax);
+    const allowed = window.bytes > 0 && window.bytes <= bytesMax && window.chunks > 0 && window.chunks <= limits.windowChunksMax;
+    if (!allowed) world.violate(`a window of ${window.bytes} bytes and ${window.chunks} chunks at ${node.name} (${window.reason})`);
+    if (chunks > 1 && (bytes > window.bytes || chunks > window.chunks)) {
+      world.violate(
+        `${bytes} bytes in ${chunks} chunks in flight at ${node.name}, of ${window.bytes} and ${window.chunks} (${window.reason})`,
+      );
+    }
+  }
+
+  handleQueue(link: VirtualLink, queue: string, length: number, max: number): void {
+    if (length > max) this.#scene.world.violate(`${queue} of ${link.host.name}: ${length}, at most ${max}`);
+    if (length < 0) this.#scene.world.violate(`${queue} of ${link.host.name} gave more than it got`);
+  }
+
+  #nodeOf(link: Link): SimNode | undefined {
+    return this.#scene.nodes.find((node) => node.up && node.link === link);
+  }
+
   handleDied(node: SimNode): void {
     for (const name of this.#committed.keys()) if (name.startsWith(`${node.host.name} `)) this.#committed.delete(name);
   }
 
-  /** After each event; the costly part now and then. */
+  /** After each event. */
   check(): void {
-    if (--this.#countdown > 0) return;
-    this.checkNow();
+    const { nodes, ledger } = this.#scene;
+    ledger.check();
+    for (const node of nodes) if (node.up) this.#checkNode(node);
   }
 
-  checkNow(): void {
-    this.#countdown = SWEEP_EVENTS;
-    const { nodes, ledger, world } = this.#scene;
-    ledger.check();
-    for (const node of nodes) {
-      if (!node.up) continue;
-      const { settings, link } = node.spec;
-      if (node.ferry.transfers > settings.transfersMax) world.violate(`${node.name} runs ${node.ferry.transfers} transfers`);
-      if (node.ferry.transfers < 0) world.violate(`${node.name} ended more transfers than it began`);
-      if (node.link.placements.size > link.placementsMax) world.violate(`${node.name} has ${node.link.placements.size} placements`);
-      const { blockCount, free, held, published, quarantined, leased, pinned } = node.pool.stats();
-      if (free + held + published + quarantined !== blockCount) world.violate(`blocks of ${node.name} do not add up`);
-      if (leased > published || pinned > blockCount) world.violate(`leases or pins of ${node.name} do not add up`);
+  #checkNode(node: SimNode): void {
+    const { ferry, pool, spec } = node;
+    this.#checkTable(node, "transfers", ferry.transfers, spec.settings.transfersMax);
+    this.#checkTable(node, "clients", ferry.clients, limits.apiClientsMax);
+    this.#checkTable(node, "offers", ferry.offers.size, limits.offersMax);
+    this.#checkTable(node, "buffers", ferry.buffers.size, limits.buffersMax);
+    for (const { waitingMessages } of ferry.peers.all()) {
+      this.#checkTable(node, "control messages that wait", waitingMessages, limits.outboxMessages);
     }
+    const { blockCount, free, held, published, quarantined, leased, pinned } = pool.stats();
+    if (free + held + published + quarantined !== blockCount) this.#scene.world.violate(`blocks of ${node.name} do not add up`);
+    if (leased > published || pinned > blockCount) this.#scene.world.violate(`leases or pins of ${node.name} do not add up`);
+  }
+
+  #checkTable(node: SimNode, name: string, count: number, max: number): void {
+    if (count > max || count < 0) this.#scene.world.violate(`${node.name} has ${count} ${name}, at most ${max}`);
   }
 
   /** Nothing runs any more, everything was given back: what is still in use was forgotten. */
   checkQuiet(): void {
-    this.checkNow();
+    this.check();
     const { nodes, ledger, world, engines } = this.#scene;
     if (ledger.open > 0) world.violate(`${ledger.open} transfers are still open`);
     for (const node of nodes) {

@@ -9,6 +9,7 @@ import { fetchByKeys, leaseHere, publish } from "./flows/keys.ts";
 import { misuse } from "./flows/misuse.ts";
 import { push } from "./flows/push.ts";
 import { Scene } from "./scene.ts";
+import { watchWindows } from "./windows.ts";
 
 export interface Run {
   readonly seed: number;
@@ -44,6 +45,8 @@ const WORK: readonly (readonly [number, Flow])[] = [
   [8, misuse],
 ];
 
+/** Faults may take everything down most of the time; what is left of it must do for the work. */
+const WORK_US = 3_600_000_000;
 /** After healing a transfer that began before it has this long at most, its own deadline and the redial included. */
 const SETTLE_US = 60_000_000;
 const FINAL_US = 40_000_000;
@@ -53,8 +56,9 @@ const QUIET_US = 40_000_000;
 export async function runSeed(seed: number, options: RunOptions = {}): Promise<Run> {
   const swarm = drawSwarm(seed);
   shrinkLimits(swarm.limits);
-  const mend = options.plant?.() ?? ((): void => {});
   const scene = new Scene(seed, swarm);
+  const lookAway = watchWindows((flight) => scene.promises.handleFlight(flight));
+  const mend = options.plant?.() ?? ((): void => {});
   scene.world.onTrace = options.onTrace;
   let failure = "";
   try {
@@ -63,6 +67,7 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<R
     failure = error instanceof Error ? error.message : String(error);
   } finally {
     mend();
+    lookAway();
     restoreLimits();
   }
   const { world, ledger, coverage } = scene;
@@ -88,8 +93,8 @@ async function play(scene: Scene): Promise<void> {
   await world.run(1_000_000);
   unleash(scene);
   work(scene);
-  const workEndsUs = world.nowUs + 4 * swarm.spanUs;
-  await world.run(workEndsUs, () => ledger.begun >= swarm.transfers);
+  await world.run(world.nowUs + WORK_US, () => ledger.begun >= swarm.transfers);
+  if (ledger.begun < swarm.transfers) world.violate(`only ${ledger.begun} transfers could be begun`);
 
   heal(scene);
   await world.run(world.nowUs + 10_000);
@@ -97,7 +102,7 @@ async function play(scene: Scene): Promise<void> {
     world.nowUs + SETTLE_US,
     () => ledger.open === 0 && scene.ready().length === scene.engines.filter(({ alive }) => alive).length,
   );
-  scene.promises.checkNow();
+  scene.promises.check();
   if (ledger.open > 0) world.violate(`${ledger.open} transfers have not ended after healing`);
   await finish(scene);
 }

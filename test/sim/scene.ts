@@ -70,6 +70,7 @@ export class Scene {
       onCommitted: (link, placement, chunk) => promises.handleCommitted(link, placement, chunk),
       onWrite: (link, placement) => promises.handleWrite(link, placement),
       onSubmitted: (link, placement) => promises.handleSubmitted(link, placement),
+      onQueue: (link, queue, length, max) => promises.handleQueue(link, queue, length, max),
       onCode: (code, where) => coverage.note(code, where),
       observer: (node) => this.#observer(node),
       onStarted: (node) => this.#handleStarted(node),

@@ -96,6 +96,7 @@ function drawNode(random: Random, at: number, names: readonly string[]): NodeSpe
     link: {
       queueChunks: random.pick([2, 8, 256]),
       placementsMax: random.pick([3, 16, 256]),
+      // Two of the longest messages at least, as limits.ts demands.
       controlQueueBytes: random.pick([4_096, 1 << 20]),
       unansweredChunks: random.pick([1, 3, 16]),
       eventsMax: random.pick([4, 64, 1_024]),
@@ -143,9 +144,11 @@ function drawLayout(random: Random, blockCount: number): { readonly layout: Layo
 
 function drawLimits(random: Random, nodes: readonly NodeSpec[]): Swarm["limits"] {
   // Room for a greeting with the longest layout, hardly for an offer with many keys.
-  const greetingBytes = Math.max(...nodes.map(({ layout }) => serializeLayout(layout).length)) + 300;
+  const greetingBytes = Math.max(...nodes.map(({ layout }) => serializeLayout(layout).length)) + 260;
   return {
     chunkBytesMin: 16,
+    // Windows are counted in it: small ones, that grow and are cut, and ones that no transfer fills.
+    chunkBytesDefault: random.pick([16, 64, 1 << 20]),
     keyPageTokens: random.pick([4, 16]),
     windowChunksMax: random.pick([2, 4, 64]),
     attemptsWithoutProgress: random.pick([2, 5]),
@@ -155,7 +158,7 @@ function drawLimits(random: Random, nodes: readonly NodeSpec[]): Swarm["limits"]
     outboxMessages: random.pick([8, 4_096]),
     endedTransfersKept: random.pick([4, 1_024]),
     eventsPerTurn: random.pick([3, 1_024]),
-    controlMessageBytes: random.pick([greetingBytes, 1 << 20, 1 << 20, 1 << 20]),
+    controlMessageBytes: random.pick([greetingBytes, 2_048]),
     rangesPerTransferMax: 64,
     peersMax: random.pick([8, 64]),
   };

@@ -94,7 +94,11 @@ const MISUSES: readonly Misuse[] = [
   async (scene, engine) => {
     const { session } = engine;
     const clients = await Promise.all(Array.from({ length: 4 }, () => openBriefly(scene, engine)));
-    for (const client of clients) client?.closeSession(false);
+    const { node } = engine;
+    const life = node.lives;
+    scene.world.after(scene.random.below(1_000), () => {
+      if (node.up && node.lives === life) for (const client of clients) client?.closeSession(false);
+    });
     if (scene.random.chance(1, 2)) return;
     await refused(scene, "a range outside its buffer", ["range_invalid", "handle_unknown", "full"], async () => {
       const { handle } = await session.registerBuffer(new Uint8Array(64));

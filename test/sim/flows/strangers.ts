@@ -21,7 +21,7 @@ export function stranger(scene: Scene): void {
     network: scene.network,
     world: scene.world,
     random,
-    watch: { onCommitted: () => {}, onWrite: () => {}, onSubmitted: () => {}, onCode: () => {} },
+    watch: { onCommitted: () => {}, onWrite: () => {}, onSubmitted: () => {}, onQueue: () => {}, onCode: () => {} },
     onWake: () => link.poll((event) => handle(event), 1_000),
     queueChunks: 8,
     placementsMax: 8,
