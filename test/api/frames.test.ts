@@ -118,6 +118,16 @@ for (const kind of kinds) {
     assert.equal(await newer.closed(), 4006);
   });
 
+  test(`${kind}: a process of another user is nobody's to speak for`, async (t) => {
+    const { socket } = await serve(t, kind);
+    const raw = await RawClient.open(socket);
+    t.after(() => raw.end());
+    // From here on this process belongs to somebody else than it runs as.
+    const own = process.getuid?.() ?? 0;
+    t.mock.method(process as { getuid: () => number }, "getuid", () => own + 1);
+    assert.equal(await raw.codeOf(HELLO), "tenant_denied");
+  });
+
   test(`${kind}: damaged requests never stop the server`, async (t) => {
     const { socket, connect } = await serve(t, kind);
     const other = await connect();

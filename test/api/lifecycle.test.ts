@@ -82,6 +82,7 @@ for (const kind of kinds) {
     assert.equal((await router.pool()).path, "");
     await assert.rejects(router.attach(), code("attach_unavailable"));
     await assert.rejects(router.createBuffer(4096), code("attach_unavailable"));
+    await assert.rejects(router.registerBuffer(new Uint8Array(64)), code("unsupported"));
     await router.alloc(1);
     const session = host.only;
     assert.equal(session.options.processId, 0);

@@ -1,5 +1,7 @@
-/** Seeds that failed once, each with its cause: read from seeds.txt, replayed by the test suite. */
+/** Seeds that failed once, each with its cause: read from seeds.txt, replayed by replay.test.ts. */
+import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import type { Run } from "./run.ts";
 
 export interface KnownSeed {
   readonly seed: number;
@@ -16,4 +18,9 @@ export function seedsIn(path: string): KnownSeed[] {
       if (seed === undefined) throw new Error(`${path}: a line that is no seed with its cause: ${line}`);
       return { seed: Number(seed), cause };
     });
+}
+
+/** Fails with what to type to see it again. */
+export function expectPass({ seed, failure }: Run): void {
+  assert.equal(failure, "", `seed ${seed}\nagain: npm run sim -- --seed=${seed} --trace`);
 }
