@@ -361,9 +361,8 @@ export class Peer implements Remote, PeerPort {
   #handleCancel(nowUs: number, { id, fetch, code, detail, fromReceiver }: Cancel): void {
     const reason = codeOfNumber(code);
     if (fromReceiver && id === 0) this.#preparing.delete(fetch);
-    const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver
-      ? this.#ongoing.outgoing.values()
-      : this.#ongoing.incoming.values();
+    const { outgoing, incoming } = this.#ongoing;
+    const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver ? outgoing.values() : incoming.values();
     for (const transfer of mine) {
       const named = id !== 0 ? transfer.id === id : fetch !== 0 && transfer.fetch === fetch;
       if (named) transfer.cancel(nowUs, reason, detail, false);
