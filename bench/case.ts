@@ -212,7 +212,7 @@ class Measure {
       this.#cpu.remoteSystem += after.remote.cpuSystemSeconds - before.remote.cpuSystemSeconds;
     }
     this.#cpu.localMain += after.local.mainThreadSeconds - before.local.mainThreadSeconds;
-    this.#cpu.remoteMain += (after.remote.mainThreadSeconds ?? Number.NaN) - (before.remote.mainThreadSeconds ?? Number.NaN);
+    this.#cpu.remoteMain += after.remote.mainThreadSeconds - before.remote.mainThreadSeconds;
     this.#retries += after.local.retries - before.local.retries + after.remote.retries - before.remote.retries;
     const more = (side: "local" | "remote"): number | null => {
       const [early, late] = [before[side].retransmits, after[side].retransmits];

@@ -1,8 +1,9 @@
 /** The driving end of a bench: dials, prepares a case on both ends, runs windows of it, verifies every byte in passes of their own. */
 import { randomBytes } from "node:crypto";
 import type { ConnectionId, LaneInfo } from "../transport/link/link.ts";
+import { type CheckReply, CONTROL_VERSION, type OpenReply, replies, type UseReply } from "./calls.ts";
 import { fileContent, randomContent } from "./content.ts";
-import { type CheckReply, type Control, CONTROL_VERSION, dialControl, type OpenReply, type UseReply } from "./control.ts";
+import { type Control, dialControl } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
 import { type LaneLoss, Lanes, refuseTuning, tuningOf } from "./lanes.ts";
 import { Load, type LoadDirection, type LoadLimit, type LoadResult, LoadSamples } from "./load.ts";
@@ -49,18 +50,20 @@ export class BenchClient {
     const lanes = new Lanes(endpoint, options.lanes);
     try {
       const token = randomBytes(16);
-      const info = await control.call<OpenReply>({
+      const open = {
         call: "open",
         version: CONTROL_VERSION,
-        link: options.link === "auto" ? kind : options.link,
+        link: kind,
         ioThreads: options.ioThreads,
         poolBytes: options.poolBytes,
         token: token.toString("hex"),
         dataPort: options.dataPort,
         lane,
-      });
+      } as const;
+      const info = await control.call(open, replies.open);
       endpoint.allocate(options.poolBytes);
-      const connection = await lanes.open({ host, port: info.dataPort }, token, lane, () => control.call({ call: "admit" }));
+      const admit = () => control.call({ call: "admit" }, replies.nothing);
+      const connection = await lanes.open({ host, port: info.dataPort }, token, lane, admit);
       return new BenchClient(options, control, endpoint, connection, lanes, info);
     } catch (error) {
       lanes.close();
@@ -148,7 +151,7 @@ export class BenchClient {
     this.#workload = workload;
     ({ write: this.#write, read: this.#read } = splitSlots(workload.slots, write, read));
     // The receiving side of each grant must stand before the first chunk of it arrives; only this end begins.
-    await this.#control.call({ call: "prepare", workload: parameters, write, read, checksum });
+    await this.#control.call({ call: "prepare", workload: parameters, write, read, checksum }, replies.nothing);
     const plan = { number: ++this.#cases, workload, side: "local" as const, write: this.#write, read: this.#read, checksum };
     this.#prepareUs = this.#endpoint.prepare(plan, this.#connection);
     this.#load.setDirections(this.#directions(workload));
@@ -161,7 +164,7 @@ export class BenchClient {
   }
 
   async use(): Promise<Use> {
-    const remote = await this.#control.call<UseReply>({ call: "use" });
+    const remote = await this.#control.call({ call: "use" }, replies.use);
     return { local: this.#endpoint.use(), remote };
   }
 
@@ -169,19 +172,19 @@ export class BenchClient {
   async verify(): Promise<CheckReply> {
     const seed = SEED + 1 + this.#cases;
     const digests = await this.#fill(seed);
-    if (this.#write.length > 0) await this.#control.call({ call: "poison", slots: this.#write });
+    if (this.#write.length > 0) await this.#control.call({ call: "poison", slots: this.#write }, replies.nothing);
     this.#endpoint.poison(this.#read);
     await this.#load.run({ perSlot: 1 }, 1);
     const none = { verifiedBytes: 0, wrong: 0 };
     const pushed =
-      this.#write.length === 0 ? none : await this.#control.call<CheckReply>({ call: "check", seed, slots: this.#write, digests });
+      this.#write.length === 0 ? none : await this.#control.call({ call: "check", seed, slots: this.#write, digests }, replies.check);
     const pulled = this.#read.length === 0 ? none : this.#endpoint.check(this.#read, randomContent(seed), []);
     return { verifiedBytes: pushed.verifiedBytes + pulled.verifiedBytes, wrong: pushed.wrong + pulled.wrong };
   }
 
   async endCase(): Promise<void> {
     await this.#endpoint.release();
-    await this.#control.call({ call: "endCase" });
+    await this.#control.call({ call: "endCase" }, replies.nothing);
     this.#lossesBefore = this.#lanes.losses.length;
   }
 
@@ -215,7 +218,7 @@ export class BenchClient {
     const { data } = this.#options;
     const content = data.kind === "random" ? randomContent(seed) : fileContent(data.file, seed);
     const digests = this.#endpoint.fill(this.#write, content);
-    if (this.#read.length > 0) await this.#control.call({ call: "fill", seed, slots: this.#read });
+    if (this.#read.length > 0) await this.#control.call({ call: "fill", seed, slots: this.#read }, replies.nothing);
     return data.kind === "random" ? [] : digests;
   }
 }

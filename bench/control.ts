@@ -4,69 +4,25 @@
  */
 import { createServer, connect as dial, type Server, type Socket } from "node:net";
 import { codeOfNumber, type ErrorCode, ERRORS, KvferryError } from "../transport/errors.ts";
-import type { LaneTuning } from "./lanes.ts";
-import type { WorkloadParameters } from "./workload.ts";
+import { type Call, parseCall } from "./calls.ts";
 
-export const CONTROL_VERSION = 1;
-const LINE_BYTES_MAX = 4 * 2 ** 20;
+const LINE_CHARACTERS_MAX = 4 * 2 ** 20;
 const CALL_TIMEOUT_MS = 60_000;
+const DETAIL_CHARACTERS_MAX = 4_096;
 
-/** What the client asks for, in this order: open, admit, then for each case prepare, fill or poison, check, end; use at any time. */
-export type Call =
-  | {
-      readonly call: "open";
-      readonly version: number;
-      readonly link: string;
-      readonly ioThreads: number;
-      readonly poolBytes: number;
-      readonly token: string;
-      readonly dataPort: number;
-      readonly lane: LaneTuning;
-    }
-  | {
-      readonly call: "prepare";
-      readonly workload: WorkloadParameters;
-      readonly write: boolean;
-      readonly read: boolean;
-      readonly checksum: boolean;
-    }
-  | { readonly call: "admit" }
-  | { readonly call: "fill"; readonly seed: number; readonly slots: readonly number[] }
-  | { readonly call: "poison"; readonly slots: readonly number[] }
-  | { readonly call: "check"; readonly seed: number; readonly slots: readonly number[]; readonly digests: readonly (readonly string[])[] }
-  | { readonly call: "use" }
-  | { readonly call: "endCase" }
-  | { readonly call: "end" };
-
-export interface OpenReply {
-  readonly link: string;
-  readonly dataPort: number;
-  readonly version: string;
-  readonly systemInfo: string;
-}
-
-export interface CheckReply {
-  readonly verifiedBytes: number;
-  readonly wrong: number;
-}
-
-export interface UseReply {
-  readonly cpuUserSeconds: number;
-  readonly cpuSystemSeconds: number;
-  /** CPU of the thread that runs JavaScript, kernel time included; NaN where the host does not say. */
-  readonly mainThreadSeconds: number;
-  readonly residentBytes: number;
-  /** Of chunks this end has sent and had to send again. */
-  readonly retries: number;
-  /** Segments that TCP sent again, of all lanes; null where it does not say. */
-  readonly retransmits: number | null;
+interface Waiting {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: Error) => void;
 }
 
 /** One end of a control connection. */
 export class Control {
   readonly #socket: Socket;
-  #buffer = "";
-  #waiting: { resolve: (value: unknown) => void; reject: (error: Error) => void } | undefined;
+  /** The beginning of a line whose end has not come. */
+  #pieces: string[] = [];
+  #characters = 0;
+  #waiting: Waiting | undefined;
+  #answering = false;
   #ended: KvferryError | undefined;
   readonly #onCall: ((call: Call) => Promise<unknown>) | undefined;
   readonly closed: Promise<void>;
@@ -80,10 +36,13 @@ export class Control {
     socket.on("data", (text: string) => this.#handleText(text));
     socket.on("error", (error) => this.#end(error.message));
     this.closed = new Promise((resolve) => {
-      socket.on("close", () => {
+      const gone = (): void => {
         this.#end("the other end is gone");
         resolve();
-      });
+      };
+      // A socket that waited for its turn may have closed meanwhile, and does not say so again.
+      if (socket.closed) gone();
+      else socket.on("close", gone);
     });
   }
 
@@ -91,8 +50,8 @@ export class Control {
     return this.#socket.remoteAddress ?? "";
   }
 
-  /** Rejects with the error that the other end answers, or when it does not answer. */
-  async call<Reply>(call: Call, timeoutMs = CALL_TIMEOUT_MS): Promise<Reply> {
+  /** Rejects with the error that the other end answers, or when it does not answer. `take` parses its result. */
+  async call<Reply>(call: Call, take: (result: unknown) => Reply, timeoutMs = CALL_TIMEOUT_MS): Promise<Reply> {
     if (this.#ended !== undefined) throw this.#ended;
     let timer: NodeJS.Timeout | undefined;
     const reply = new Promise<unknown>((resolve, reject) => {
@@ -101,7 +60,7 @@ export class Control {
     });
     this.#socket.write(`${JSON.stringify(call)}\n`);
     try {
-      return (await reply) as Reply;
+      return take(await reply);
     } finally {
       clearTimeout(timer);
       this.#waiting = undefined;
@@ -119,13 +78,17 @@ export class Control {
   }
 
   #handleText(text: string): void {
-    this.#buffer += text;
-    for (let end = this.#buffer.indexOf("\n"); end !== -1; end = this.#buffer.indexOf("\n")) {
-      const line = this.#buffer.slice(0, end);
-      this.#buffer = this.#buffer.slice(end + 1);
+    let from = 0;
+    for (let end = text.indexOf("\n"); end !== -1 && !this.#socket.destroyed; end = text.indexOf("\n", from)) {
+      const line = this.#pieces.join("") + text.slice(from, end);
+      this.#pieces = [];
+      this.#characters = 0;
+      from = end + 1;
       this.#handleLine(line);
     }
-    if (this.#buffer.length > LINE_BYTES_MAX) this.#fail("a line is too long");
+    this.#pieces.push(text.slice(from));
+    this.#characters += text.length - from;
+    if (this.#characters > LINE_CHARACTERS_MAX) this.#fail("a line is too long");
   }
 
   #handleLine(line: string): void {
@@ -135,18 +98,22 @@ export class Control {
     } catch {
       return this.#fail("a line is not JSON");
     }
-    if (typeof message !== "object" || message === null) return this.#fail("a line is not an object");
-    if (this.#onCall !== undefined) void this.#answer(this.#onCall, message as Call);
-    else this.#handleReply(message as { result?: unknown; error?: { number?: unknown; detail?: unknown } });
+    if (typeof message !== "object" || message === null || Array.isArray(message)) return this.#fail("a line is not an object");
+    if (this.#onCall === undefined) return this.#handleReply(message);
+    // One at a time: whoever does not wait for the answer would fill this end's memory with questions.
+    if (this.#answering) return this.#fail("a call before the last one was answered");
+    void this.#answer(this.#onCall, message);
   }
 
-  async #answer(onCall: (call: Call) => Promise<unknown>, call: Call): Promise<void> {
+  async #answer(onCall: (call: Call) => Promise<unknown>, message: object): Promise<void> {
+    this.#answering = true;
     let reply: object;
     try {
-      reply = { result: (await onCall(call)) ?? null };
+      reply = { result: (await onCall(parseCall(message))) ?? null };
     } catch (error) {
       reply = { error: errorReply(error) };
     }
+    this.#answering = false;
     this.#say(reply);
   }
 
@@ -154,11 +121,13 @@ export class Control {
     if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(message)}\n`);
   }
 
-  #handleReply(message: { result?: unknown; error?: { number?: unknown; detail?: unknown } }): void {
+  #handleReply(message: { readonly result?: unknown; readonly error?: unknown }): void {
     const waiting = this.#waiting;
     if (message.error === undefined)
       return waiting === undefined ? this.#fail("an answer that nobody asked for") : waiting.resolve(message.result);
-    const error = new KvferryError(codeOfNumber(Number(message.error.number)), `bench server: ${String(message.error.detail)}`);
+    const { number, detail } = Object(message.error) as { readonly number?: unknown; readonly detail?: unknown };
+    const words = typeof detail === "string" ? detail.slice(0, DETAIL_CHARACTERS_MAX) : "";
+    const error = new KvferryError(codeOfNumber(typeof number === "number" ? number : 0), `bench server: ${words}`);
     // Without a call it is the server's farewell: what every later call is answered with.
     if (waiting !== undefined) return waiting.reject(error);
     this.#ended ??= error;

@@ -7,8 +7,8 @@ import { limits } from "../transport/limits.ts";
 import type { ConnectionId, Link, LinkEvent, PlacementId } from "../transport/link/link.ts";
 import { privateRegion, type Region } from "../transport/memory/region.ts";
 import { native, nativeProblem } from "../transport/native.ts";
+import type { CheckReply, UseReply } from "./calls.ts";
 import { type Content, chunkDigests, countWrong, fillSlot, poisonSlot } from "./content.ts";
-import type { CheckReply, UseReply } from "./control.ts";
 import type { Requester } from "./requests.ts";
 import type { Side, Workload } from "./workload.ts";
 

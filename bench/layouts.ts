@@ -2,7 +2,8 @@
 import { denseLayout, latentLayout } from "../transport/kv/build.ts";
 import type { Layout } from "../transport/kv/layout.ts";
 import { planTransfer } from "../transport/kv/plan.ts";
-import { expected } from "../transport/check.ts";
+import { expected, integer } from "../transport/check.ts";
+import { limits } from "../transport/limits.ts";
 import { headsOf, type KvSlice, MODELS } from "./models.ts";
 import { shuffled } from "./random.ts";
 import type { LayoutOrder, Side, Workload, WorkloadParameters } from "./workload.ts";
@@ -26,6 +27,7 @@ type Layouts = NonNullable<WorkloadParameters["layouts"]>;
 export function layoutPlaces(parameters: WorkloadParameters, { slice, local, remote }: Layouts): Workload {
   const blocksIn = ({ blockTokens }: LayoutOrder): number => Math.floor(parameters.poolBytes / blockBytesOf(slice, blockTokens));
   const least = Math.min(blocksIn(local), blocksIn(remote));
+  integer(Math.max(blocksIn(local), blocksIn(remote)), "blocks of the pool (--pool)", 0, limits.poolBlocksMax);
   if (least < 1) throw expected("a pool that holds a block of both layouts", "--pool", parameters.poolBytes);
   const layouts: Record<Side, Layout> = {
     local: modelLayout(slice, local, blocksIn(local)),

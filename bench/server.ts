@@ -9,14 +9,16 @@ import { KvferryError } from "../transport/errors.ts";
 import { limits } from "../transport/limits.ts";
 import type { ConnectionId } from "../transport/link/link.ts";
 import { randomContent } from "./content.ts";
-import { type Call, Control, CONTROL_VERSION, listenControl, type OpenReply } from "./control.ts";
+import { type Call, type CallNamed, type OpenReply, POOL_BYTES_MAX, POOL_BYTES_MIN } from "./calls.ts";
+import { Control, listenControl } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
 import { checkLanes, laneOptions, type LaneTuning, PLAIN_LANE } from "./lanes.ts";
 import { AskedPusher, slotOfMessage } from "./requests.ts";
-import { splitSlots, type Workload, type WorkloadParameters, buildWorkload } from "./workload.ts";
+import { splitSlots, type Workload, buildWorkload } from "./workload.ts";
 
 const WAITING_MAX = 8;
-const POOL_BYTES_MAX = 64 * 2 ** 30;
+/** Whoever has its turn and does not say what it wants leaves it to the next. */
+const OPEN_TIMEOUT_MS = 10_000;
 
 export interface BenchServer {
   readonly port: number;
@@ -53,14 +55,18 @@ export async function startServer(options: ServerOptions): Promise<BenchServer> 
     }
   };
   const server: Server = await listenControl(options.bind, options.port, (socket: Socket) => {
+    socket.on("error", () => socket.destroy());
     if (waiting.length === WAITING_MAX) {
       socket.end(
         `${JSON.stringify({ error: { number: new KvferryError("full").number, detail: `${WAITING_MAX} clients wait already` } })}\n`,
       );
       return;
     }
-    socket.on("error", () => socket.destroy());
     waiting.push(socket);
+    socket.once("close", () => {
+      const at = waiting.indexOf(socket);
+      if (at >= 0) waiting.splice(at, 1);
+    });
     void serveWaiting();
   });
   const close = (): void => {
@@ -76,16 +82,18 @@ class Session {
   readonly closed: Promise<void>;
   readonly #options: ServerOptions;
   readonly #control: Control;
+  readonly #openTimer: NodeJS.Timeout;
   #endpoint: Endpoint | undefined;
-  #token = new Uint8Array(16);
   #lane: LaneTuning = PLAIN_LANE;
   readonly #accepted: Promise<ConnectionId>;
   #accept: (connection: ConnectionId) => void = () => {};
   #workload: Workload | undefined;
+  #poolBytes = 0;
   #cases = 0;
   #slots: readonly number[] = [];
   #asked: AskedPusher | undefined;
   #failure: Error | undefined;
+  #gone = false;
 
   constructor(socket: Socket, options: ServerOptions) {
     this.#options = options;
@@ -93,8 +101,11 @@ class Session {
       this.#accept = resolve;
     });
     this.#control = new Control(socket, (call) => this.#handle(call));
+    this.#openTimer = setTimeout(() => this.#control.close(), OPEN_TIMEOUT_MS);
     options.say(`client ${this.#control.remoteHost} connected`);
     this.closed = this.#control.closed.then(async () => {
+      this.#gone = true;
+      clearTimeout(this.#openTimer);
       await this.#endpoint?.close();
       options.say("client gone");
     });
@@ -110,38 +121,49 @@ class Session {
       case "open":
         return this.#open(call);
       case "admit":
-        return this.#admitted();
+        this.#ready();
+        return this.#admitted().then(() => null);
       case "prepare":
         return this.#prepare(call);
       case "fill":
-        return this.#ready().fill(this.#some(call.slots), randomContent(call.seed));
+        return this.#prepared().fill(this.#some(call.slots), randomContent(call.seed));
       case "poison":
-        return this.#ready().poison(this.#some(call.slots));
-      case "check":
-        return this.#ready().check(this.#some(call.slots), call.digests.length === 0 ? randomContent(call.seed) : undefined, call.digests);
+        return this.#prepared().poison(this.#some(call.slots));
+      case "check": {
+        const content = call.digests.length === 0 ? randomContent(call.seed) : undefined;
+        return this.#prepared().check(this.#some(call.slots), content, call.digests);
+      }
       case "use":
         return this.#ready().use();
       case "endCase":
-        this.#asked = undefined;
-        return this.#ready().release();
+        return this.#endCase();
       case "end":
         return this.#control.close();
-      default:
-        throw new KvferryError("protocol_error", "the bench client asks for something that this version does not know");
     }
   }
 
-  async #open(call: Extract<Call, { call: "open" }>): Promise<OpenReply> {
-    if (call.version !== CONTROL_VERSION)
-      throw new KvferryError("version_unsupported", `bench control ${call.version}, this server speaks ${CONTROL_VERSION}`);
+  async #open(call: CallNamed<"open">): Promise<OpenReply> {
     if (this.#endpoint !== undefined) throw new KvferryError("protocol_error", "a session is opened once");
     // Whoever reaches the port may ask: not for more than leaves this host alive.
-    integer(call.poolBytes, "poolBytes", 4_096, Math.min(POOL_BYTES_MAX, Math.floor(freemem() * 0.8)), "memory_unavailable");
-    integer(call.ioThreads, "ioThreads", 0, 64);
+    const most = Math.max(POOL_BYTES_MIN, Math.min(POOL_BYTES_MAX, Math.floor(freemem() * 0.8)));
+    integer(call.poolBytes, "poolBytes", POOL_BYTES_MIN, most, "memory_unavailable");
+    clearTimeout(this.#openTimer);
     this.#lane = call.lane;
-    this.#token = Uint8Array.from(Buffer.from(call.token, "hex"));
     const endpoint = await Endpoint.open(chooseLink(call.link), call.ioThreads);
+    try {
+      // The client may have gone meanwhile; then nobody else would close it.
+      if (this.#gone) throw new KvferryError("closed", "the client is gone");
+      return await this.#serve(endpoint, call);
+    } catch (error) {
+      this.#endpoint = undefined;
+      await endpoint.close();
+      throw error;
+    }
+  }
+
+  async #serve(endpoint: Endpoint, call: CallNamed<"open">): Promise<OpenReply> {
     this.#endpoint = endpoint;
+    const token = Uint8Array.from(Buffer.from(call.token, "hex"));
     // Said at once: a client that waits for chunks would otherwise wait in vain.
     endpoint.onFailure = (error) => {
       this.#failure ??= error;
@@ -149,7 +171,7 @@ class Session {
     };
     endpoint.onOther = (event) => {
       if (event.kind === "accepted") {
-        endpoint.link.admitLanes(event.connection, this.#token);
+        endpoint.link.admitLanes(event.connection, token);
         this.#accept(event.connection);
       } else if (event.kind === "laneUp") {
         // What this end sends obeys the client's flags too.
@@ -159,20 +181,28 @@ class Session {
       }
     };
     endpoint.allocate(call.poolBytes);
+    this.#poolBytes = call.poolBytes;
     const host = this.#options.bind === "" ? "::" : this.#options.bind;
-    const address = await endpoint.link.listen({ host, port: integer(call.dataPort, "dataPort", 0, 65_535) });
+    const address = await endpoint.link.listen({ host, port: call.dataPort });
     this.#options.say(`link ${endpoint.kind} on port ${address.port}, pool of ${call.poolBytes} bytes`);
     const systemInfo = `${type()} ${release()} ${process.arch}, ${availableParallelism()} CPUs, Node ${process.version}`;
     return { link: endpoint.kind, dataPort: address.port, version: this.#options.version, systemInfo };
   }
 
-  async #prepare(call: Extract<Call, { call: "prepare" }>): Promise<null> {
+  async #prepare(call: CallNamed<"prepare">): Promise<null> {
     const endpoint = this.#ready();
+    if (this.#workload !== undefined) throw new KvferryError("protocol_error", "the last case has not ended");
+    integer(call.workload.poolBytes, "workload.poolBytes", POOL_BYTES_MIN, this.#poolBytes);
     const connection = await this.#admitted();
     checkLanes(endpoint, connection, this.#lane);
-    const workload = buildWorkload(boundedParameters(call.workload));
+    const workload = buildWorkload(call.workload);
     const { write, read } = splitSlots(workload.slots, call.write, call.read);
-    endpoint.prepare({ number: ++this.#cases, workload, side: "remote", write, read, checksum: call.checksum }, connection);
+    try {
+      endpoint.prepare({ number: ++this.#cases, workload, side: "remote", write, read, checksum: call.checksum }, connection);
+    } catch (error) {
+      await endpoint.release();
+      throw error;
+    }
     this.#workload = workload;
     this.#slots = read;
     this.#asked = new AskedPusher(endpoint.link, endpoint.placements(read), workload.chunks);
@@ -195,6 +225,14 @@ class Session {
     return Promise.race([this.#accepted, late]).finally(() => clearTimeout(timer));
   }
 
+  async #endCase(): Promise<void> {
+    const endpoint = this.#ready();
+    this.#asked = undefined;
+    this.#workload = undefined;
+    this.#slots = [];
+    await endpoint.release();
+  }
+
   /** Slot numbers as the client names them, checked. */
   #some(slots: readonly number[]): readonly number[] {
     const most = this.#workload?.slots ?? 0;
@@ -205,13 +243,9 @@ class Session {
     if (this.#endpoint === undefined) throw new KvferryError("protocol_error", "open comes first");
     return this.#endpoint;
   }
-}
 
-function boundedParameters(parameters: WorkloadParameters): WorkloadParameters {
-  integer(parameters.blockBytes, "blockBytes", 1, POOL_BYTES_MAX);
-  integer(parameters.batch, "batch", 1, 1_048_576);
-  integer(parameters.poolBytes, "poolBytes", 4_096, POOL_BYTES_MAX);
-  integer(parameters.chunkBytes, "chunkBytes", 1, limits.chunkBytesMax);
-  integer(parameters.seed, "seed", 0, 2 ** 32 - 1);
-  return parameters;
+  #prepared(): Endpoint {
+    if (this.#workload === undefined) throw new KvferryError("protocol_error", "prepare comes first");
+    return this.#ready();
+  }
 }

@@ -3,7 +3,8 @@
  * so only those travel. A *slot* is one request's place in both pools; requests walk the slots, so that a cache is not the thing measured.
  */
 import type { ChunkSpan, Plane } from "../transport/link/link.ts";
-import { expected } from "../transport/check.ts";
+import { expected, integer } from "../transport/check.ts";
+import { limits } from "../transport/limits.ts";
 import { layoutPlaces } from "./layouts.ts";
 import type { KvSlice } from "./models.ts";
 import { shuffled } from "./random.ts";
@@ -41,11 +42,15 @@ export interface Workload {
   place(side: Side, slot: number): Place;
 }
 
-const SLOTS_MAX = 64;
+export const SLOTS_MAX = 64;
+/** Blocks that a pool may be cut in: each costs a word on either side. */
+export const PLACES_MAX = 16_777_216;
 
-/** Throws KvferryError (invalid_argument) where the request does not fit the pool. */
+/** Throws KvferryError (invalid_argument) where the request does not fit the pool, or would fill memory with descriptions of itself. */
 export function buildWorkload(parameters: WorkloadParameters): Workload {
-  return parameters.layouts === undefined ? scattered(parameters) : layoutPlaces(parameters, parameters.layouts);
+  const workload = parameters.layouts === undefined ? scattered(parameters) : layoutPlaces(parameters, parameters.layouts);
+  checkChunks(workload.slots, workload.chunks.length);
+  return workload;
 }
 
 /** Which slots carry requests that the client pushes, and which those it pulls: both at once share none. */
@@ -72,7 +77,8 @@ function scattered(parameters: WorkloadParameters): Workload {
   const { blockBytes, batch, chunkBytes, poolBytes, seed } = parameters;
   const requestBytes = blockBytes * batch;
   const slots = slotsFor(poolBytes, requestBytes);
-  const places = Math.floor(poolBytes / blockBytes);
+  const places = integer(Math.floor(poolBytes / blockBytes), "blocks of the pool (--pool by --size)", 1, PLACES_MAX);
+  checkChunks(slots, Math.ceil(requestBytes / chunkBytes));
   const ids: Record<Side, Uint32Array> = {
     local: shuffled(places, slots * batch, seed),
     remote: shuffled(places, slots * batch, seed + 1),
@@ -97,6 +103,10 @@ function scattered(parameters: WorkloadParameters): Workload {
     slots,
     place: (side, slot) => ({ planes: [plane], blockLists: [ids[side].slice(slot * batch, (slot + 1) * batch)] }),
   };
+}
+
+function checkChunks(slots: number, chunks: number): void {
+  integer(slots * chunks, "chunks of all requests that fit the pool (--chunk)", 1, limits.chunksPerTransferMax);
 }
 
 function cut(planeBytes: readonly number[], chunkBytes: number): ChunkSpan[] {
