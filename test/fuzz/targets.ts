@@ -1,11 +1,12 @@
 /** Every fuzz target. To add one: write a file that exports a Target (target.ts; `pureTarget` for a function of bytes) and name it here. */
 import type { Target } from "./target.ts";
 import { answerTargets } from "./targets/answers.ts";
+import { benchTargets } from "./targets/bench.ts";
 import { controlTargets } from "./targets/control.ts";
 import { frameTargets } from "./targets/frames.ts";
 import { laneTargets } from "./targets/lanes.ts";
 
-export const targets: readonly Target[] = [...frameTargets, ...controlTargets, ...laneTargets, ...answerTargets];
+export const targets: readonly Target[] = [...frameTargets, ...controlTargets, ...laneTargets, ...answerTargets, ...benchTargets];
 
 export function targetNamed(name: string): Target {
   const target = targets.find((candidate) => candidate.name === name);

@@ -106,6 +106,16 @@ export class Client {
     return taken;
   }
 
+  /** The next line, without its end; empty once the connection is closed. */
+  async line(): Promise<Uint8Array> {
+    for (;;) {
+      const end = Buffer.concat(this.#pieces).indexOf(10);
+      if (end >= 0) return (await this.take(end + 1)).subarray(0, end);
+      if (this.#isClosed) return new Uint8Array(0);
+      await this.#turn();
+    }
+  }
+
   /** All that comes until the other end closes. */
   async rest(): Promise<Uint8Array> {
     while (!this.#isClosed) await this.#turn();
