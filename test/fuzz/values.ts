@@ -96,7 +96,7 @@ function changeOne(root: Record<string, unknown>, random: Random): void {
     case 3:
     case 4:
       if (typeof present === "number") return put(holder, key, near(present, random));
-      if (present instanceof Uint8Array) return put(holder, key, resized(present, random));
+      if (ArrayBuffer.isView(present)) return put(holder, key, resized(present, random));
       if (typeof present === "string") return put(holder, key, damaged(present, random));
       return put(holder, key, absurdValue(random));
     default:
@@ -110,7 +110,7 @@ function placesOf(root: Record<string, unknown>): Place[] {
     for (const key of Object.keys(holder)) {
       places.push({ holder, key });
       const inner = holder[key];
-      if (typeof inner === "object" && inner !== null && !(inner instanceof Uint8Array)) walk(inner as Record<string, unknown>);
+      if (typeof inner === "object" && inner !== null && !ArrayBuffer.isView(inner)) walk(inner as Record<string, unknown>);
     }
   };
   walk(root);
@@ -142,7 +142,8 @@ function damaged(text: string, random: Random): string {
   ]);
 }
 
-function resized(bytes: Uint8Array, random: Random): Uint8Array {
+function resized(view: ArrayBufferView, random: Random): Uint8Array {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   const changed = new Uint8Array(Math.max(0, bytes.length + random.pick([-32, -4, -1, 0, 0, 1, 4, 32])));
   changed.set(bytes.subarray(0, changed.length));
   if (changed.length > 0) changed[random.below(changed.length)] = random.below(256);
