@@ -51,7 +51,8 @@ function portable(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   if (ArrayBuffer.isView(value)) return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
   if (Array.isArray(value)) return value.map(portable);
-  const plain: Record<string, unknown> = {};
+  // Without a prototype, so that a field called __proto__ is a field like any other.
+  const plain = Object.create(null) as Record<string, unknown>;
   for (const key in value) {
     const field = (value as Message)[key];
     if (field !== undefined) plain[key] = portable(field);

@@ -5,14 +5,15 @@ import type { BufferInfo, FerryEvent, FerryStats, LookupPlace, ModelInfo, NodeIn
 import type { Blocks } from "../memory/pool.ts";
 import { type Message, wordsOf } from "./codec.ts";
 
-const count = z.number().min(0);
+const count = z.int().min(0);
+const amount = z.number().min(0);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array, "binary").transform(plainBytes);
 
 const report = z.object({
   transfer: count,
   bytes: count,
   wireBytes: count,
-  seconds: count,
+  seconds: amount,
   chunks: count,
   retries: count,
   link: z.string(),
@@ -22,7 +23,7 @@ const report = z.object({
 
 const event = z.discriminatedUnion("event", [
   z.object({ event: z.literal("layer"), transfer: count, layer: count }),
-  z.object({ event: z.literal("stalled"), transfer: count, silentMs: count }),
+  z.object({ event: z.literal("stalled"), transfer: count, silentMs: amount }),
   z.object({ event: z.literal("moving"), transfer: count }),
   z.object({ event: z.literal("done"), transfer: count, report }),
   z.object({ event: z.literal("failed"), transfer: count, code: z.string(), detail: z.string() }),
@@ -42,7 +43,7 @@ const poolStats = z.object({
   quarantined: count,
   pinned: count,
   evictions: count,
-  evictedIdleUs: count,
+  evictedIdleUs: amount,
 });
 
 const welcome = z.object({ version: count, incarnation: z.string(), resume: z.string(), resumed: z.boolean() });
@@ -72,8 +73,8 @@ export const replies = {
           up: z.boolean(),
           lanes: count,
           link: z.string(),
-          goodputBytesPerSecond: z.number(),
-          confidence: z.number(),
+          goodputBytesPerSecond: amount,
+          confidence: amount,
         }),
       ),
       transfers: count,
