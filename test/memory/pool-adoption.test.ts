@@ -154,6 +154,17 @@ test("a living owner keeps its pool", async () => {
   }
 });
 
+test("a holder whose slot is lost without a trace is still told of by its entries", () => {
+  const processes = new FakeProcesses();
+  const region = used(processes);
+  region.view.fill(0, 4096, 4096 + 64);
+  // One entry of a holder that nothing names any more, and one that nobody can read.
+  region.view[ENTRIES_AT + 2 * 64]! ^= 1;
+  const { pool } = openPool(region, BLOCK_BYTES, processes);
+  assert.deepEqual(pool.adopted, { fresh: false, published: 2, quarantined: 4, freed: 0, damaged: 1, livingHolders: 0, lostHolders: 2 });
+  assert.equal(openPool(region, BLOCK_BYTES, processes).pool.stats().quarantined, 4, "for further owners too");
+});
+
 test("any damage to the table: no crash, and no block that a living process was writing is given away", () => {
   const damage = fc.array(fc.record({ at: fc.nat(TABLE_END - 1), xor: fc.integer({ min: 1, max: 255 }) }), { minLength: 1, maxLength: 40 });
   fc.assert(

@@ -75,6 +75,8 @@ export class FormerHolders {
   readonly #leased: number[] = [];
   /** Slots of the holder table that make no sense: they stay as they are, so that further owners know too. */
   readonly #lostSlots = new Set<number>();
+  /** Holders that entries name and no slot does: their slots were lost without a trace. */
+  readonly #unnamed = new Set<number>();
   #maxGeneration = 0;
   #freed = 0;
 
@@ -101,7 +103,8 @@ export class FormerHolders {
       freed: this.#freed,
       damaged: damaged.length,
       livingHolders,
-      lostHolders: this.#lostSlots.size,
+      // A slot that makes no sense may be that of a holder that entries name.
+      lostHolders: Math.max(this.#lostSlots.size, this.#unnamed.size),
     };
   }
 
@@ -192,6 +195,7 @@ export class FormerHolders {
       return;
     }
     // A holder that the table does not name may be any process: its block stays out of use until the pool is made anew.
+    if (alive === undefined) this.#unnamed.add(entry.holder);
     this.#quarantine(block, entry.generation, entry.holder, this.#holders.get(entry.holder)?.blocks);
   }
 
@@ -201,7 +205,7 @@ export class FormerHolders {
   }
 
   #endAnyone(): void {
-    if (this.#holders.size > 0 || this.#lostSlots.size > 0) return;
+    if (this.#holders.size > 0 || this.#lostSlots.size > 0 || this.#unnamed.size > 0) return;
     this.#endList(this.#anyone);
     for (const block of this.#leased) this.#store.unlease(block, 1, 0);
     this.#leased.length = 0;

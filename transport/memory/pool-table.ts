@@ -131,7 +131,7 @@ export class PoolTable {
   readHolder(slot: number): HolderRecord | "empty" | "damaged" {
     const at = this.#holderAt(slot);
     const words = this.#words;
-    if (words.subarray(at, at + 8).every((word) => word === 0)) return "empty";
+    if (isZero(words, at, 8)) return "empty";
     if (words[at + 7] !== crc32cWords(words, at, 7) || words[at] === 0) return "damaged";
     return { holder: words[at]!, processId: words[at + 1]!, startTicks: this.#readWide(at + 2) };
   }
@@ -249,4 +249,9 @@ export class PoolTable {
     const copy = bytes.slice();
     this.#words.set(new Uint32Array(copy.buffer, copy.byteOffset, wordCount), at);
   }
+}
+
+function isZero(words: Uint32Array, at: number, count: number): boolean {
+  for (let word = at; word < at + count; word++) if (words[word] !== 0) return false;
+  return true;
 }
