@@ -1,5 +1,6 @@
 /** Every fuzz target. To add one: write a file that exports a Target (target.ts; `pureTarget` for a function of bytes) and name it here. */
 import type { Target } from "./target.ts";
+import { poolTargets } from "./targets/pool.ts";
 import { answerTargets } from "./targets/answers.ts";
 import { apiTargets } from "./targets/api.ts";
 import { benchTargets } from "./targets/bench.ts";
@@ -10,7 +11,18 @@ import { layoutTargets } from "./targets/layouts.ts";
 import { messageTargets } from "./targets/messages.ts";
 import { laneTargets } from "./targets/lanes.ts";
 
-export const targets: readonly Target[] = [...frameTargets, ...controlTargets, ...laneTargets, ...answerTargets, ...messageTargets, ...layoutTargets, ...apiTargets, ...configTargets, ...benchTargets];
+export const targets: readonly Target[] = [
+  ...frameTargets,
+  ...controlTargets,
+  ...laneTargets,
+  ...answerTargets,
+  ...messageTargets,
+  ...layoutTargets,
+  ...poolTargets,
+  ...apiTargets,
+  ...configTargets,
+  ...benchTargets,
+];
 
 export function targetNamed(name: string): Target {
   const target = targets.find((candidate) => candidate.name === name);

@@ -53,7 +53,17 @@ export const REQUESTS: readonly Message[] = [
 ];
 
 const POOL = { path: "/dev/shm/p", bytes: 1 << 20, dataOffset: 86_016, blockBytes: BLOCK_BYTES, blockCount: BLOCK_COUNT };
-const REPORT = { transfer: 1, bytes: 2 ** 40, wireBytes: 2 ** 33, seconds: 0.5, chunks: 7, retries: 0, link: "tcp", order: "flat", resumed: 0 };
+const REPORT = {
+  transfer: 1,
+  bytes: 2 ** 40,
+  wireBytes: 2 ** 33,
+  seconds: 0.5,
+  chunks: 7,
+  retries: 0,
+  link: "tcp",
+  order: "flat",
+  resumed: 0,
+};
 const POOL_STATS = {
   ...{ blockCount: 8, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, pinned: 1, evictions: 4, evictedIdleUs: 5 },
 };

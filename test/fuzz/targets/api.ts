@@ -15,7 +15,11 @@ import { pureTarget, type Target } from "../target.ts";
 import { mutateValue } from "../values.ts";
 import { REPLIES, REQUESTS } from "./api-examples.ts";
 
-const SCHEMAS = { hello: helloSchema, cancel: cancelSchema, ...Object.fromEntries(Object.entries(operations).map(([op, { schema }]) => [op, schema])) };
+const SCHEMAS = {
+  hello: helloSchema,
+  cancel: cancelSchema,
+  ...Object.fromEntries(Object.entries(operations).map(([op, { schema }]) => [op, schema])),
+};
 
 const bytes: Target = {
   ...pureTarget(
@@ -122,7 +126,8 @@ const answers: Target = {
 
 function checkReply(value: unknown): void {
   if (typeof value === "number") assert.ok(Number.isFinite(value) && value >= 0);
-  else if (typeof value === "object" && value !== null && !ArrayBuffer.isView(value)) for (const inner of Object.values(value)) checkReply(inner);
+  else if (typeof value === "object" && value !== null && !ArrayBuffer.isView(value))
+    for (const inner of Object.values(value)) checkReply(inner);
 }
 
 export const apiTargets: readonly Target[] = [bytes, requests, answers];

@@ -6,7 +6,15 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Config, type ConfigInput, configObject, configOf, type LoadedConfig, loadConfig, printConfig } from "../../../transport/config.ts";
+import {
+  type Config,
+  type ConfigInput,
+  configObject,
+  configOf,
+  type LoadedConfig,
+  loadConfig,
+  printConfig,
+} from "../../../transport/config.ts";
 import { KvferryError } from "../../../transport/errors.ts";
 import { limits } from "../../../transport/limits.ts";
 import { mutate } from "../mutate.ts";
@@ -48,8 +56,20 @@ const VALUES = {
   drainMs: 0,
 };
 const ENVIRONMENT = {
-  ...{ KVFERRY_NAME: "n", KVFERRY_LISTEN: "[::1]:7411", KVFERRY_API_TOKEN: SECRET, KVFERRY_POOL_BYTES: "1GiB", KVFERRY_PEERS: "a=h:1,b=[::1]:2" },
-  ...{ KVFERRY_ALLOW: '["a","::1"]', KVFERRY_SECRET: SECRET, KVFERRY_INSECURE: "yes", KVFERRY_STALL_MS: "2s", KVFERRY_RATE_BYTES_PER_SECOND: "1GB/s" },
+  ...{
+    KVFERRY_NAME: "n",
+    KVFERRY_LISTEN: "[::1]:7411",
+    KVFERRY_API_TOKEN: SECRET,
+    KVFERRY_POOL_BYTES: "1GiB",
+    KVFERRY_PEERS: "a=h:1,b=[::1]:2",
+  },
+  ...{
+    KVFERRY_ALLOW: '["a","::1"]',
+    KVFERRY_SECRET: SECRET,
+    KVFERRY_INSECURE: "yes",
+    KVFERRY_STALL_MS: "2s",
+    KVFERRY_RATE_BYTES_PER_SECOND: "1GB/s",
+  },
   ...{ KVFERRY_SERVICE_HOST: "10.1.1.1", KVFERRY_PORT: "tcp://10.1.1.1:80", PATH: "/bin" },
 };
 const SECRETS = new Set(["secret", "token", "KVFERRY_SECRET", "KVFERRY_API_TOKEN"]);
@@ -118,7 +138,8 @@ function isHushedText(text: string): boolean {
 
 function checkConfig(config: Config): void {
   const { pool, deadlines } = config;
-  const within = (value: number, low: number, high: number): void => assert.ok(Number.isSafeInteger(value) && value >= low && value <= high);
+  const within = (value: number, low: number, high: number): void =>
+    assert.ok(Number.isSafeInteger(value) && value >= low && value <= high);
   within(pool.bytes, limits.poolBytesMin, limits.poolBytesMax);
   within(pool.blockBytes, 64, pool.bytes);
   within(pool.numaNode, -1, 1_023);
@@ -160,7 +181,16 @@ function generate(random: Random, pool: readonly Uint8Array[]): Uint8Array {
 function textual(random: Random): Record<string, string> {
   const number = String(random.pick(ABSURD_NUMBERS));
   const unit = random.pick(["", "KiB", "MB", "T", "Gbit", "Gb/s", "ms", "h", " m", "e9", "MiB ", "K", "constructor"]);
-  const name = random.pick(["POOL_BYTES", "CHUNK_BYTES", "STALL_MS", "RATE_BYTES_PER_SECOND", "LANES", "API_PORT", "DRAIN_MS", "WINDOW_BYTES"]);
+  const name = random.pick([
+    "POOL_BYTES",
+    "CHUNK_BYTES",
+    "STALL_MS",
+    "RATE_BYTES_PER_SECOND",
+    "LANES",
+    "API_PORT",
+    "DRAIN_MS",
+    "WINDOW_BYTES",
+  ]);
   return { ...ENVIRONMENT, [`KVFERRY_${name}`]: number + unit };
 }
 
