@@ -31,7 +31,7 @@ const PEER_MESSAGES: readonly Message[] = [
     ranges: { buffer: "b", ranges: [{ offset: 0, bytes: 4_096 }] },
   },
   { kind: "accept", id: 9, grant: 2 ** 52 + 1, generation: 2, committed: Uint8Array.of(5), layout: MODEL.layout, order: "flat" },
-  { kind: "resume", id: 9, grant: 77 },
+  { kind: "resume", id: 9, grant: 77, fromReceiver: true },
   { kind: "done", id: 9, grant: 77 },
   { kind: "cancel", id: 9, fetch: 1, grant: 77, code: 8, detail: "by its caller", fromReceiver: true },
   { kind: "ping", id: 3 },
