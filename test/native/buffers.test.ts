@@ -4,10 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import test, { type TestContext } from "node:test";
 import { attachBufferRegion, createBufferRegion, createPoolRegion } from "../../transport/memory/region.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
@@ -67,7 +67,8 @@ except PermissionError:
 sys.stdin.readline()`;
   const child = spawn("python3", ["-c", script], { stdio: ["pipe", "pipe", "inherit"] });
   t.after(() => child.kill("SIGKILL"));
-  const line = async (): Promise<string> => String((await once(child.stdout, "data"))[0]).trim();
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const line = async (): Promise<string> => String((await lines.next()).value);
   const path = await line();
   const cut = (): Promise<string> => {
     child.stdin.write("\n");
