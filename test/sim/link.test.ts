@@ -1,6 +1,6 @@
 /**
  * The virtual link keeps the contract that real links keep: the same conformance suite, over a virtual network without faults whose clock is moved on
- * whenever the suite lets go of the thread. Then what only it can do: each fault, seen from outside.
+ * whenever the suite lets go of the thread.
  */
 import "./thaw.ts";
 import { linkConformance } from "../link/conformance.ts";
