@@ -66,7 +66,7 @@ function opening(kind: (typeof KINDS)[number], random: Random): Uint8Array[] {
   return [encodeMessage(hello)];
 }
 
-function helloOf(random: Random): Hello {
+export function helloOf(random: Random): Hello {
   return {
     kind: "hello",
     version: 1,
