@@ -12,26 +12,26 @@ export interface Model {
 }
 
 export class ModelTable {
-  readonly #models: Model[] = [];
-  readonly #retired = new Set<number>();
+  readonly #models = new Map<number, Model>();
+  #nextId = 1;
 
   /** The same identity and layout give the same model. */
   register(identity: ModelIdentity, layout: Layout, layoutBytes: Uint8Array): { readonly model: Model; readonly added: boolean } {
     const print = fingerprint(identity);
-    const same = this.#models.find((model) => model.fingerprint === print && Buffer.compare(model.layoutBytes, layoutBytes) === 0);
-    if (same !== undefined && !this.#retired.has(same.id)) return { model: same, added: false };
-    if (this.all().length >= limits.modelsMax) throw new KvferryError("full", `${limits.modelsMax} models are registered`);
-    // The pool has one layout at a time: models of a former one describe memory that is cut otherwise now.
-    for (const former of this.#models) if (Buffer.compare(former.layoutBytes, layoutBytes) !== 0) this.#retired.add(former.id);
-    const model = Object.freeze({ id: this.#models.length + 1, fingerprint: print, layout, layoutBytes });
-    this.#models.push(model);
+    const same = this.all().find((model) => model.fingerprint === print && Buffer.compare(model.layoutBytes, layoutBytes) === 0);
+    if (same !== undefined) return { model: same, added: false };
+    // The pool has one layout at a time: models of a former one describe memory that is cut otherwise now. Their numbers are not used again.
+    for (const former of this.all()) if (Buffer.compare(former.layoutBytes, layoutBytes) !== 0) this.#models.delete(former.id);
+    if (this.#models.size >= limits.modelsMax) throw new KvferryError("full", `${limits.modelsMax} models are registered`);
+    const model = Object.freeze({ id: this.#nextId++, fingerprint: print, layout, layoutBytes });
+    this.#models.set(model.id, model);
     return { model, added: true };
   }
 
   /** Throws model_unknown. */
   get(id: number): Model {
-    const model = this.#models[id - 1];
-    if (model === undefined || this.#retired.has(id)) throw new KvferryError("model_unknown", `model ${id}`);
+    const model = this.#models.get(id);
+    if (model === undefined) throw new KvferryError("model_unknown", `model ${id}`);
     return model;
   }
 
@@ -43,7 +43,7 @@ export class ModelTable {
   }
 
   all(): readonly Model[] {
-    return this.#models.filter(({ id }) => !this.#retired.has(id));
+    return [...this.#models.values()];
   }
 }
 

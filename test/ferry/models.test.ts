@@ -1,0 +1,42 @@
+/** The models of a node. Method: engines that register again and again, with the same layout and with others; only what the pool's layout is for stays. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { KvferryError } from "../../transport/errors.ts";
+import { ModelTable } from "../../transport/ferry/models.ts";
+import { opaqueLayout } from "../../transport/kv/build.ts";
+import { serializeLayout } from "../../transport/kv/parse.ts";
+import { limits } from "../../transport/limits.ts";
+
+const identity = (model: string) => ({ model, revision: "", element: "bf16", rope: "", profile: "", extra: "" });
+const layouts = [opaqueLayout(64, 2), opaqueLayout(128, 2)].map((layout) => ({ layout, bytes: serializeLayout(layout) }));
+
+function register(table: ModelTable, model: string, at: number): number {
+  const { layout, bytes } = layouts[at % layouts.length]!;
+  return table.register(identity(model), layout, bytes).model.id;
+}
+
+test("the same identity and layout are one model; another layout retires it, and its number is not used again", () => {
+  const table = new ModelTable();
+  const first = register(table, "m", 0);
+  assert.equal(register(table, "m", 0), first);
+  const second = register(table, "m", 1);
+  assert.notEqual(second, first);
+  assert.throws(() => table.get(first), KvferryError);
+  const third = register(table, "m", 0);
+  assert.ok(third > second);
+  assert.deepEqual(
+    table.all().map(({ id }) => id),
+    [third],
+  );
+});
+
+test("as many models of one layout as there may be, and then another layout in their place", () => {
+  const table = new ModelTable();
+  for (let model = 0; model < limits.modelsMax; model++) register(table, `m${model}`, 0);
+  assert.throws(
+    () => register(table, "one more", 0),
+    (error) => error instanceof KvferryError && error.code === "full",
+  );
+  register(table, "one more", 1);
+  assert.equal(table.all().length, 1);
+});
