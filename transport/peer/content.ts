@@ -104,10 +104,12 @@ function planRanges({ region, ranges }: RangeContent, chunkBytes: number): Local
   for (const [length, offsets] of offsetsByLength) {
     const { plane, ids } = rangePlane(length, offsets, blockLists.length);
     const streamBytes = length * offsets.length;
+    // Before they are made: ranges may overlap, so a small buffer does not bound them.
+    const count = chunks.length + Math.ceil(streamBytes / chunkBytes);
+    if (count > chunksPerTransferMax) throw new KvferryError("range_invalid", `more than ${chunksPerTransferMax} chunks`);
     for (let start = 0; start < streamBytes; start += chunkBytes) {
       chunks.push({ plane: planes.length, start, bytes: Math.min(chunkBytes, streamBytes - start) });
     }
-    if (chunks.length > chunksPerTransferMax) throw new KvferryError("range_invalid", `more than ${chunksPerTransferMax} chunks`);
     planes.push(plane);
     blockLists.push(ids);
     bytes += streamBytes;
