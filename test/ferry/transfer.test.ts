@@ -294,3 +294,18 @@ test("a look-up tells of each place by itself: one that is not allowed or not th
     { peer: "127.0.0.1:1", matched: 0, code: "connect_failed" },
   ]);
 });
+
+test("a node that is known by two addresses is fetched from by either, in turns", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(1);
+  fill(a, source);
+  const target = await b.ferry.alloc(1);
+  const groups = [{ group: 0, blocks: source, tokens: BLOCK_TOKENS }];
+  const into = [{ group: 0, blocks: target, tokens: BLOCK_TOKENS }];
+  for (const name of [peer, peer.replace(/^(.*):/, "[::ffff:$1]:"), peer]) {
+    const handle = await a.ferry.offer({ model: modelA, groups });
+    const transfer = await b.ferry.fetch({ peer: name, model: modelB, source: { handle }, into, deadlineMs: 3_000 });
+    await transfer.done;
+    assertSame(a, source, b, target);
+  }
+});

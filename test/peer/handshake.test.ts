@@ -25,6 +25,7 @@ const hello: Hello = {
   laneToken: new Uint8Array(0),
   secret: "",
   resumeNode: "",
+  conversation: 1,
   models: [],
 };
 

@@ -26,6 +26,7 @@ const examples: readonly Message[] = [
     laneToken: bytes(16),
     secret: "s".repeat(16),
     resumeNode: "",
+    conversation: 1,
     models: [{ fingerprint: "f".repeat(64), layout: bytes(100) }],
   },
   { kind: "models", models: [] },

@@ -47,6 +47,7 @@ async function laterVersion(t: TestContext): Promise<number> {
     laneToken: new Uint8Array(16),
     secret: "",
     resumeNode: "",
+    conversation: 1,
     models: [],
   };
   const link: Link = createJsLink({ onWake: () => setImmediate(answer) });

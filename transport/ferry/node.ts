@@ -171,6 +171,7 @@ export class FerryNode implements FerryHost, NodeContext {
       // The listener proves itself by its address alone: it must not hand the secret to whoever dials.
       secret: peer.address === undefined ? "" : this.peers.secretFor(peer),
       resumeNode: peer.node,
+      conversation: peer.conversation,
       models: this.modelEntries(),
     };
   }

@@ -19,8 +19,9 @@ export class PeerTable implements PeerDirectory {
   readonly #node: NodeContext;
   readonly #configured = new Map<string, { readonly address: Endpoint; readonly secret: string }>();
   readonly #dialled = new Map<string, Peer>();
-  /** By the id that the remote's process gave in its Hello. */
+  /** By what the remote's Hello names its process and conversation: it may know us by several addresses, and not that they are one. */
   readonly #accepted = new Map<string, Peer>();
+  #nextConversation = 1;
   readonly #strangers = new Map<ConnectionId, Stranger>();
   #byConnection = new Map<ConnectionId, Peer>();
 
@@ -39,7 +40,8 @@ export class PeerTable implements PeerDirectory {
     const address = this.#configured.get(name)?.address ?? this.#allowedAddress(this.#advertisedBy(name) ?? name);
     if (this.#dialled.size >= limits.peersMax) throw new KvferryError("full", `${limits.peersMax} peers`);
     const { settings } = this.#node;
-    const peer = new Peer({ host: this.#node, name, address, lanes: settings.lanes, lane: settings.lane });
+    const conversation = this.#nextConversation++;
+    const peer = new Peer({ host: this.#node, name, address, conversation, lanes: settings.lanes, lane: settings.lane });
     this.#dialled.set(name, peer);
     return peer;
   }
@@ -124,7 +126,8 @@ export class PeerTable implements PeerDirectory {
 
   /** A process that was here before goes on with its transfers; a connection of it that still looks alive is replaced. */
   #acceptedPeer(nowUs: number, hello: Hello): Peer {
-    const former = this.#accepted.get(hello.node);
+    const who = `${hello.node} ${hello.conversation}`;
+    const former = this.#accepted.get(who);
     if (former !== undefined && hello.resumeNode === this.#node.nodeId) {
       const stale = former.linkId;
       if (stale !== undefined) {
@@ -139,19 +142,20 @@ export class PeerTable implements PeerDirectory {
       host: this.#node,
       name: hello.name || hello.node.slice(0, 8),
       address: undefined,
+      conversation: 0,
       lanes: this.#node.settings.lanes,
       lane: this.#node.settings.lane,
     });
     // The same process without memory of us: what it had going here is over.
     former?.cancelAll(nowUs, "peer_restarted", "the peer started anew", false);
-    this.#accepted.set(hello.node, peer);
+    this.#accepted.set(who, peer);
     return peer;
   }
 
   /** Whoever was here before gives way to whoever is here now: else a few that come under ever new names would keep everybody out. */
   #makeRoom(): void {
     if (this.#accepted.size < limits.peersMax) return;
-    for (const [node, peer] of this.#accepted) if (peer.idle) return void this.#accepted.delete(node);
+    for (const [who, peer] of this.#accepted) if (peer.idle) return void this.#accepted.delete(who);
     throw new KvferryError("full", `${limits.peersMax} peers`);
   }
 
@@ -162,9 +166,9 @@ export class PeerTable implements PeerDirectory {
       this.#node.link.disconnect(connection);
     }
     for (const peer of this.#dialled.values()) peer.turn(nowUs);
-    for (const [node, peer] of this.#accepted) {
+    for (const [who, peer] of this.#accepted) {
       peer.turn(nowUs);
-      if (peer.forgettable(nowUs)) this.#accepted.delete(node);
+      if (peer.forgettable(nowUs)) this.#accepted.delete(who);
     }
   }
 

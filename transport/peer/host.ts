@@ -34,6 +34,8 @@ export interface PeerPort {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly node: string;
+  /** Tells apart this node's peers, to one that it may know by several addresses. */
+  readonly conversation: number;
   heard(nowUs: number): void;
   serve(
     nowUs: number,
@@ -60,6 +62,7 @@ export interface PeerOptions {
   readonly host: PeerHost;
   readonly name: string;
   readonly address: Endpoint | undefined;
+  readonly conversation: number;
   readonly lanes: number;
   readonly lane: LaneOptions;
 }

@@ -27,6 +27,7 @@ export interface Hello {
   readonly laneToken: Uint8Array;
   readonly secret: string;
   readonly resumeNode: string;
+  readonly conversation: number;
   readonly models: readonly ModelEntry[];
 }
 export interface Models {
@@ -190,6 +191,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     laneToken: bytesOf(f, "laneToken", 16),
     secret: text(f, "secret", 256),
     resumeNode: text(f, "resumeNode", 64),
+    conversation: number(f, "conversation"),
     models: modelsOf(f),
   }),
   models: (f) => ({ kind: "models", models: modelsOf(f) }),

@@ -23,6 +23,7 @@ import type { PlacedTransfer, Remote } from "./transfer.ts";
 export class Peer implements Remote, PeerPort {
   readonly name: string;
   readonly address: Endpoint | undefined;
+  readonly conversation: number;
   readonly layouts = new LayoutCache();
   readonly #host: PeerHost;
   readonly #connection: Connection;
@@ -41,8 +42,7 @@ export class Peer implements Remote, PeerPort {
   #idleSinceUs = 0;
 
   constructor(options: PeerOptions) {
-    this.name = options.name;
-    this.address = options.address;
+    ({ name: this.name, address: this.address, conversation: this.conversation } = options);
     this.#host = options.host;
     this.#connection = new Connection({
       link: options.host.link,

@@ -17,7 +17,7 @@ const PEER_MESSAGES: readonly Message[] = [
   {
     ...{ kind: "hello", version: 1, minVersion: 1, node: "ab".repeat(16), name: "prefill-0", software: "kvferry", advertise: "[::1]:7411" },
     ...{ capabilities: ["resume", "keys"], chunkBytesMax: limits.chunkBytesMax, lanesMax: 8, laneToken: new Uint8Array(16).fill(3) },
-    ...{ secret: "s".repeat(16), resumeNode: "", models: [MODEL] },
+    ...{ secret: "s".repeat(16), resumeNode: "", conversation: 1, models: [MODEL] },
   },
   { kind: "models", models: [MODEL, { fingerprint: "", layout: new Uint8Array(0) }] },
   { kind: "refuse", code: 31, detail: "no", version: 1, minVersion: 1, re: 7 },

@@ -81,6 +81,7 @@ export function helloOf(random: Random): Hello {
     laneToken: new Uint8Array(0),
     secret: "",
     resumeNode: random.chance(1, 4) ? Buffer.from(random.bytes(16)).toString("hex") : "",
+    conversation: random.below(3),
     models: [],
   };
 }

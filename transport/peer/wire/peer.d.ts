@@ -227,6 +227,9 @@ export namespace kvferry {
                 /** Hello resumeNode. */
                 resumeNode: string;
 
+                /** Hello conversation. */
+                conversation: number;
+
                 /**
                  * Encodes the specified Hello message. Does not implicitly {@link kvferry.peer.v1.Hello.verify|verify} messages.
                  * @param m Hello message or plain object to encode
@@ -289,6 +292,9 @@ export namespace kvferry {
 
                     /** Hello resumeNode */
                     resumeNode?: (string|null);
+
+                    /** Hello conversation */
+                    conversation?: (number|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];

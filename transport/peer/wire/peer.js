@@ -259,6 +259,7 @@ export const kvferry = $root.kvferry = (() => {
                 Hello.prototype.secret = "";
                 Hello.prototype.models = $util.emptyArray;
                 Hello.prototype.resumeNode = "";
+                Hello.prototype.conversation = 0;
 
                 Hello.encode = function (m, w, q) {
                     if (!w)
@@ -297,6 +298,8 @@ export const kvferry = $root.kvferry = (() => {
                     }
                     if (m.resumeNode != null && $Object.hasOwnProperty.call(m, "resumeNode") && m.resumeNode !== "")
                         w.uint32(106).string(m.resumeNode);
+                    if (m.conversation != null && $Object.hasOwnProperty.call(m, "conversation") && m.conversation !== 0)
+                        w.uint32(112).uint32(m.conversation);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -443,6 +446,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.resumeNode = v;
                                 else
                                     delete m.resumeNode;
+                                continue;
+                            }
+                        case 14: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.conversation = v;
+                                else
+                                    delete m.conversation;
                                 continue;
                             }
                         }
