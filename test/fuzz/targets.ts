@@ -3,11 +3,13 @@ import type { Target } from "./target.ts";
 import { poolTargets } from "./targets/pool.ts";
 import { answerTargets } from "./targets/answers.ts";
 import { apiTargets } from "./targets/api.ts";
+import { apiSessionTargets } from "./targets/api-session.ts";
 import { benchTargets } from "./targets/bench.ts";
 import { configTargets } from "./targets/config.ts";
 import { controlTargets } from "./targets/control.ts";
 import { frameTargets } from "./targets/frames.ts";
 import { layoutTargets } from "./targets/layouts.ts";
+import { peerSessionTargets } from "./targets/peer-session.ts";
 import { messageTargets } from "./targets/messages.ts";
 import { laneTargets } from "./targets/lanes.ts";
 
@@ -17,9 +19,11 @@ export const targets: readonly Target[] = [
   ...laneTargets,
   ...answerTargets,
   ...messageTargets,
+  ...peerSessionTargets,
   ...layoutTargets,
   ...poolTargets,
   ...apiTargets,
+  ...apiSessionTargets,
   ...configTargets,
   ...benchTargets,
 ];

@@ -1,10 +1,11 @@
 /** Messages of the engine API as well-behaved clients and servers say them: one of each kind, to begin with. */
 import type { Message } from "../../../transport/api/codec.ts";
 import { denseLayout } from "../../../transport/kv/build.ts";
+import { BUFFER_PATH, INCARNATION } from "../node.ts";
 
 export const BLOCK_BYTES = 4_096;
-/** Of a pool of a mebibyte, beside its table. */
-export const BLOCK_COUNT = 238;
+/** Of the pool of node.ts. */
+export const BLOCK_COUNT = 12;
 
 const KEYS = Uint8Array.from({ length: 64 }, (_, at) => at + 1);
 const blocks = (...ids: number[]): object => ({ ids: Uint32Array.from(ids), generations: new Uint32Array(ids.length).fill(1) });
@@ -13,14 +14,17 @@ const LAYOUT = denseLayout({
   ...{ layers: 2, kvHeads: 2, headDim: 16, blockTokens: 16, element: "bf16", blockCount: BLOCK_COUNT },
   ...{ order: "NHD", form: "block-contiguous", kv: "split" },
 });
-/** Of the same length as a real one; the live target puts one that is known in its place. */
-export const HANDLE = `HANDLE00-${"0".repeat(32)}`;
-export const BUFFER = `BUFFER00-${"0".repeat(32)}`;
-const RANGES = { peer: "b", remote: HANDLE, local: BUFFER, ranges: [{ local: 0, remote: 4_096, bytes: 512 }], deadlineMs: 1_000 };
+/** The handle that the node of node.ts gives at its draw of so many random bytes: the first is its own name, each session's comes next. */
+export const handleOf = (draw: number): string => `${INCARNATION}-${draw.toString(16).padStart(32, "0")}`;
+
+const ranges = (buffer: string): object => ({
+  ...{ peer: "b", remote: handleOf(9), local: buffer, ranges: [{ local: 0, remote: 4_096, bytes: 512 }], deadlineMs: 1_000 },
+});
 
 export const HELLO: Message = { id: 1, op: "hello", version: 1, minVersion: 1, client: "fuzz", processId: 0 };
 
-export const REQUESTS: readonly Message[] = [
+/** One of each, about this offer and this buffer. */
+export const requestsOf = (offer: string, buffer: string): readonly Message[] => [
   HELLO,
   { id: 2, op: "pool" },
   { id: 3, op: "registerModel", identity: IDENTITY, layout: LAYOUT },
@@ -32,10 +36,10 @@ export const REQUESTS: readonly Message[] = [
   { id: 9, op: "lease", model: 1, group: 0, keys: KEYS, prefix: true },
   { id: 10, op: "release", blocks: blocks(0, 1) },
   { id: 11, op: "offer", model: 1, groups: [{ group: 0, blocks: blocks(0, 1), tokens: 20 }], ready: false, deadlineMs: 1_000, trace: "t" },
-  { id: 12, op: "ready", handle: HANDLE, layer: 0 },
-  { id: 13, op: "withdraw", handle: HANDLE },
+  { id: 12, op: "ready", handle: offer, layer: 0 },
+  { id: 13, op: "withdraw", handle: offer },
   {
-    ...{ id: 14, op: "fetch", peer: "b", model: 1, source: { handle: HANDLE }, into: [{ group: 0, blocks: blocks(0, 1), tokens: 20 }] },
+    ...{ id: 14, op: "fetch", peer: "b", model: 1, source: { handle: offer }, into: [{ group: 0, blocks: blocks(0, 1), tokens: 20 }] },
     ...{ heads: { first: 0, count: 2 } },
   },
   {
@@ -43,14 +47,16 @@ export const REQUESTS: readonly Message[] = [
     into: [{ group: 0, blocks: blocks(2, 3), tokens: 32 }],
   },
   { id: 16, op: "push", peer: "b", model: 1, group: 0, blocks: blocks(0, 1), tokens: 32, keys: KEYS },
-  { id: 17, op: "registerBuffer", path: "/nowhere/buffer", bytes: 4_096 },
-  { id: 18, op: "unregisterBuffer", handle: BUFFER },
-  { id: 19, op: "read", ...RANGES },
-  { id: 20, op: "write", ...RANGES },
+  { id: 17, op: "registerBuffer", path: BUFFER_PATH, bytes: 4_096 },
+  { id: 18, op: "unregisterBuffer", handle: buffer },
+  { id: 19, op: "read", ...ranges(buffer) },
+  { id: 20, op: "write", ...ranges(buffer) },
   { id: 21, op: "stats" },
   { id: 22, op: "cancel", transfer: 1 },
   { id: 23, op: "close" },
 ];
+
+export const REQUESTS = requestsOf(handleOf(3), handleOf(4));
 
 const POOL = { path: "/dev/shm/p", bytes: 1 << 20, dataOffset: 86_016, blockBytes: BLOCK_BYTES, blockCount: BLOCK_COUNT };
 const REPORT = {
@@ -76,9 +82,9 @@ export const REPLIES: readonly Message[] = [
   { id: 4, ok: blocks(0, 1) },
   { id: 5, ok: { keys: KEYS } },
   { id: 8, ok: { places: [{ peer: "", matched: 2, code: "" }] } },
-  { id: 11, ok: { handle: HANDLE } },
+  { id: 11, ok: { handle: handleOf(3) } },
   { id: 14, ok: { transfer: 1 } },
-  { id: 17, ok: { handle: BUFFER, bytes: 4_096 } },
+  { id: 17, ok: { handle: handleOf(4), bytes: 4_096 } },
   { id: 21, ok: { pool: POOL_STATS, peers: [PEER], transfers: 1, bytesSent: 2 ** 40, bytesReceived: 0 } },
   { id: 22, ok: {} },
   { id: 23, error: { code: "block_state", detail: "block 1 is free" } },
@@ -87,7 +93,7 @@ export const REPLIES: readonly Message[] = [
   { event: "moving", transfer: 1 },
   { event: "done", transfer: 1, report: REPORT },
   { event: "failed", transfer: 1, code: "cancelled", detail: "" },
-  { event: "offerEnded", handle: HANDLE, ok: true, code: "" },
+  { event: "offerEnded", handle: handleOf(3), ok: true, code: "" },
   { event: "published", model: 1, group: 0, keys: KEYS, from: "b" },
   { event: "evicted", keys: KEYS },
   { event: "peer", peer: "b", up: false, detail: "gone" },

@@ -1,0 +1,73 @@
+/** What remotes say to a node that node.ts holds: about handles, grants and transfers that are, or were, or will be. */
+import { denseLayout } from "../../../transport/kv/build.ts";
+import { fingerprint } from "../../../transport/kv/identity.ts";
+import { serializeLayout } from "../../../transport/kv/parse.ts";
+import type { Hello, Message } from "../../../transport/peer/messages.ts";
+import type { Random } from "../random.ts";
+import { BLOCK_COUNT, handleOf } from "./api-examples.ts";
+
+const SHAPE = { layers: 2, kvHeads: 2, headDim: 16, blockTokens: 16, element: "bf16", blockCount: BLOCK_COUNT, kv: "split" } as const;
+export const LAYOUT = denseLayout({ ...SHAPE, order: "NHD", form: "block-contiguous" });
+const OTHERS = [
+  denseLayout({ ...SHAPE, order: "HND", form: "layer-major" }),
+  denseLayout({ ...SHAPE, blockTokens: 8, order: "NHD", form: "layer-major" }),
+];
+const LAYOUTS = [LAYOUT, ...OTHERS].map(serializeLayout);
+export const IDENTITY = { model: "m", revision: "r", element: "bf16", rope: "", profile: "", extra: "" };
+const FINGERPRINT = fingerprint(IDENTITY);
+export const OFFER = handleOf(3);
+export const BUFFER = handleOf(4);
+/** What the node calls itself: its first draw. */
+export const NODE = handleOf(1).slice(9);
+
+export function keysOf(from: number, count: number): Uint8Array {
+  return Uint8Array.from({ length: 32 * count }, (_, at) => from + Math.floor(at / 32));
+}
+
+export const helloOf = (name: string, resumeNode = ""): Hello => ({
+  ...{ kind: "hello", version: 1, minVersion: 1, node: name.padEnd(32, "0"), name, software: "fuzz", advertise: "" },
+  ...{ capabilities: [], chunkBytesMax: 1 << 24, lanesMax: 4, laneToken: new Uint8Array(0), secret: "", resumeNode, models: [] },
+});
+/** Of one of the first offers that the node makes. */
+export function acceptance(random: Random): Message {
+  return {
+    ...{ kind: "accept", id: random.between(1, 2), grant: random.pick([5, 5, 6]), generation: random.pick([1, 1, 2, 3]) },
+    ...{ committed: new Uint8Array(random.below(2)), layout: random.pick(LAYOUTS), order: random.pick(["flat", "canonical"]) },
+  };
+}
+
+/** What a remote may say that is about something: numbers and handles that are, or were, or will be. */
+export function saying(random: Random): Message {
+  const id = random.between(1, 4);
+  const layout = random.pick(LAYOUTS);
+  const ask = {
+    fingerprint: FINGERPRINT,
+    firstHead: 0,
+    heads: random.pick([0, 2, 1]),
+    chunkBytes: 4_096,
+    deadlineMs: random.pick([1, 2_000, 30_000]),
+    trace: "",
+  };
+  const keys = keysOf(random.pick([1, 1, 9]), random.pick([2, 1, 3]));
+  const ranges = { buffer: BUFFER, ranges: [{ offset: random.pick([0, 4_096]), bytes: random.pick([512, 4_096]) }] };
+  const push = { ...ask, fetch: 0, groups: [{ group: 0, tokens: random.pick([32, 32, 20, 16]) }], checksum: true, keys, layout };
+  const grant = random.between(1, 12);
+  return random.pick<Message>([
+    { kind: "fetch", id, ...ask, source: { kind: "handle", handle: OFFER } },
+    { kind: "fetch", id, ...ask, source: { kind: "keys", group: 0, keys, tokens: 32 } },
+    { kind: "fetch", id, ...ask, fingerprint: "", source: { kind: "ranges", ...ranges } },
+    { kind: "offer", id, ...push, ranges: undefined },
+    { kind: "offer", id, ...push, ranges: undefined, layout: serializeLayout(LAYOUT) },
+    { kind: "offer", id, ...push, fingerprint: "", groups: [], keys: new Uint8Array(0), layout: new Uint8Array(0), ranges },
+    acceptance(random),
+    { kind: "resume", id, grant },
+    { kind: "done", id, grant },
+    { kind: "cancel", id, fetch: random.pick([0, id]), grant, code: 8, detail: "", fromReceiver: random.chance(1, 2) },
+    { kind: "lookup", id, fingerprint: FINGERPRINT, group: 0, keys },
+    { kind: "lookupReply", id, code: 0, matched: 2 },
+    { kind: "models", models: [{ fingerprint: FINGERPRINT, layout }] },
+    { kind: "refuse", code: 31, detail: "", version: 1, minVersion: 1, re: random.below(2) },
+    { kind: "bye", reason: "" },
+    { kind: "ping", id },
+  ]);
+}
