@@ -46,7 +46,7 @@ const SETTINGS: NodeSettings = {
   checksum: true,
   stallMs: limits.stallMs,
   heartbeatMs: limits.heartbeatMs,
-  deadlineMs: 10_000,
+  deadlines: { localMs: 10_000, remoteMs: 10_000 },
   transfersMax: 16,
   windowBytes: 65_536,
 };

@@ -128,7 +128,8 @@ export class PeerTable implements PeerDirectory {
   #acceptedPeer(nowUs: number, hello: Hello): Peer {
     const who = `${hello.node} ${hello.conversation}`;
     const former = this.#accepted.get(who);
-    if (former !== undefined && hello.resumeNode === this.#node.nodeId) {
+    if (former !== undefined) {
+      if (hello.resumeNode !== this.#node.nodeId) former.startAnew(nowUs);
       const stale = former.linkId;
       if (stale !== undefined) {
         this.#byConnection.delete(stale);
@@ -137,7 +138,7 @@ export class PeerTable implements PeerDirectory {
       }
       return former;
     }
-    if (former === undefined) this.#makeRoom();
+    this.#makeRoom();
     const peer = new Peer({
       host: this.#node,
       name: hello.name || hello.node.slice(0, 8),
@@ -146,8 +147,6 @@ export class PeerTable implements PeerDirectory {
       lanes: this.#node.settings.lanes,
       lane: this.#node.settings.lane,
     });
-    // The same process without memory of us: what it had going here is over.
-    former?.cancelAll(nowUs, "peer_restarted", "the peer started anew", false);
     this.#accepted.set(who, peer);
     return peer;
   }

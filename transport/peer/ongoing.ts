@@ -1,7 +1,11 @@
-/** The transfers with one remote that have not ended: both directions, by what names them, and which of them have something to do. */
+/**
+ * The transfers with one remote: those that have not ended, in both directions, by what names them, and which of them have something to do; and how the last
+ * ones ended, for whom that did not reach.
+ */
 import { assert } from "../check.ts";
 import type { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { EndedTransfers } from "./ended.ts";
 import type { IncomingTransfer } from "./incoming.ts";
 import type { OutgoingTransfer } from "./outgoing.ts";
 import type { PlacedTransfer } from "./transfer.ts";
@@ -11,11 +15,26 @@ export class Ongoing {
   readonly outgoing = new Map<number, OutgoingTransfer>();
   /** By grant. */
   readonly incoming = new Map<number, IncomingTransfer>();
+  /** Fetches of the remote that the node is preparing an answer to. */
+  readonly preparing = new Set<number>();
+  readonly received = new EndedTransfers("receiver");
+  readonly sent = new EndedTransfers("sender");
   readonly #started = new Map<PlacedTransfer, number>();
   readonly #dirty = new Set<PlacedTransfer>();
 
   get size(): number {
     return this.#started.size;
+  }
+
+  get idle(): boolean {
+    return this.#started.size === 0 && this.preparing.size === 0;
+  }
+
+  /** The remote's ids mean something else from now on. */
+  forgetIds(): void {
+    this.received.clear();
+    this.sent.clear();
+    this.preparing.clear();
   }
 
   all(): (OutgoingTransfer | IncomingTransfer)[] {

@@ -10,7 +10,7 @@ import { createEstimate, type Estimate } from "../policy/estimate.ts";
 import { createWindow, type WindowPolicy } from "../policy/window.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
-import { cancelOf, EndedTransfers } from "./ended.ts";
+import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
@@ -28,11 +28,7 @@ export class Peer implements Remote, PeerPort {
   readonly #host: PeerHost;
   readonly #connection: Connection;
   readonly #ongoing = new Ongoing();
-  /** Fetches of the remote that the node is preparing an answer to. */
-  readonly #preparing = new Set<number>();
   readonly #lookups = new PendingLookups();
-  readonly #received = new EndedTransfers("receiver");
-  readonly #sent = new EndedTransfers("sender");
   #models: ReadonlySet<string> = new Set();
   #node = "";
   /** What the remote said last; undefined until it was there. */
@@ -126,7 +122,7 @@ export class Peer implements Remote, PeerPort {
   }
   /** For an accepted peer: it is away and has nothing under way; only what it may ask after when it is back is kept. */
   get idle(): boolean {
-    return this.#connection.linkId === undefined && this.#ongoing.size === 0 && this.#preparing.size === 0;
+    return this.#connection.linkId === undefined && this.#ongoing.idle;
   }
   /** For an accepted peer: nothing keeps it any more. */
   forgettable(nowUs: number): boolean {
@@ -140,6 +136,12 @@ export class Peer implements Remote, PeerPort {
   /** The remote is back over another connection before the link noticed the end of this one. */
   replaceConnection(nowUs: number): void {
     this.#connection.abandon(nowUs);
+  }
+
+  /** The same process without memory of us: what it had going here is over. */
+  startAnew(nowUs: number): void {
+    this.cancelAll(nowUs, "peer_restarted", "the peer started anew", false);
+    this.#ongoing.forgetIds();
   }
 
   /** Asks the remote for content. */
@@ -165,7 +167,7 @@ export class Peer implements Remote, PeerPort {
     handlers: TransferHandlers<OutgoingEvent>,
   ): OutgoingTransfer | undefined {
     // The asker has taken its question back while the answer was being prepared.
-    if (request.fetch !== 0 && !this.#preparing.delete(request.fetch)) return undefined;
+    if (request.fetch !== 0 && !this.#ongoing.preparing.delete(request.fetch)) return undefined;
     const offer: Offer = { kind: "offer", id: this.#newId(), ...request };
     const transfer: OutgoingTransfer = new OutgoingTransfer(this, {
       nowUs,
@@ -176,7 +178,7 @@ export class Peer implements Remote, PeerPort {
       onEvent: handlers.onEvent,
       onEnd: (outcome) => {
         this.#ongoing.removeOutgoing(offer.id, transfer);
-        this.#sent.add(offer.id, { ok: outcome.ok, code: outcome.code, grant: transfer.grant });
+        this.#ongoing.sent.add(offer.id, { ok: outcome.ok, code: outcome.code, grant: transfer.grant });
         handlers.onEnd(outcome);
       },
     });
@@ -187,7 +189,7 @@ export class Peer implements Remote, PeerPort {
   }
 
   refuseFetch(fetch: Fetch, error: KvferryError): void {
-    this.#preparing.delete(fetch.id);
+    this.#ongoing.preparing.delete(fetch.id);
     this.send(cancelOf(0, fetch.id, error, false));
   }
 
@@ -253,7 +255,7 @@ export class Peer implements Remote, PeerPort {
       onPlaced,
       onEnd: (outcome) => {
         this.#ongoing.removeIncoming(grant, transfer);
-        if (transfer.id !== 0) this.#received.add(transfer.id, { ok: outcome.ok, code: outcome.code, grant });
+        if (transfer.id !== 0) this.#ongoing.received.add(transfer.id, { ok: outcome.ok, code: outcome.code, grant });
         handlers.onEnd(outcome);
       },
     });
@@ -269,9 +271,7 @@ export class Peer implements Remote, PeerPort {
       // What it has not heard of yet is said to the new process instead.
       const bound = this.#ongoing.all().filter((transfer) => transfer.met);
       for (const transfer of bound) transfer.cancel(nowUs, "peer_restarted", "the peer came back as another process", true);
-      this.#received.clear();
-      this.#sent.clear();
-      this.#preparing.clear();
+      this.#ongoing.forgetIds();
     }
     this.#node = hello.node;
     this.#hello = hello;
@@ -330,10 +330,10 @@ export class Peer implements Remote, PeerPort {
 
   #handleFetch(fetch: Fetch): void {
     // The same question again after a lost connection: the offer is said again by its transfer, or still being prepared.
-    if (this.#preparing.has(fetch.id)) return;
+    if (this.#ongoing.preparing.has(fetch.id)) return;
     for (const transfer of this.#ongoing.outgoing.values()) if (transfer.fetch === fetch.id) return;
-    if (this.#preparing.size >= limits.transfersMax) return this.refuseFetch(fetch, new KvferryError("too_many_transfers"));
-    this.#preparing.add(fetch.id);
+    if (this.#ongoing.preparing.size >= limits.transfersMax) return this.refuseFetch(fetch, new KvferryError("too_many_transfers"));
+    this.#ongoing.preparing.add(fetch.id);
     this.#host.onFetch(this, fetch);
   }
 
@@ -343,24 +343,24 @@ export class Peer implements Remote, PeerPort {
       return this.refuseOffer(offer, new KvferryError("cancelled", "nobody waits for this fetch any more"));
     }
     for (const transfer of this.#ongoing.incoming.values()) if (transfer.id === offer.id) return transfer.handleResume(nowUs);
-    if (this.#received.has(offer.id)) return this.send(this.#received.answer(offer.id));
+    if (this.#ongoing.received.has(offer.id)) return this.send(this.#ongoing.received.answer(offer.id));
     this.#host.onOffer(this, offer);
   }
 
   #handleResume(nowUs: number, { id, grant, fromReceiver }: Resume): void {
     if (fromReceiver) {
       // One that goes on has its own say over this connection.
-      if (!this.#ongoing.outgoing.has(id)) this.send(this.#sent.answer(id));
+      if (!this.#ongoing.outgoing.has(id)) this.send(this.#ongoing.sent.answer(id));
       return;
     }
     const transfer = this.#ongoing.incoming.get(grant);
     if (transfer !== undefined && transfer.id === id) return transfer.handleResume(nowUs);
-    this.send(this.#received.answer(id));
+    this.send(this.#ongoing.received.answer(id));
   }
 
   #handleCancel(nowUs: number, { id, fetch, code, detail, fromReceiver }: Cancel): void {
     const reason = codeOfNumber(code);
-    if (fromReceiver && id === 0) this.#preparing.delete(fetch);
+    if (fromReceiver && id === 0) this.#ongoing.preparing.delete(fetch);
     const { outgoing, incoming } = this.#ongoing;
     const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver ? outgoing.values() : incoming.values();
     for (const transfer of mine) {

@@ -26,7 +26,16 @@ export function keysOf(from: number, count: number): Uint8Array {
 
 export const helloOf = (name: string, resumeNode = ""): Hello => ({
   ...{ kind: "hello", version: 1, minVersion: 1, node: name.padEnd(32, "0"), name, software: "fuzz", advertise: "" },
-  ...{ capabilities: [], chunkBytesMax: 1 << 24, lanesMax: 4, laneToken: new Uint8Array(0), secret: "", resumeNode, models: [] },
+  ...{
+    capabilities: [],
+    chunkBytesMax: 1 << 24,
+    lanesMax: 4,
+    laneToken: new Uint8Array(0),
+    secret: "",
+    resumeNode,
+    conversation: 1,
+    models: [],
+  },
 });
 /** Of one of the first offers that the node makes. */
 export function acceptance(random: Random): Message {
@@ -60,7 +69,7 @@ export function saying(random: Random): Message {
     { kind: "offer", id, ...push, ranges: undefined, layout: serializeLayout(LAYOUT) },
     { kind: "offer", id, ...push, fingerprint: "", groups: [], keys: new Uint8Array(0), layout: new Uint8Array(0), ranges },
     acceptance(random),
-    { kind: "resume", id, grant },
+    { kind: "resume", id, grant, fromReceiver: random.chance(1, 2) },
     { kind: "done", id, grant },
     { kind: "cancel", id, fetch: random.pick([0, id]), grant, code: 8, detail: "", fromReceiver: random.chance(1, 2) },
     { kind: "lookup", id, fingerprint: FINGERPRINT, group: 0, keys },

@@ -127,7 +127,7 @@ function land({ link }: HeldNode, argument: number): void {
     if (wrong) link.tell({ kind: "rejected", placement, chunk, lane: 0, code: ERRORS.checksum_mismatch.number });
     else {
       committed.add(chunk);
-      link.tell({ kind: "committed", placement, chunk, lane: 0, bytes: spec.chunks[chunk]?.bytes ?? 0 });
+      link.tell({ kind: "committed", placement, chunk, sequence: 1, lane: 0, bytes: spec.chunks[chunk]?.bytes ?? 0 });
     }
   }
 }
