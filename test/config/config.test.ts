@@ -262,3 +262,13 @@ function checkConfig(config: Config): void {
   assert.ok(typeof config.checksum === "boolean" && ["auto", "tcp", "js"].includes(config.link));
   for (const peer of config.peers) assert.equal(typeof peer.address, "string");
 }
+
+test("what is said of a wrong list of peers tells none of their secrets, however the list is written", () => {
+  const peers = [{ name: "a", address: "h:1", secret: ["hush-hush-hush-hush"] }];
+  for (const text of [JSON.stringify(peers), JSON.stringify(peers).slice(0, -1)]) {
+    assert.throws(
+      () => loadConfig({ environment: { KVFERRY_PEERS: text } }),
+      (error) => error instanceof KvferryError && error.code === "invalid_config" && !error.message.includes("hush"),
+    );
+  }
+});

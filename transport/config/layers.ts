@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { expected } from "../check.ts";
-import { configSchema, type FieldMeta } from "./schema.ts";
+import { configSchema, type FieldMeta, splitList } from "./schema.ts";
 import { KvferryError } from "../errors.ts";
 
 export interface RawValue {
@@ -99,12 +99,13 @@ export function parseField(field: Field, raw: RawValue): unknown {
   throw expected(field.what, name, shown, "invalid_config");
 }
 
-/** The element of a list that is wrong, where the value is a list. */
+/** The element of a list that is wrong, where the value is a list; one that was written as JSON text may hold secrets too. */
 function innermost(value: unknown, error: z.ZodError): unknown {
-  if (!Array.isArray(value)) return value;
-  const entry = value.find((_, index) => JSON.stringify(error.issues).includes(`"path":[${index}`));
-  if (entry === undefined) return value;
-  return isRecord(entry) ? Object.fromEntries(Object.entries(entry).map(([key, inner]) => [key, key === "secret" ? "..." : inner])) : entry;
+  const isText = typeof value === "string" && value.trim().startsWith("[");
+  const list = isText ? (splitList(value) ?? []) : value;
+  if (!Array.isArray(list)) return value;
+  const index = /"path":\[(\d+)[,\]]/.exec(JSON.stringify(error.issues))?.[1];
+  return index === undefined ? list : (list as unknown[])[Number(index)];
 }
 
 function unknownKey(key: string, source: string, known: readonly string[]): KvferryError {

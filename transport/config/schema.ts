@@ -250,7 +250,8 @@ function list<S extends z.ZodType>(entry: S, most: number) {
   ]);
 }
 
-function splitList(text: string): unknown {
+/** What a list's text says: JSON, or words between commas; undefined for JSON that does not parse. */
+export function splitList(text: string): unknown {
   const trimmed = text.trim();
   if (trimmed === "") return [];
   if (!trimmed.startsWith("[") || /^\[[0-9a-fA-F:]+\]/.test(trimmed)) return trimmed.split(",").map((word) => word.trim());
