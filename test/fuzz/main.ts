@@ -1,13 +1,17 @@
 /**
- * npm run fuzz -- --target=NAME[,NAME...]|all [--runs=N] [--seconds=S] [--seed=N] [--replay=FILE]
+ * npm run fuzz -- [--target=NAME[,NAME...]|all] [--runs=N] [--seconds=S] [--seed=N] [--asan] [--replay=FILE]
  *
- * Without --runs and --seconds: ten seconds each. Exit code 1 and the input's file if anything misbehaved. README.md has the runs under ASan.
+ * Without --runs and --seconds: ten seconds each. --asan: targets that reach the addon run on one that watches its memory, and a million inputs
+ * is what is run unless said otherwise. All targets are run, whatever one finds; exit code 1 and the input's file if anything misbehaved.
  */
 import { parseArgs } from "node:util";
+import { runUnderAsan } from "./asan.ts";
 import { readInput } from "./corpus.ts";
 import { fuzz, runOne } from "./run.ts";
 import type { Target } from "./target.ts";
 import { targetNamed, targets } from "./targets.ts";
+
+const MILLION = 1_000_000;
 
 const { values } = parseArgs({
   options: {
@@ -15,24 +19,36 @@ const { values } = parseArgs({
     runs: { type: "string" },
     seconds: { type: "string" },
     seed: { type: "string", default: "1" },
+    asan: { type: "boolean", default: false },
     replay: { type: "string" },
   },
 });
 
 const chosen = values.target === "all" ? targets : values.target.split(",").map(targetNamed);
-const runs = numberOf(values.runs, "runs") ?? Number.POSITIVE_INFINITY;
-const seconds = numberOf(values.seconds, "seconds") ?? (Number.isFinite(runs) ? Number.POSITIVE_INFINITY : 10);
+const inputs = numberOf(values.runs, "runs");
+const time = numberOf(values.seconds, "seconds");
 const seed = numberOf(values.seed, "seed") ?? 1;
+const runs = inputs ?? (time === undefined && values.asan ? MILLION : Number.POSITIVE_INFINITY);
+const seconds = time ?? (Number.isFinite(runs) ? Number.POSITIVE_INFINITY : 10);
 
-try {
-  for (const target of chosen) await run(target);
-  process.exit(0);
-} catch (error) {
-  console.error((error as Error).message);
-  process.exit(1);
+let failures = 0;
+for (const target of chosen) if (!values.asan || !target.native) failures += await run(target);
+const watched = chosen.filter(({ native }) => values.asan && native).map(({ name }) => name);
+if (watched.length > 0) failures += await runUnderAsan([`--target=${watched.join()}`, ...sameAgain()]);
+process.exit(failures === 0 ? 0 : 1);
+
+/** Returns how many inputs failed: none or one. */
+async function run(target: Target): Promise<number> {
+  try {
+    await runTarget(target);
+    return 0;
+  } catch (error) {
+    console.error((error as Error).message);
+    return 1;
+  }
 }
 
-async function run(target: Target): Promise<void> {
+async function runTarget(target: Target): Promise<void> {
   if (target.skip !== "") return console.log(`${target.name}: skipped, ${target.skip}`);
   const startMs = performance.now();
   if (values.replay !== undefined) {
@@ -42,12 +58,28 @@ async function run(target: Target): Promise<void> {
     return console.log(`${target.name}: ${values.replay} is fine`);
   }
   const onProgress = (done: number): void => {
-    if (process.stderr.isTTY) process.stderr.write(`\r${target.name}: ${done} inputs`);
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${target.name}: ${progressOf(done, (performance.now() - startMs) / 1000)}`);
   };
+  onProgress(0);
   const done = await fuzz(target, { seed, runs, seconds, onProgress });
   const took = (performance.now() - startMs) / 1000;
-  if (process.stderr.isTTY) process.stderr.write("\r");
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
   console.log(`${target.name}: ${done} inputs in ${took.toFixed(1)} s, seed ${seed}: nothing found`);
+}
+
+function progressOf(done: number, tookSeconds: number): string {
+  const rate = done / tookSeconds;
+  const leftSeconds = Number.isFinite(runs) ? (runs - done) / rate : seconds - tookSeconds;
+  const left = done === 0 ? "" : `, ${Math.round(rate)} a second, ${Math.ceil(leftSeconds / 60)} min left`;
+  return `${done}${Number.isFinite(runs) ? ` of ${runs}` : ""} inputs${left}`;
+}
+
+/** What the watched process is told of what this one was. */
+function sameAgain(): string[] {
+  const replay = values.replay === undefined ? [] : [`--replay=${values.replay}`];
+  if (Number.isFinite(runs)) replay.push(`--runs=${runs}`);
+  if (Number.isFinite(seconds)) replay.push(`--seconds=${seconds}`);
+  return [...replay, `--seed=${seed}`];
 }
 
 function numberOf(text: string | undefined, name: string): number | undefined {

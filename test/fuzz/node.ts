@@ -230,7 +230,7 @@ export class HeldLink implements Link {
   tuneLane(): void {}
   closeLane(): void {}
   send(connection: ConnectionId, bytes: Uint8Array): boolean {
-    assert.ok(bytes.length > 0 && bytes.length <= limits.controlMessageBytes);
+    assert.ok(bytes.length > 0 && bytes.length <= limits.controlMessageBytes, "a message fits");
     if (!this.live.has(connection)) return false;
     this.sent.push({ connection, bytes });
     return true;

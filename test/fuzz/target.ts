@@ -18,6 +18,8 @@ export interface Target {
   readonly about: string;
   /** Why it cannot run here; "" if it can. */
   readonly skip: string;
+  /** Its inputs reach the addon: with --asan it runs on one that watches its memory. */
+  readonly native: boolean;
   /** Well-formed inputs to begin with; the corpus comes on top. */
   seeds(): readonly Uint8Array[];
   /** The next input; `pool` is seeds and corpus. Without it: seeds, mutated and crossed. */
@@ -32,6 +34,7 @@ export function pureTarget(name: string, about: string, seeds: () => readonly Ui
     corpus: name,
     about,
     skip: "",
+    native: false,
     seeds,
     open: async () => ({
       run(input) {

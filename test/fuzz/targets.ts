@@ -3,6 +3,7 @@ import type { Target } from "./target.ts";
 import { poolTargets } from "./targets/pool.ts";
 import { answerTargets } from "./targets/answers.ts";
 import { apiTargets } from "./targets/api.ts";
+import { apiClientTargets } from "./targets/api-client.ts";
 import { apiSessionTargets } from "./targets/api-session.ts";
 import { benchTargets } from "./targets/bench.ts";
 import { configTargets } from "./targets/config.ts";
@@ -24,6 +25,7 @@ export const targets: readonly Target[] = [
   ...poolTargets,
   ...apiTargets,
   ...apiSessionTargets,
+  ...apiClientTargets,
   ...configTargets,
   ...benchTargets,
 ];

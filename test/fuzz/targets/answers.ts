@@ -158,6 +158,7 @@ export const answerTargets: readonly Target[] = KINDS.map((kind) => ({
   corpus: "answers",
   about: "a hostile listener's answers to a live link's chunks: each chunk has one event, the right one",
   skip: kind.skip,
+  native: kind.native,
   seeds: () => [
     Uint8Array.of(255, CHUNKS, ...Buffer.concat(inOrder)),
     ...readGolden("header").map(({ bytes }) => Uint8Array.of(255, 4, ...bytes)),

@@ -93,7 +93,7 @@ class Caller implements Connection {
   end(code: number): void {
     if (this.closed) return;
     this.closed = true;
-    assert.ok(Object.values(CLOSE).includes(code as 4000));
+    assert.ok(Object.values(CLOSE).includes(code as 4000), `closed with ${code}`);
     this.engine.closed();
     for (const [block, owner] of this.mine) if (owner === this) this.mine.delete(block);
   }
@@ -150,7 +150,7 @@ function pairsOf(blocks: Message): string[] {
 
 function checkError({ code, detail }: Message): void {
   assert.ok(typeof code === "string" && Object.hasOwn(ERRORS, code), `${String(code)} is in the list`);
-  assert.ok(typeof detail === "string" && detail.length < 6_000);
+  assert.ok(typeof detail === "string" && detail.length < 6_000, "a detail is short");
 }
 
 class ApiSession implements Session {
@@ -252,6 +252,7 @@ export const apiSessionTargets: readonly Target[] = [
     corpus: "api-session",
     about: "three clients at a whole node: typed answers, no block in two hands, a whole pool when they are gone",
     skip: "",
+    native: false,
     seeds: () => [everything(), rivals()],
     generate,
     open: async () => new ApiSession(),

@@ -35,7 +35,7 @@ const bytes: Target = {
         return;
       }
       assert.equal(scanMessage(input), "");
-      assert.ok(countValues(message, 0) <= 2 * limits.apiValuesMax);
+      assert.ok(countValues(message, 0) <= 2 * limits.apiValuesMax, "no more values than allowed");
       assert.deepEqual(decodeMessage(encodeMessage(message)), message);
     },
   ),
@@ -78,12 +78,12 @@ const requests: Target = {
       if (schema === undefined) return;
       try {
         const parsed = parseFields(schema, fields);
-        assert.ok(Object.isFrozen(parsed));
+        assert.ok(Object.isFrozen(parsed), "fields are frozen");
         // A model's layout is a map here, and parsed where it is registered: target `layout`.
         checkFields({ ...(parsed as object), layout: undefined });
       } catch (error) {
         assert.ok(error instanceof KvferryError && error.code === "message_malformed", (error as Error).stack);
-        assert.ok(error.message.length < 1_000);
+        assert.ok(error.message.length < 1_000, "a refusal is short");
       }
     },
   ),
@@ -91,10 +91,10 @@ const requests: Target = {
 };
 
 function checkFields(value: unknown): void {
-  if (typeof value === "number") assert.ok(Number.isSafeInteger(value) && value >= 0);
-  else if (typeof value === "string") assert.ok(value.length <= limits.apiTextCharacters);
-  else if (value instanceof Uint32Array) assert.ok(value.length <= limits.keyTokensMax);
-  else if (value instanceof Uint8Array) assert.ok(value.length <= 32 * limits.apiBatchMax);
+  if (typeof value === "number") assert.ok(Number.isSafeInteger(value) && value >= 0, `the number ${value}`);
+  else if (typeof value === "string") assert.ok(value.length <= limits.apiTextCharacters, "a text is bounded");
+  else if (value instanceof Uint32Array) assert.ok(value.length <= limits.keyTokensMax, "words are bounded");
+  else if (value instanceof Uint8Array) assert.ok(value.length <= 32 * limits.apiBatchMax, "keys are bounded");
   else if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) checkFields(inner);
 }
 
@@ -109,7 +109,7 @@ const answers: Target = {
       const message = decodeMessage(input);
       const event = eventOf(message);
       if (event !== undefined) checkReply(event);
-      assert.ok(Object.hasOwn(ERRORS, errorOf(message["error"]).code));
+      assert.ok(Object.hasOwn(ERRORS, errorOf(message["error"]).code), "a code of the list");
       const { ok } = message;
       if (typeof ok !== "object" || ok === null) return;
       for (const parse of PARSERS) {
@@ -125,7 +125,7 @@ const answers: Target = {
 };
 
 function checkReply(value: unknown): void {
-  if (typeof value === "number") assert.ok(Number.isFinite(value) && value >= 0);
+  if (typeof value === "number") assert.ok(Number.isFinite(value) && value >= 0, `the number ${value}`);
   else if (typeof value === "object" && value !== null && !ArrayBuffer.isView(value))
     for (const inner of Object.values(value)) checkReply(inner);
 }

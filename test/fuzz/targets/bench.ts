@@ -69,8 +69,9 @@ const calls: Target = {
       try {
         const call = parseCall(value);
         assert.deepEqual(parseCall(JSON.parse(JSON.stringify(call))), call);
-        if (call.call === "open") assert.ok(call.poolBytes <= 64 * 2 ** 30 && call.dataPort < 65_536 && call.token.length === 32);
-        if ("slots" in call) assert.ok(call.slots.length <= 64 && call.slots.every((slot) => slot >= 0 && slot < 64));
+        if (call.call === "open")
+          assert.ok(call.poolBytes <= 64 * 2 ** 30 && call.dataPort < 65_536 && call.token.length === 32, "an open is bounded");
+        if ("slots" in call) assert.ok(call.slots.length <= 64 && call.slots.every((slot) => slot >= 0 && slot < 64), "slots are bounded");
       } catch (error) {
         assert.ok(error instanceof KvferryError && ["protocol_error", "version_unsupported"].includes(error.code), String(error));
         assert.ok(error.message.length < 1_000, "what is said of a stranger's call is short");
@@ -114,7 +115,7 @@ class RepliesSession implements Session {
     socket.push(null);
     const result = await answer;
     if (result instanceof Error) assert.ok(result instanceof KvferryError, result.stack);
-    assert.ok(farewell === undefined || farewell instanceof KvferryError);
+    assert.ok(farewell === undefined || farewell instanceof KvferryError, "a farewell is an error of the list");
     socket.destroy();
     await control.closed;
   }
@@ -127,6 +128,7 @@ const answers: Target = {
   corpus: "bench-replies",
   about: "the bench client's end of the control connection: a typed result or KvferryError for whatever a server says",
   skip: "",
+  native: false,
   seeds: () => REPLIES.map((reply, at) => linesOf(at, [reply])),
   generate: (random) => Buffer.concat([Uint8Array.of(random.below(256)), ...severalLines(random, REPLIES)]),
   open: async () => new RepliesSession(),
@@ -181,7 +183,7 @@ class ServerSession implements Session {
         `error ${number} is in the list`,
       );
       assert.notEqual(number, ERRORS.internal.number, `a bug: ${detail}`);
-      assert.ok(detail.length < 1_000);
+      assert.ok(detail.length < 1_000, "a refusal is short");
       return true;
     }
     assert.ok("result" in answer, "an answer is a result or an error");
@@ -218,6 +220,7 @@ const server: Target = {
   corpus: "bench-server",
   about: "a live bench server: every line is answered with a result or a code other than internal, or the connection is closed",
   skip: "",
+  native: native !== undefined,
   seeds: () =>
     SCRIPTS.filter((script) => native !== undefined || !JSON.stringify(script).includes("tcp")).map((script) => linesOf(255, script)),
   generate(random, pool) {

@@ -42,7 +42,7 @@ const header: Target = {
       assert.equal(decoded === undefined, input.length < 48);
       if (decoded === undefined) return;
       assert.deepEqual(Buffer.from(encodeHeader(decoded)), Buffer.from(input.subarray(0, 48)));
-      assert.ok(decoded.bytes <= limits.chunkBytesMax && decoded.grant < 2 ** 53);
+      assert.ok(decoded.bytes <= limits.chunkBytesMax && decoded.grant < 2 ** 53, "its numbers are bounded");
     },
   ),
   generate: sealed,

@@ -240,6 +240,7 @@ export const laneTargets: readonly Target[] = KINDS.map((kind) => ({
   corpus: "lane",
   about: "a hostile client on a lane of a live link: answers, ends and memory are wire.md's",
   skip: kind.skip,
+  native: kind.native,
   seeds,
   generate,
   open: () => new LaneSession(kind).open(),

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Layout } from "../../../transport/kv/layout.ts";
 import { blockBytesOf } from "../../../transport/kv/measure.ts";
 import { endOf } from "../../../transport/kv/overlap.ts";
-import { parseLayout } from "../../../transport/kv/parse.ts";
+import { parseLayout, parseLayoutJson } from "../../../transport/kv/parse.ts";
 import { planTransfer, type TransferPlan } from "../../../transport/kv/plan.ts";
 import { planeFits, streamBytes } from "../../../transport/kv/runs.ts";
 import { limits } from "../../../transport/limits.ts";
@@ -22,10 +22,18 @@ const layouts: Target = {
     "layout",
     "parseLayoutJson: a layout that is written, read again and planned with; or invalid_argument",
     () => LAYOUT_SEEDS,
-    (input) => void fuzzLayout(input),
+    (input) => {
+      if (fuzzLayout(input)) checkNumbers(parseLayoutJson(input));
+    },
   ),
   generate: (random, pool) => (random.chance(1, 4) ? mutate(random.pick(pool), random) : encode(changed(random, pool))),
 };
+
+function checkNumbers(value: unknown): void {
+  if (typeof value === "number")
+    assert.ok(Number.isSafeInteger(value) && value >= 0 && value <= limits.poolBytesMax, `the number ${value}`);
+  else if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) checkNumbers(inner);
+}
 
 /** A layout with something changed; changes that only make it larger or move its parts are the ones that get through. */
 function changed(random: Random, pool: readonly Uint8Array[]): unknown {
@@ -102,10 +110,10 @@ function checkSide(layout: Layout, planes: readonly Plane[], blocks: readonly nu
   const last = Uint32Array.of(layout.blockCount - 1);
   for (const plane of planes) {
     assert.ok(planeFits(plane, last, endOf(layout)), "a plane stays inside what the layout takes");
-    assert.ok(plane.blockList < blocks.length);
+    assert.ok(plane.blockList < blocks.length, "a plane has its blocks");
   }
   for (const count of blocks) assert.ok(count >= 1 && count <= layout.blockCount, "no more blocks than there are");
-  assert.ok(endOf(layout) <= limits.poolBytesMax && blockBytesOf(layout) >= 1);
+  assert.ok(endOf(layout) <= limits.poolBytesMax && blockBytesOf(layout) >= 1, "a layout fits the largest pool");
 }
 
 /** Chunks of a plane follow one another without a gap, and end within both streams. */
@@ -114,7 +122,7 @@ function checkChunks(plan: TransferPlan): void {
   let bytes = 0;
   for (const chunk of plan.chunks) {
     assert.equal(chunk.start, ends[chunk.plane]);
-    assert.ok(chunk.bytes > 0 && chunk.bytes <= limits.chunkBytesMax);
+    assert.ok(chunk.bytes > 0 && chunk.bytes <= limits.chunkBytesMax, "a chunk is bounded");
     ends[chunk.plane] = chunk.start + chunk.bytes;
     bytes += chunk.bytes;
   }

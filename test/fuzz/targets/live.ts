@@ -9,13 +9,15 @@ import { native, nativeProblem } from "../../../transport/native.ts";
 export interface Kind {
   readonly name: "js" | "tcp";
   readonly skip: string;
+  readonly native: boolean;
   readonly make: (onWake: () => void) => Link;
 }
 
 export const KINDS: readonly Kind[] = [
-  { name: "js", skip: "", make: (onWake) => createJsLink({ onWake }) },
+  { name: "js", skip: "", native: false, make: (onWake) => createJsLink({ onWake }) },
   {
     name: "tcp",
+    native: true,
     skip: native === undefined ? `no addon: ${nativeProblem}` : "",
     make: (onWake) => createTcpLink({ onWake, ioThreads: 1 }),
   },

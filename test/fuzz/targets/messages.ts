@@ -45,27 +45,29 @@ const LIST_MAX = Math.max(limits.rangesPerTransferMax, limits.modelsMax, limits.
 const TEXT_MAX = 1_024;
 
 function checkBounds(value: unknown): void {
-  if (typeof value === "number") assert.ok(Number.isSafeInteger(value) && value >= 0 && value <= NUMBER_MAX && !Object.is(value, -0));
-  else if (typeof value === "string") assert.ok(value.length <= TEXT_MAX);
-  else if (value instanceof Uint8Array) assert.ok(value.length <= limits.controlMessageBytes);
+  if (typeof value === "number")
+    assert.ok(Number.isSafeInteger(value) && value >= 0 && value <= NUMBER_MAX && !Object.is(value, -0), `the number ${value}`);
+  else if (typeof value === "string") assert.ok(value.length <= TEXT_MAX, `a text of ${value.length}`);
+  else if (value instanceof Uint8Array) assert.ok(value.length <= limits.controlMessageBytes, "bytes are bounded");
   else if (Array.isArray(value)) {
-    assert.ok(value.length <= LIST_MAX);
+    assert.ok(value.length <= LIST_MAX, `a list of ${value.length}`);
     for (const inner of value) checkBounds(inner);
   } else if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) checkBounds(inner);
-  else assert.ok(value === undefined || typeof value === "boolean");
+  else assert.ok(value === undefined || typeof value === "boolean", `a ${typeof value}`);
 }
 
 function check(input: Uint8Array): void {
   let message: Message;
   try {
-    message = decodeMessage(input);
+    // Bytes come out in the kind of array that they came in.
+    message = decodeMessage(Buffer.from(input));
   } catch (error) {
     assert.ok(error instanceof KvferryError && error.code === "protocol_error", String(error));
     return;
   }
   checkBounds(message);
-  assert.ok(Object.isFrozen(message));
-  assert.deepEqual(decodeMessage(encodeMessage(message)), message);
+  assert.ok(Object.isFrozen(message), "a message is frozen");
+  assert.deepEqual(decodeMessage(Buffer.from(encodeMessage(message))), message);
 }
 
 const messages: Target = {

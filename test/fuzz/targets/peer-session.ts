@@ -233,6 +233,7 @@ export const peerSessionTargets: readonly Target[] = [
     corpus: "peer-session",
     about: "three remotes at a whole node: no block read or written that is not theirs to, typed refusals, nothing held when they are gone",
     skip: "",
+    native: false,
     seeds: () => [whole()],
     generate,
     open: async () => new PeerSession(),

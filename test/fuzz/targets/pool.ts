@@ -172,12 +172,12 @@ function opened(region: Region, processes: FakeProcesses): Pool | undefined {
 function checkCounts(pool: Pool): void {
   const { free, held, published, quarantined, leased, pinned } = pool.stats();
   assert.equal(free + held + published + quarantined, BLOCKS, "every block is in one state");
-  assert.ok(leased <= published + held && pinned === 0);
+  assert.ok(leased <= published + held && pinned === 0, "leases are of blocks that are there");
 }
 
 function checkGiven(pool: Pool, given: Blocks): void {
   assert.equal(new Set(given.ids).size, given.ids.length, "no block twice");
-  assert.ok(given.ids.every((block) => block < BLOCKS) && given.generations.every((generation) => generation > 0));
+  assert.ok(given.ids.every((block) => block < BLOCKS) && given.generations.every((generation) => generation > 0), "real blocks are given");
   assert.equal(pool.stats().free, 0);
 }
 
@@ -207,6 +207,7 @@ const poolTarget = (name: string, forges: boolean, about: string): Target => ({
   corpus: name,
   about,
   skip: "",
+  native: false,
   seeds: () => [Uint8Array.of(0), Uint8Array.of(1), Uint8Array.of(3)],
   generate,
   open: async () => new PoolSession(forges),
