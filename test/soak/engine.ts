@@ -29,11 +29,23 @@ interface Attached {
   readonly blockBytes: number;
 }
 
+/** One client for life: its token is what tells a restarted sidecar that this process writes no block of before any more. */
+let client: ClientFerry | undefined;
 let attached: Attached | undefined;
+let attaching: Promise<Attached> | undefined;
+/** Allocated and not known to be given back. */
+const held = new Set<Blocks>();
 
-async function attach(): Promise<Attached> {
-  if (attached !== undefined) return attached;
-  const ferry = await connect(socket, { client: `soak-${role}` });
+function attach(): Promise<Attached> {
+  if (attached !== undefined) return Promise.resolve(attached);
+  attaching ??= attachAnew().finally(() => {
+    attaching = undefined;
+  });
+  return attaching;
+}
+
+async function attachAnew(): Promise<Attached> {
+  const ferry = client === undefined ? await open() : await again(client);
   const info = await ferry.pool();
   const region = await ferry.attach();
   const layout = denseLayout({
@@ -48,13 +60,44 @@ async function attach(): Promise<Attached> {
     blockCount: info.blockCount,
   });
   const { model } = await ferry.registerModel(IDENTITY, layout);
-  const current: Attached = { ferry, region, model, dataOffset: info.dataOffset, blockBytes: info.blockBytes };
-  attached = current;
+  attached = { ferry, region, model, dataOffset: info.dataOffset, blockBytes: info.blockBytes };
+  return attached;
+}
+
+async function open(): Promise<ClientFerry> {
+  const ferry = await connect(socket, { client: `soak-${role}` });
   ferry.on((event) => {
-    if (event.kind === "lost" && attached === current) attached = undefined;
+    if (event.kind === "lost") attached = undefined;
     if (event.kind === "offerEnded") ended.get(event.handle)?.(event.code);
   });
-  return current;
+  client = ferry;
+  return ferry;
+}
+
+/** Transfers and offers ended with the connection; what was held then is given back, or is void with its incarnation. */
+async function again(ferry: ClientFerry): Promise<ClientFerry> {
+  const before = [...held];
+  held.clear();
+  ended.clear();
+  const { resumed } = await ferry.reconnect();
+  if (resumed) for (const blocks of before) await ferry.free(blocks).catch(() => {});
+  return ferry;
+}
+
+async function alloc(ferry: ClientFerry, count: number): Promise<Blocks> {
+  const blocks = await ferry.alloc(count);
+  held.add(blocks);
+  return blocks;
+}
+
+async function free(ferry: ClientFerry, blocks: Blocks): Promise<void> {
+  if (!held.has(blocks)) return;
+  try {
+    await ferry.free(blocks);
+    held.delete(blocks);
+  } catch {
+    // The connection is gone: `again` gives them back.
+  }
 }
 
 const ended = new Map<string, (code: string) => void>();
@@ -73,7 +116,7 @@ function* runsOf({ region, dataOffset, blockBytes }: Attached, blocks: Blocks, b
 async function offer(order: Order): Promise<object> {
   const at = await attach();
   const info = await at.ferry.pool();
-  const blocks = await at.ferry.alloc(order.blocks);
+  const blocks = await alloc(at.ferry, order.blocks);
   let place = 0;
   for (const run of runsOf(at, blocks, info.blockCount)) fill(run, order.seed, place++);
   const handle = await at.ferry.offer({
@@ -83,7 +126,7 @@ async function offer(order: Order): Promise<object> {
   });
   ended.set(handle, () => {
     ended.delete(handle);
-    at.ferry.free(blocks).catch(() => {});
+    void free(at.ferry, blocks);
   });
   return { handle };
 }
@@ -91,7 +134,7 @@ async function offer(order: Order): Promise<object> {
 async function fetch(order: Order): Promise<object> {
   const at = await attach();
   const info = await at.ferry.pool();
-  const blocks = await at.ferry.alloc(order.blocks);
+  const blocks = await alloc(at.ferry, order.blocks);
   try {
     // Whatever lay there must not pass for what was sent.
     for (const run of runsOf(at, blocks, info.blockCount)) run.fill(0xee);
@@ -108,7 +151,7 @@ async function fetch(order: Order): Promise<object> {
     }
     return { bytes: report.bytes, resumed: report.resumed, retries: report.retries, wrong };
   } finally {
-    await at.ferry.free(blocks).catch(() => {});
+    await free(at.ferry, blocks);
   }
 }
 
