@@ -14,7 +14,7 @@ import { runSeed } from "./run.ts";
 import { expectPass } from "./seeds.ts";
 
 /** So many, in portions that end in time on a slow machine as well. The large swarm is `npm run sim`. */
-const SEEDS = 80;
+const SEEDS = 60;
 const AT_ONCE = 20;
 const ROOT = join(import.meta.dirname, "../..");
 
