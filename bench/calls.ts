@@ -30,7 +30,7 @@ const slice = z.strictObject({
 });
 const poolBytes = whole(POOL_BYTES_MIN, POOL_BYTES_MAX);
 const workload = z.strictObject({
-  blockBytes: whole(1, limits.poolBlockBytesMax),
+  blockBytes: whole(1, POOL_BYTES_MAX),
   batch: whole(1, PLACES_MAX),
   chunkBytes: whole(1, limits.chunkBytesMax),
   poolBytes,

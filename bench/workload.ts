@@ -77,7 +77,7 @@ function scattered(parameters: WorkloadParameters): Workload {
   const { blockBytes, batch, chunkBytes, poolBytes, seed } = parameters;
   const requestBytes = blockBytes * batch;
   const slots = slotsFor(poolBytes, requestBytes);
-  const places = integer(Math.floor(poolBytes / blockBytes), "blocks of the pool (--pool by --size)", 1, PLACES_MAX);
+  const places = integer(Math.floor(poolBytes / blockBytes), "blocks that the pool is cut in (--pool, --block-size)", 1, PLACES_MAX);
   checkChunks(slots, Math.ceil(requestBytes / chunkBytes));
   const ids: Record<Side, Uint32Array> = {
     local: shuffled(places, slots * batch, seed),
