@@ -295,6 +295,36 @@ test("a look-up tells of each place by itself: one that is not allowed or not th
   ]);
 });
 
+test("a block that is being filled is published, offered or filled by nobody else; nor does one fetch fill a block twice", {
+  skip,
+}, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(2);
+  fill(a, source);
+  const offered = () => a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 2 * BLOCK_TOKENS }], ready: false });
+  const target = await b.ferry.alloc(2);
+  const keys = await b.ferry.keys(
+    modelB,
+    0,
+    Uint32Array.from({ length: 2 * BLOCK_TOKENS }, (_, i) => i),
+  );
+  const into = [{ group: 0, blocks: target, tokens: 2 * BLOCK_TOKENS }];
+  const transfer = await b.ferry.fetch({ peer, model: modelB, source: { handle: await offered() }, into, deadlineMs: 5_000 });
+  await assert.rejects(b.ferry.publish(modelB, 0, target, keys), { code: "block_state" });
+  await assert.rejects(b.ferry.offer({ model: modelB, groups: into }), { code: "block_state" });
+  const again = { peer, model: modelB, source: { handle: await offered() }, into, deadlineMs: 5_000 };
+  await assert.rejects(b.ferry.fetch(again), { code: "block_state" });
+  transfer.cancel();
+  await assert.rejects(transfer.done, { code: "cancelled" });
+  const [id = 0] = target.ids;
+  const [generation = 0] = target.generations;
+  const same = { ids: Uint32Array.of(id, id), generations: Uint32Array.of(generation, generation) };
+  const twice = [{ group: 0, blocks: same, tokens: 2 * BLOCK_TOKENS }];
+  await assert.rejects(b.ferry.fetch({ ...again, into: twice }), { code: "invalid_argument" });
+  await b.ferry.publish(modelB, 0, target, keys);
+  assert.equal(b.pool.stats().pinned, 0);
+});
+
 test("a node that is known by two addresses is fetched from by either, in turns", { skip }, async (t) => {
   const { a, b, peer, modelA, modelB } = await pair(t);
   const source = await a.ferry.alloc(1);

@@ -205,6 +205,32 @@ test("what a transfer has pinned outlives its holder, under the same generation"
   assert.equal(pool.stats().free, 8);
 });
 
+test("what a transfer fills is nobody else's until it has ended: not filled twice, not read, not published", () => {
+  const { pool } = small();
+  pool.addHolder(1, 0);
+  pool.addHolder(2, 0);
+  const blocks = pool.alloc(1, 2);
+  const [first] = [{ ids: blocks.ids.slice(0, 1), generations: blocks.generations.slice(0, 1) }];
+  const twice = { ids: Uint32Array.of(blocks.ids[0]!, blocks.ids[0]!), generations: Uint32Array.of(1, 1) };
+  assert.throws(() => pool.fill(1, twice), code("invalid_argument"));
+  assert.throws(() => pool.fill(2, blocks), code("not_owner"));
+  pool.fill(1, blocks);
+  assert.throws(() => pool.fill(1, first), code("block_state"));
+  assert.throws(() => pool.pin(first), code("block_state"));
+  assert.throws(() => pool.beginSeal(1, first), code("block_state"));
+  pool.filled(blocks);
+  pool.pin(first);
+  assert.throws(() => pool.fill(1, first), code("block_state"), "what somebody reads is not written");
+  pool.unpin(first);
+  pool.fill(1, blocks);
+  pool.free(1, blocks);
+  assert.equal(pool.stats().free, 6);
+  pool.filled(blocks);
+  assert.equal(pool.stats().free, 8);
+  const leased = publish(pool, 1, [7]) && pool.lease(2, keyOf(7), 0, false);
+  assert.throws(() => pool.fill(2, leased), code("block_state"), "a lease is a right to read");
+});
+
 test("a broken seal's block is found no more and is free when its readers are done", () => {
   const { pool } = small();
   pool.addHolder(1, 0);

@@ -56,7 +56,7 @@ export class Transfers {
   fetch(request: FetchRequest, model: Model, content: KvContent, groups: readonly GroupBlocks[]): Transfer {
     const node = this.#node;
     const peer = node.peers.get(request.peer);
-    const release = this.#pin(groups);
+    const release = this.#fill(groups);
     return this.#run(
       { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, layers: request.layers === true, trace: request.trace },
       ({ handlers, attach }, nowUs, deadlineUs) => {
@@ -159,6 +159,25 @@ export class Transfers {
   #local(request: RangeRequest): { readonly content: Content; readonly release: () => void } {
     const ranges = request.ranges.map(({ local, bytes }) => ({ offset: local, bytes }));
     return this.#node.buffers.use(request.local, ranges, this.#owner);
+  }
+
+  /** The blocks must be held by the session and in no other transfer, and are this one's alone until it has ended. */
+  #fill(groups: readonly GroupBlocks[]): () => void {
+    const { pool } = this.#node;
+    const taken: GroupBlocks[] = [];
+    const release = (): void => {
+      for (const { blocks } of taken) pool.filled(blocks);
+    };
+    try {
+      for (const group of groups) {
+        pool.fill(this.#holder, group.blocks);
+        taken.push(group);
+      }
+    } catch (error) {
+      release();
+      throw error;
+    }
+    return release;
   }
 
   /** The blocks must be the session's, and stay what they are until the transfer has ended. */

@@ -18,6 +18,8 @@ export class BlockStore {
   readonly holder: Uint32Array;
   readonly checksum: Uint32Array;
   readonly pins: Uint32Array;
+  /** 1: a transfer fills it, alone. */
+  readonly filling: Uint8Array;
   readonly leases: Uint32Array;
   /** Blocks of each state. */
   readonly count = new Uint32Array(STATE_COUNT);
@@ -42,6 +44,7 @@ export class BlockStore {
     this.holder = new Uint32Array(blockCount);
     this.checksum = new Uint32Array(blockCount);
     this.pins = new Uint32Array(blockCount);
+    this.filling = new Uint8Array(blockCount);
     this.leases = new Uint32Array(blockCount);
     this.links = new BlockLinks(blockCount);
     this.#usedUs = new Float64Array(blockCount);

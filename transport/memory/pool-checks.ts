@@ -62,14 +62,30 @@ export class BlockChecks {
     return count;
   }
 
-  /** As `current`, and each block in a state in which bytes may move from or to it. */
-  movable(blocks: Blocks): number {
+  /** As `current`, and each block in a state in which bytes may be read from it. */
+  readable(blocks: Blocks): number {
     const count = this.current(blocks);
     for (let at = 0; at < count; at++) {
-      const is = this.#store.state[blocks.ids[at]!]!;
-      if (is !== STATE.published && !isOwned(is)) throw new KvferryError("block_state", `block ${blocks.ids[at]} is ${STATE_NAMES[is]}`);
+      const block = blocks.ids[at]!;
+      const is = this.#store.state[block]!;
+      if (is !== STATE.published && !isOwned(is)) throw new KvferryError("block_state", `block ${block} is ${STATE_NAMES[is]}`);
+      this.notFilling(block);
     }
     return count;
+  }
+
+  /** As `inState` for what this holder holds, and in no other transfer's hands: what is read while it is written is nobody's KV. */
+  fillable(holder: number, blocks: Blocks): number {
+    const count = this.inState(blocks, STATE.held, holder);
+    for (const block of blocks.ids) {
+      this.notFilling(block);
+      if (this.#store.pins[block]! > 0) throw new KvferryError("block_state", `block ${block} is being read by a transfer`);
+    }
+    return count;
+  }
+
+  notFilling(block: number): void {
+    if (this.#store.filling[block] === 1) throw new KvferryError("block_state", `block ${block} is being filled by a transfer`);
   }
 
   #nextStamp(): number {

@@ -161,10 +161,25 @@ export class Pool {
     for (const block of blocks.ids) this.#giveBack(record.blocks, block);
   }
 
-  /** For transfers: the blocks stay what they are until `unpin`, whatever their holder does meanwhile. */
+  /** For transfers that fill blocks: as `pin`, and until `filled` nobody else fills, reads or publishes them. Throws block_state, not_owner. */
+  fill(holder: HolderId, blocks: Blocks): void {
+    this.#open();
+    this.#checks.fillable(holder, blocks);
+    for (const block of blocks.ids) {
+      this.#store.filling[block] = 1;
+      this.#store.pin(block);
+    }
+  }
+
+  filled(blocks: Blocks): void {
+    for (const block of blocks.ids) this.#store.filling[block] = 0;
+    this.unpin(blocks);
+  }
+
+  /** For transfers that read: the blocks stay what they are until `unpin`, whatever their holder does meanwhile. Throws block_state. */
   pin(blocks: Blocks): void {
     this.#open();
-    this.#checks.movable(blocks);
+    this.#checks.readable(blocks);
     for (const block of blocks.ids) this.#store.pin(block);
   }
 
@@ -184,6 +199,7 @@ export class Pool {
     this.#open();
     this.#holders.get(holder);
     this.#checks.inState(blocks, STATE.held, holder);
+    for (const block of blocks.ids) this.#checks.notFilling(block);
     for (const block of blocks.ids) this.#store.enter(block, STATE.sealing);
   }
 
@@ -295,7 +311,7 @@ export class Pool {
   check(holder: HolderId, blocks: Blocks): void {
     this.#open();
     const { leases } = this.#holders.get(holder);
-    const count = this.#checks.movable(blocks);
+    const count = this.#checks.readable(blocks);
     for (let at = 0; at < count; at++) {
       const block = blocks.ids[at]!;
       if (this.#store.holder[block] !== holder && !leases.has(block)) throw new KvferryError("not_owner", `block ${block}`);
