@@ -10,9 +10,11 @@ import { limits } from "../../transport/limits.ts";
 const identity = (model: string) => ({ model, revision: "", element: "bf16", rope: "", profile: "", extra: "" });
 const layouts = [opaqueLayout(64, 2), opaqueLayout(128, 2)].map((layout) => ({ layout, bytes: serializeLayout(layout) }));
 
-function register(table: ModelTable, model: string, at: number): number {
+const USER = {};
+
+function register(table: ModelTable, model: string, at: number, user: object = USER): number {
   const { layout, bytes } = layouts[at % layouts.length]!;
-  return table.register(identity(model), layout, bytes).model.id;
+  return table.register(user, identity(model), layout, bytes).model.id;
 }
 
 test("the same identity and layout are one model; another layout retires it, and its number is not used again", () => {
@@ -39,4 +41,19 @@ test("as many models of one layout as there may be, and then another layout in t
   );
   register(table, "one more", 1);
   assert.equal(table.all().length, 1);
+});
+
+test("in a full table the oldest model of which every user has gone makes room", () => {
+  const table = new ModelTable();
+  const [gone, here] = [{}, {}];
+  const ids = Array.from({ length: limits.modelsMax }, (_, model) => register(table, `m${model}`, 0, model < 3 ? gone : here));
+  assert.equal(register(table, "m1", 0, here), ids[1]);
+  table.leave(gone);
+  assert.ok(table.get(ids[0]!), "as long as there is room it stays: what is published under it can be fetched");
+  register(table, "next", 0, here);
+  assert.throws(() => table.get(ids[0]!), { code: "model_unknown" });
+  assert.ok(table.get(ids[1]!), "somebody else has registered it, too");
+  register(table, "after that", 0, here);
+  assert.throws(() => table.get(ids[2]!), { code: "model_unknown" });
+  assert.throws(() => register(table, "one more", 0, here), { code: "full" });
 });

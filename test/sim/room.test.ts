@@ -67,3 +67,16 @@ test("who has gone gives way to who is here, and only to those there is room for
   await guests[1]?.leave();
   assert.equal((await greet(scene, "10.0.9.24")).heard[0]?.kind, "hello");
 });
+
+test("peers known by address alone give way to others when nothing is under way with them; configured ones stay", async (t) => {
+  t.after(restoreLimits);
+  shrinkLimits({ peersMax: 3 });
+  const scene = new Scene(1, { ...drawSwarm(1), limits: {}, faults: noFaults });
+  const [first] = scene.nodes;
+  first?.start();
+  const { peers } = first!.ferry;
+  const { host } = first!.spec.endpoint;
+  const known = Array.from({ length: 8 }, (_, port) => peers.get(`${host}:${port + 9_000}`).name);
+  const left = peers.all().map(({ name }) => name);
+  assert.deepEqual(left.filter((name) => known.includes(name)), known.slice(-left.length));
+});

@@ -13,19 +13,45 @@ export interface Model {
 
 export class ModelTable {
   readonly #models = new Map<number, Model>();
+  /** Who has registered each, and is still here. */
+  readonly #users = new Map<number, Set<object>>();
   #nextId = 1;
 
-  /** The same identity and layout give the same model. */
-  register(identity: ModelIdentity, layout: Layout, layoutBytes: Uint8Array): { readonly model: Model; readonly added: boolean } {
+  /** The same identity and layout give the same model. When the table is full, one that nobody here uses any more makes room. */
+  register(
+    user: object,
+    identity: ModelIdentity,
+    layout: Layout,
+    layoutBytes: Uint8Array,
+  ): { readonly model: Model; readonly added: boolean } {
     const print = fingerprint(identity);
     const same = this.all().find((model) => model.fingerprint === print && Buffer.compare(model.layoutBytes, layoutBytes) === 0);
-    if (same !== undefined) return { model: same, added: false };
+    if (same !== undefined) {
+      this.#users.get(same.id)?.add(user);
+      return { model: same, added: false };
+    }
     // The pool has one layout at a time: models of a former one describe memory that is cut otherwise now. Their numbers are not used again.
-    for (const former of this.all()) if (Buffer.compare(former.layoutBytes, layoutBytes) !== 0) this.#models.delete(former.id);
-    if (this.#models.size >= limits.modelsMax) throw new KvferryError("full", `${limits.modelsMax} models are registered`);
+    for (const former of this.all()) if (Buffer.compare(former.layoutBytes, layoutBytes) !== 0) this.#delete(former.id);
+    if (this.#models.size >= limits.modelsMax) this.#makeRoom();
     const model = Object.freeze({ id: this.#nextId++, fingerprint: print, layout, layoutBytes });
     this.#models.set(model.id, model);
+    this.#users.set(model.id, new Set([user]));
     return { model, added: true };
+  }
+
+  /** The user has gone. Its models stay as long as there is room: what is published under them can still be fetched. */
+  leave(user: object): void {
+    for (const users of this.#users.values()) users.delete(user);
+  }
+
+  #makeRoom(): void {
+    for (const [id, users] of this.#users) if (users.size === 0) return this.#delete(id);
+    throw new KvferryError("full", `${limits.modelsMax} models are in use`);
+  }
+
+  #delete(id: number): void {
+    this.#models.delete(id);
+    this.#users.delete(id);
   }
 
   /** Throws model_unknown. */

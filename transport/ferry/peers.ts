@@ -38,12 +38,23 @@ export class PeerTable implements PeerDirectory {
     const known = this.#dialled.get(name);
     if (known !== undefined) return known;
     const address = this.#configured.get(name)?.address ?? this.#allowedAddress(this.#advertisedBy(name) ?? name);
-    if (this.#dialled.size >= limits.peersMax) throw new KvferryError("full", `${limits.peersMax} peers`);
+    if (this.#dialled.size >= limits.peersMax) this.#leaveOne();
     const { settings } = this.#node;
     const conversation = this.#nextConversation++;
     const peer = new Peer({ host: this.#node, name, address, conversation, lanes: settings.lanes, lane: settings.lane });
     this.#dialled.set(name, peer);
     return peer;
+  }
+
+  /** Of those that are known by address alone; whoever is configured stays. Throws full. */
+  #leaveOne(): void {
+    for (const [name, peer] of this.#dialled) {
+      if (this.#configured.has(name) || !peer.unused) continue;
+      peer.close("its place is needed for another peer");
+      this.#dialled.delete(name);
+      return;
+    }
+    throw new KvferryError("full", `${limits.peersMax} peers have transfers`);
   }
 
   #advertisedBy(name: string): string | undefined {
@@ -164,7 +175,10 @@ export class PeerTable implements PeerDirectory {
       this.#strangers.delete(connection);
       this.#node.link.disconnect(connection);
     }
-    for (const peer of this.#dialled.values()) peer.turn(nowUs);
+    for (const [name, peer] of this.#dialled) {
+      peer.turn(nowUs);
+      if (!this.#configured.has(name) && peer.forgettable(nowUs)) this.#dialled.delete(name);
+    }
     for (const [who, peer] of this.#accepted) {
       peer.turn(nowUs);
       if (peer.forgettable(nowUs)) this.#accepted.delete(who);

@@ -103,7 +103,7 @@ export class Session implements FerrySession, Ferry {
     }
     const layoutBytes = serializeLayout(parsed);
     pool.setLayout(layoutBytes);
-    const { model, added } = models.register(identity, parsed, layoutBytes);
+    const { model, added } = models.register(this, identity, parsed, layoutBytes);
     if (added) node.peers.tell({ kind: "models", models: node.modelEntries() });
     return { model: model.id, fingerprint: model.fingerprint };
   }
@@ -316,6 +316,7 @@ export class Session implements FerrySession, Ferry {
     this.#endWork("closed");
     this.#closed = reason;
     this.#node.buffers.removeAll(this);
+    this.#node.models.leave(this);
     if (!keepsBlocks) this.#node.pool.removeHolder(this.holder);
     this.#node.forgetSession(this.resume);
     this.#listeners.clear();

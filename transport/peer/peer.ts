@@ -11,7 +11,7 @@ import { createWindow, type WindowPolicy } from "../policy/window.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
-import type { Capability } from "./greeting.ts";
+import { isCapable } from "./greeting.ts";
 import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
@@ -35,9 +35,10 @@ export class Peer implements Remote, PeerPort {
   #hello: Hello | undefined;
   readonly #estimate = createEstimate();
   #nextId = 1;
-  #idleSinceUs = 0;
+  #idleSinceUs: number;
 
   constructor(options: PeerOptions) {
+    this.#idleSinceUs = options.host.runtime.nowUs();
     ({ name: this.name, address: this.address, conversation: this.conversation } = options);
     this.#host = options.host;
     this.#connection = new Connection({
@@ -120,11 +121,14 @@ export class Peer implements Remote, PeerPort {
   estimate(nowUs: number): Estimate {
     return this.#estimate.estimate(nowUs);
   }
-  /** For an accepted peer: it is away and has nothing under way; only what it may ask after when it is back is kept. */
-  get idle(): boolean {
-    return this.#connection.linkId === undefined && this.#ongoing.idle;
+  /** Nothing is under way with it. */
+  get unused(): boolean {
+    return this.#ongoing.idle && this.#lookups.size === 0;
   }
-  /** For an accepted peer: nothing keeps it any more. */
+  /** And it is away: only what it may ask after when it is back is kept. */
+  get idle(): boolean {
+    return this.unused && this.#connection.linkId === undefined;
+  }
   forgettable(nowUs: number): boolean {
     return this.idle && nowUs - this.#idleSinceUs > limits.deadlineRemoteMs * 1000;
   }
@@ -284,21 +288,16 @@ export class Peer implements Remote, PeerPort {
   #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
     this.#idleSinceUs = nowUs;
     for (const transfer of this.#ongoing.all()) transfer.handleDown(nowUs);
-    if (!this.#capableOf("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
+    if (!isCapable(this.#hello, "resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
     // A refusal will not heal by dialling again.
     if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
     this.#host.onPeer(this, false, detail);
     this.#host.touched();
   }
 
-  /** Of a remote that was never there nothing is known: it may. */
-  #capableOf(capability: Capability): boolean {
-    return this.#hello === undefined || this.#hello.capabilities.includes(capability);
-  }
-
   #refuseIncapable(nowUs: number, transfer: PlacedTransfer): boolean {
     const { needs } = transfer;
-    if (needs === "" || this.#capableOf(needs)) return false;
+    if (needs === "" || isCapable(this.#hello, needs)) return false;
     transfer.cancel(nowUs, "unsupported", `the peer's version has no ${needs}`, false);
     return true;
   }
