@@ -62,7 +62,7 @@ function skip(reasons) {
   console.error("kvferry: the native addon was not built:");
   for (const reason of reasons) console.error(`  - ${reason}`);
   console.error("  kvferry works without it, on the JavaScript link: slower, and engines cannot attach its pool.");
-  console.error("  Later: npm run build:native. See also: kvferry doctor.");
+  console.error("  Later: npm rebuild kvferry (in a checkout: npm run build:native). See also: kvferry doctor.");
   if (strict) process.exitCode = 1;
 }
 

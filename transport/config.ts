@@ -108,6 +108,12 @@ export function defaultIoThreads(): number {
   return Math.min(4, Math.max(1, availableParallelism()));
 }
 
+/** Every field's default as it is shown to people; "" where there is none. */
+export function defaultTexts(preset: ConfigInput): ReadonlyMap<string, string> {
+  const { config } = loadConfig({ preset });
+  return new Map(fields.map((field) => [field.path, show(field, config)]));
+}
+
 /** One line a field: value and source; secrets are not shown. */
 export function printConfig(loaded: LoadedConfig): string {
   const rows = fields.map((field) => [field.path, show(field, loaded.config), loaded.sources.get(field.path) ?? "default"] as const);

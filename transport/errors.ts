@@ -32,7 +32,7 @@ export const ERRORS = {
   connection_lost: { number: 22, fault: "network", retry: "later", text: "the connection to the peer ended" },
   lane_lost: { number: 23, fault: "network", retry: "now", text: "the lane that carried a chunk ended" },
   peer_silent: { number: 24, fault: "network", retry: "later", text: "the peer is connected but answers nothing" },
-  peer_not_allowed: { number: 30, fault: "operator", retry: "never", text: "the peer is not on the allow-list" },
+  peer_not_allowed: { number: 30, fault: "operator", retry: "never", text: "the peer is not allowed" },
   version_unsupported: { number: 31, fault: "operator", retry: "never", text: "the two ends share no protocol version" },
   protocol_error: { number: 32, fault: "peer", retry: "never", text: "the peer sent bytes that the protocol does not allow" },
   message_too_large: { number: 33, fault: "peer", retry: "never", text: "a message is longer than its limit" },

@@ -19,6 +19,11 @@ export function createLog(options: Config["log"], name: string, stream: Destinat
     : pino(settings, readable(stream));
 }
 
+/** What others named must not forge a line, nor reach a terminal as a command. */
+function plain(text: string): string {
+  return text.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}
+
 const LEVELS: Readonly<Record<number, string>> = { 10: "TRACE", 20: "DEBUG", 30: "INFO", 40: "WARN", 50: "ERROR", 60: "FATAL" };
 
 /** "2026-11-24T02:00:00.000Z INFO  prefill: transfer ended bytes=268435456 code=ok". */
@@ -28,7 +33,7 @@ function readable(stream: DestinationStream): Writable {
     write(line: string, _encoding, done) {
       const { level, time, node, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
       const words = Object.entries(fields).map(
-        ([key, value]) => `${key}=${typeof value === "object" ? JSON.stringify(value) : String(value)}`,
+        ([key, value]) => `${key}=${typeof value === "object" ? JSON.stringify(value) : plain(String(value))}`,
       );
       stream.write(
         `${[String(time), (LEVELS[Number(level)] ?? "").padEnd(5), `${String(node)}:`, String(msg ?? ""), ...words].join(" ")}\n`,

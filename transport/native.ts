@@ -220,11 +220,15 @@ function load(): Loaded {
     fileURLToPath(new URL(place, import.meta.url)),
   );
   const path = asked === undefined || asked === "" ? places.find((place) => existsSync(place)) : resolve(asked);
-  if (path === undefined) return { addon: undefined, problem: "not built: npm run build:native says what is missing" };
+  if (path === undefined)
+    return { addon: undefined, problem: "not built: npm rebuild kvferry (in a checkout: npm run build:native) says what is missing" };
   try {
     const addon = createRequire(import.meta.url)(path) as NativeAddon;
     if (addon.abi === ABI) return { addon, problem: "" };
-    return { addon: undefined, problem: `${path} is of another version (${addon.abi}, expected ${ABI}): npm run build:native` };
+    return {
+      addon: undefined,
+      problem: `${path} is of another version (${addon.abi}, expected ${ABI}): npm rebuild kvferry (in a checkout: npm run build:native)`,
+    };
   } catch (error) {
     return { addon: undefined, problem: `${path} does not load: ${(error as Error).message}` };
   }

@@ -19,7 +19,7 @@ test("the two sidecars and the program of README move a block", { skip: native =
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const [one, two] = [await freePort(), await freePort()];
   const here = (text: string): string =>
-    text.replaceAll("/run/", `${folder}/`).replaceAll("7411", String(one)).replaceAll("7412", String(two));
+    text.replaceAll("/run/", `${folder}/`).replaceAll("7411", String(one)).replaceAll("7421", String(two));
   const lines = README.split("\n").filter((line) => line.startsWith("    kvferry serve --name"));
   assert.equal(lines.length, 2);
   for (const line of lines) {

@@ -80,5 +80,7 @@ test("log lines: JSON for machines, one readable line for people, nothing below 
   assert.deepEqual(rest, { level: "warn", node: "node-a", code: "lane_lost", lane: 3, msg: "lane ended" });
   createLog({ level: "info", format: "text" }, "node-b", stream).error({ code: "closed", at: { x: 1 } }, "went away");
   assert.match(lines[1]!, /^\S+Z ERROR node-b: went away code=closed at=\{"x":1\}\n$/);
-  assert.equal(lines.length, 2);
+  createLog({ level: "info", format: "text" }, "node-b", stream).info({ client: "x\n\u001b[31mred" }, "hello");
+  assert.match(lines[2]!, /client=x\\x0a\\x1b\[31mred\n$/, "what others named forges no line and reaches no terminal");
+  assert.equal(lines.length, 3);
 });

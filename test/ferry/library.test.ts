@@ -6,7 +6,8 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
+import { dirname } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { createFerry, opaqueLayout } from "../../transport/index.ts";
@@ -53,6 +54,9 @@ test("a start that fails says why and leaves nothing open", async (t) => {
   t.after(() => first.close());
   const taken = `127.0.0.1:${first.address?.port}`;
   await assert.rejects(createFerry({ name: "second", listen: taken, pool }), { code: "address_unavailable" });
+  const { path } = await first.pool();
+  const files = path === "" ? [] : readdirSync(dirname(path)).filter((file) => file.includes("second"));
+  assert.deepEqual(files, [], "a node that never came up leaves no pool");
   // Without the addon the pool lies in no directory: it is this process's own memory, of which there are no four tebibytes either.
   const tooMuch = native === undefined ? { ...pool, bytes: 2 ** 42 } : { ...pool, directory: "/nowhere/at/all" };
   await assert.rejects(createFerry({ name: "third", pool: tooMuch }), { code: "memory_unavailable" });

@@ -31,6 +31,14 @@ function open(t: TestContext, name: string, extra: Partial<PoolRegionOptions> = 
   return opening;
 }
 
+test("a name that another owner has is refused, wherever else there would be room", { skip }, async (t) => {
+  const name = `taken-${process.pid}`;
+  const options = { name, bytes: 1 << 20, directory: "", hugePages: "off", numaNode: -1, temporary: true } as const;
+  const first = await createPoolRegion(options);
+  t.after(() => first.close());
+  await assert.rejects(createPoolRegion(options), { code: "memory_unavailable", message: /another node has this pool's name/ });
+});
+
 test("a pool of another size is a new file: who has the old one mapped keeps what he sees", { skip }, async (t) => {
   const first = await open(t, "resized", { bytes: 4 * MiB });
   first.view.fill(7);

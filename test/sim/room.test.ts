@@ -78,5 +78,8 @@ test("peers known by address alone give way to others when nothing is under way 
   const { host } = first!.spec.endpoint;
   const known = Array.from({ length: 8 }, (_, port) => peers.get(`${host}:${port + 9_000}`).name);
   const left = peers.all().map(({ name }) => name);
-  assert.deepEqual(left.filter((name) => known.includes(name)), known.slice(-left.length));
+  assert.deepEqual(
+    left.filter((name) => known.includes(name)),
+    known.slice(-left.length),
+  );
 });

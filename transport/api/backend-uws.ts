@@ -18,7 +18,7 @@ import {
   type Place,
   WS_PATH,
 } from "./backend.ts";
-import { bindPrivately } from "./socket-file.ts";
+import { bindPrivately, whyNotAt } from "./socket-file.ts";
 
 interface Library {
   App(): TemplatedApp;
@@ -94,7 +94,7 @@ class UwsBackend implements Backend {
       if ("path" in place) bindPrivately(() => this.#app.listen_unix(resolve, place.path));
       else this.#listenAlone(place.host, place.port, resolve);
     });
-    if (!socket) throw new KvferryError("address_unavailable", "path" in place ? place.path : `${place.host}:${place.port}`);
+    if (!socket) throw new KvferryError("address_unavailable", "path" in place ? whyNotAt(place.path) : `${place.host}:${place.port}`);
     this.#socket = socket;
     return "path" in place ? 0 : this.#library.us_socket_local_port(socket);
   }

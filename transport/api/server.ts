@@ -85,7 +85,8 @@ class Server implements ApiServer, Doorman {
   constructor(options: ApiServerOptions) {
     this.#options = options;
     const { socket, listen } = options;
-    if (socket === undefined && listen === undefined) throw expected("a socket or an address", "socket", socket);
+    if (socket === undefined && listen === undefined)
+      throw new KvferryError("invalid_argument", "no engine could connect: neither a socket nor an address is set");
     const uws = options.backend === "ws" ? { problem: "asked for" } : loadUws();
     if (options.backend === "uws" && "problem" in uws) throw new KvferryError("unsupported", uws.problem);
     this.backend = "make" in uws ? { kind: "uws", reason: "it loads" } : { kind: "ws", reason: uws.problem };

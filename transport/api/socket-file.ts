@@ -1,6 +1,7 @@
 /** The unix socket's file: private to its user, taken over from a dead owner, never from a living one. */
-import { lstatSync, unlinkSync } from "node:fs";
+import { accessSync, constants, lstatSync, unlinkSync } from "node:fs";
 import { connect } from "node:net";
+import { dirname } from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { KvferryError } from "../errors.ts";
 
@@ -24,6 +25,16 @@ export async function clearStaleSocket(path: string): Promise<void> {
   if (!stat.isSocket()) throw new KvferryError("address_unavailable", `${path} is there and is no socket`);
   if (await answers(path)) throw new KvferryError("address_unavailable", `another process serves ${path}`);
   unlinkSync(path);
+}
+
+/** A server library that says only that it could not bind: what the folder tells. */
+export function whyNotAt(path: string): string {
+  try {
+    accessSync(dirname(path), constants.W_OK | constants.X_OK);
+    return path;
+  } catch (error) {
+    return `${path}: ${(error as Error).message}`;
+  }
 }
 
 /** Calls `bind` under a mask that gives the file that it makes to nobody else: not even for the moment before a chmod. */

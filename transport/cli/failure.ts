@@ -18,14 +18,15 @@ export function usage(detail: string): KvferryError {
 
 const REMEDIES: Partial<Record<ErrorCode, string>> = {
   invalid_argument: "See --help of the verb for what it takes.",
-  invalid_config: "kvferry serve --print-config shows every value and where it came from; kvferry serve --help lists the fields.",
+  invalid_config:
+    "kvferry serve --help lists every setting with its flag, variable and default; in a file a flag such as --pool-bytes is pool.bytes.",
   unsupported: "kvferry doctor says what this host lacks.",
-  address_unavailable: "Is another process listening there? Port 0 takes any free one.",
+  address_unavailable: "Is another process there already, is the address one of this host, and may this user make a file there?",
   memory_unavailable: "kvferry doctor shows the room in /dev/shm; set pool.bytes or pool.directory.",
   connect_failed: "Is the other end running, and does its address match? A firewall answers like an absent host.",
   connect_timeout: "Is the other end running, and does its address match? A firewall answers like an absent host.",
   connection_lost: "Look at the other end's log; the same call may be made again.",
-  peer_not_allowed: "Add this node's name or address to `allow` on the other end, and give both the same secret.",
+  peer_not_allowed: "The other end's `allow` must have this node's address, or its name and the secret; both ends need the same secret.",
   version_unsupported: "Upgrade the older end: version N speaks with N-1, not with anything older.",
   internal: "Please report it with the output of --verbose.",
 };

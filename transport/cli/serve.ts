@@ -1,7 +1,7 @@
 /** kvferry serve: a sidecar. Builds a node out of the configuration, serves engines and peers, drains at the first signal. */
 import { setFlagsFromString } from "node:v8";
 import { Command, Option } from "commander";
-import { type ConfigInput, configObject, type LoadedConfig, loadConfig, printConfig } from "../config.ts";
+import { type ConfigInput, configObject, defaultTexts, type LoadedConfig, loadConfig, printConfig } from "../config.ts";
 import { type Field, fields } from "../config/layers.ts";
 import { formatSize } from "../config/units.ts";
 import { createLog } from "../log.ts";
@@ -23,12 +23,13 @@ Settings come from the defaults, then --config FILE (JSON), then the environment
 Examples:
   kvferry serve --print-config                              every value and where it came from
   kvferry serve --socket /run/kvferry.sock --pool-bytes 8GiB
-  kvferry serve --name prefill --listen 127.0.0.1:7411
-  kvferry serve --name decode --listen 127.0.0.1:7412 --peers prefill=127.0.0.1:7411
+  kvferry serve --name prefill --listen 127.0.0.1:7411 --socket /run/prefill.sock
+  kvferry serve --name decode --listen 127.0.0.1:7421 --socket /run/decode.sock --peers prefill=127.0.0.1:7411
   kvferry serve --listen 10.0.0.5:7411 --insecure --allow 10.0.0.0/8 --secret-file /etc/kvferry/secret
 
 Peer traffic is not encrypted: other than loopback addresses are refused without --insecure. SIGTERM and SIGINT let running transfers end
 (at most --drain-ms), then exit 0; a second signal exits at once.
+The pool's file stays when it ends, and the next start under that name takes up what is published in it; remove the file to give its memory back.
 While it runs: curl --unix-socket SOCKET http://localhost/metrics (or /status, /healthz).`;
 
 export function serveCommand(): Command {
@@ -38,7 +39,8 @@ export function serveCommand(): Command {
     .option("--print-config", "print every setting with its source, and exit")
     .option("--json", "with --print-config: as JSON")
     .addHelpText("after", EXAMPLES);
-  for (const field of fields) command.addOption(optionOf(field));
+  const defaults = defaultTexts({ socket: runtimeSocket() });
+  for (const field of fields) command.addOption(optionOf(field, defaults.get(field.path) ?? ""));
   return command.action(async (options: ServeOptions) => {
     const loaded = loadConfig({
       preset: { socket: runtimeSocket() },
@@ -64,6 +66,8 @@ async function serve(loaded: LoadedConfig): Promise<void> {
   // Asked for before anything is open: a signal while it starts ends it in order, too.
   const asked = signalled();
   const sidecar = await withProgress(config.pool.bytes, startSidecar(config, log));
+  // Whoever reads the banner may leave (serve | head): the engines stay.
+  for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners("error").on("error", () => {});
   for (const line of sidecar.describe()) console.log(line);
   await asked;
   log.info({ transfers: sidecar.transfers, drainMs: config.drainMs }, "draining");
@@ -106,9 +110,12 @@ function signalled(): Promise<void> {
   });
 }
 
-function optionOf(field: Field): Option {
+function optionOf(field: Field, preset: string): Option {
   const boolean = field.what === "true or false";
-  const option = new Option(`${field.flag} ${boolean ? "[value]" : "<value>"}`, `${field.text} [${field.what}; env: ${field.variable}]`);
+  const option = new Option(
+    `${field.flag} ${boolean ? "[value]" : "<value>"}`,
+    `${field.text} [${field.what}; default: ${preset || "none"}; env: ${field.variable}]`,
+  );
   return boolean ? option.preset("true") : option;
 }
 

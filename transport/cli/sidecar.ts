@@ -1,5 +1,5 @@
 /** A node with its engine API, logs and metrics around it: everything that `serve` runs. */
-import { lstatSync, mkdirSync } from "node:fs";
+import { lstatSync, mkdirSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Logger } from "pino";
 import { createApiServer, type ApiServer } from "../api/server.ts";
@@ -62,7 +62,8 @@ class RunningSidecar implements Sidecar {
     const { name, pool, socket, api } = this.#config;
     const { address, link } = this.#ferry;
     const { advertise } = this.#ferry.node.settings;
-    const blocks = `about ${Math.floor(pool.bytes / pool.blockBytes)} blocks of ${formatSize(pool.blockBytes)}`;
+    const { blockCount, region } = this.#ferry.node.pool;
+    const blocks = `${blockCount} blocks of ${formatSize(pool.blockBytes)}${region.path === "" ? "" : `, ${region.path}`}`;
     return [
       `kvferry ${packageVersion()} "${name}": pool of ${formatSize(pool.bytes)} (${blocks}), link ${link.kind} (${link.reason})`,
       `peers:    ${peersLine(name, address === undefined ? "" : formatAddress(address), advertise)}`,
@@ -158,9 +159,14 @@ function tellLink(config: Config, ferry: LocalFerry, metrics: Metrics, log: Logg
   log.warn({ link: "js", reason: ferry.link.reason }, "LINK DOWNGRADE: bytes pass through JavaScript; kvferry doctor says what is missing");
 }
 
+/** tmpfs, hugetlbfs (linux/magic.h). */
+const MEMORY_FILE_SYSTEMS: ReadonlySet<number> = new Set([0x0102_1994, 0x9584_58f6]);
+
 /** What a former owner of the pool's file left there. */
 function tellPool(ferry: LocalFerry, log: Logger): void {
   const { adopted, region } = ferry.node.pool;
+  if (region.path !== "" && !MEMORY_FILE_SYSTEMS.has(statfsSync(region.path).type))
+    log.warn({ path: region.path }, "THE POOL LIES ON A DISK: no memory file system had room; its pages are written out in the background");
   if (adopted.fresh) return;
   log.info({ path: region.path, ...adopted }, "pool adopted");
   if (adopted.damaged > 0) log.warn({ damaged: adopted.damaged }, "entries of the pool's table were damaged and have been dropped");
@@ -199,9 +205,15 @@ function statusOf(config: Config, ferry: LocalFerry): object {
     transfers_running: node.transfers,
     bytes_sent: node.bytesSent,
     bytes_received: node.bytesReceived,
-    pool: { bytes: config.pool.bytes, block_bytes: config.pool.blockBytes, ...node.pool.stats() },
+    pool: { path: node.pool.region.path, bytes: config.pool.bytes, block_bytes: config.pool.blockBytes, ...snakeCased(node.pool.stats()) },
     peers: node.peers.all().map(peerStatus),
   };
+}
+
+function snakeCased(stats: object): object {
+  return Object.fromEntries(
+    Object.entries(stats).map(([name, value]) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), value]),
+  );
 }
 
 function peerStatus(peer: Peer): object {

@@ -1,4 +1,5 @@
 /** Builds a node out of a configuration: memory, link, loop. What the library's user holds and the sidecar serves. */
+import { rmSync } from "node:fs";
 import type { Config } from "../config.ts";
 import { formatAddress, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
@@ -40,6 +41,7 @@ export async function openFerry(config: Config, { observer = {}, temporaryPool =
   const loop = new Loop();
   // What is open so far, newest first: closed in that order, at the end or when a later step fails.
   const open: (() => void | Promise<void>)[] = [];
+  let unmake = (): void => {};
   const shut = async (): Promise<void> => {
     for (const close of open.splice(0)) await close();
   };
@@ -50,6 +52,8 @@ export async function openFerry(config: Config, { observer = {}, temporaryPool =
     const random = (count: number): Uint8Array => loop.random(count);
     const poolOf = { name: config.pool.name, region, blockBytes: config.pool.blockBytes, random, nowUs: () => loop.nowUs() };
     const pool = new Pool(poolOf, { evicted });
+    // A node that never came up leaves no pool that nobody asked for.
+    if (pool.adopted.fresh && region.path !== "") unmake = () => rmSync(region.path, { force: true });
     open.unshift(() => pool.close());
     const jobs = createJobs();
     open.unshift(() => jobs.close());
@@ -73,6 +77,7 @@ export async function openFerry(config: Config, { observer = {}, temporaryPool =
     loop.run();
     return node.enroll(0, (holder) => new Library(node, holder, choice, address, shut));
   } catch (error) {
+    unmake();
     await shut();
     throw error;
   }

@@ -47,6 +47,9 @@ export interface PoolRegionOptions {
   readonly temporary?: boolean;
 }
 
+/** How native says that the file has another owner. */
+const IN_USE = "is in use by another owner";
+
 const HUGE_PAGES = { off: 0, auto: 1, on: 2 };
 
 /**
@@ -76,7 +79,11 @@ export async function createPoolRegion(options: PoolRegionOptions, placesOf = po
       if (existed) region.close();
       else removeAndClose(region);
     } catch (error) {
-      problems.push((error as Error).message);
+      const problem = (error as Error).message;
+      // Somewhere else there would be a second pool under one name, which neither owner would expect.
+      if (existed && problem.endsWith(IN_USE))
+        throw new KvferryError("memory_unavailable", `${problem}: another node has this pool's name`);
+      problems.push(problem);
     }
   }
   throw new KvferryError("memory_unavailable", problems.join("; "));

@@ -44,6 +44,8 @@ export class Connection {
   #outbox: Uint8Array[] = [];
   #lanesUp = new Set<number>();
   #reopenAtUs = new Map<number, number>();
+  /** Lanes that died, to be told of if the connection lives on. */
+  #lost: { readonly lane: number; readonly code: ErrorCode; readonly afterUs: number }[] = [];
   #heardUs = 0;
   #pingAtUs = Number.POSITIVE_INFINITY;
   #greetingEndsUs = Number.POSITIVE_INFINITY;
@@ -225,14 +227,24 @@ export class Connection {
   #handleLaneDown(nowUs: number, lane: number, code: number): void {
     this.#lanesUp.delete(lane);
     if (this.#state !== "up") return;
-    if (this.#options.address !== undefined) this.#reopenAtUs.set(lane, nowUs + limits.redialMinMs * 1000);
-    this.#options.owner.onLaneLost(lane, codeOfNumber(code));
+    const afterUs = nowUs + limits.redialMinMs * 1000;
+    if (this.#options.address !== undefined) this.#reopenAtUs.set(lane, afterUs);
+    // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane.
+    this.#lost.push({ lane, code: codeOfNumber(code), afterUs });
+  }
+
+  #tellLost(nowUs: number): void {
+    while (this.#lost[0] !== undefined && nowUs >= this.#lost[0].afterUs) {
+      const { lane, code } = this.#lost[0];
+      this.#lost.shift();
+      this.#options.owner.onLaneLost(lane, code);
+    }
   }
 
   #refuse(error: KvferryError): void {
     this.#refused = error;
     this.#post(encodeMessage(refusal(error)));
-    this.drop(error.code, error.message);
+    this.drop(error.code, error.detail);
   }
 
   /** Ends the connection; `onDown` follows when the link says so. */
@@ -252,11 +264,12 @@ export class Connection {
     this.#outbox = [];
     this.#lanesUp.clear();
     this.#reopenAtUs.clear();
+    this.#lost = [];
     this.#pingAtUs = Number.POSITIVE_INFINITY;
     this.#greetingEndsUs = Number.POSITIVE_INFINITY;
     this.#dialAtUs = nowUs + this.#pauseMs * 1000;
     this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
-    this.#options.owner.onDown(nowUs, failure.code, failure.message);
+    this.#options.owner.onDown(nowUs, failure.code, failure.detail);
   }
 
   turn(nowUs: number): void {
@@ -266,6 +279,7 @@ export class Connection {
       this.drop("peer_silent", "no Hello");
     }
     if (this.#state !== "up") return;
+    this.#tellLost(nowUs);
     this.#openLanes(nowUs);
     if (nowUs < this.#pingAtUs) return;
     this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
@@ -280,6 +294,7 @@ export class Connection {
     // A full control queue has no event of its own when it drains: look again soon.
     let next = this.#outbox.length > 0 ? nowUs + 1_000 : Number.POSITIVE_INFINITY;
     next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs);
+    if (this.#lost[0] !== undefined) next = Math.min(next, this.#lost[0].afterUs);
     for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
     if (this.#state === "down" && wanted && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
     return next;

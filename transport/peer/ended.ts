@@ -42,5 +42,5 @@ export class EndedTransfers {
 }
 
 export function cancelOf(id: number, fetch: number, error: KvferryError, fromReceiver: boolean): Cancel {
-  return { kind: "cancel", id, fetch, grant: 0, code: ERRORS[error.code].number, detail: error.message.slice(0, 1024), fromReceiver };
+  return { kind: "cancel", id, fetch, grant: 0, code: ERRORS[error.code].number, detail: error.detail.slice(0, 1024), fromReceiver };
 }

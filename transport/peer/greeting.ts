@@ -28,7 +28,7 @@ export function refusal(error: KvferryError, re = 0): Refuse {
   return {
     kind: "refuse",
     code: ERRORS[error.code].number,
-    detail: error.message.slice(0, 1024),
+    detail: error.detail.slice(0, 1024),
     version: limits.protocolVersion,
     minVersion: limits.protocolVersionMin,
     re,

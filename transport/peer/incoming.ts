@@ -94,7 +94,7 @@ export class IncomingTransfer implements PlacedTransfer {
       if (!(error instanceof KvferryError)) throw error;
       // The connection is going: it is granted again over the next one.
       if (error.code === "connection_lost") return;
-      this.cancel(nowUs, error.code, error.message, true);
+      this.cancel(nowUs, error.code, error.detail, true);
     }
   }
 
@@ -167,7 +167,7 @@ export class IncomingTransfer implements PlacedTransfer {
       if (!(error instanceof KvferryError)) throw error;
       // The connection is going: it is granted again over the next one.
       if (error.code === "connection_lost") return;
-      this.cancel(nowUs, error.code, error.message, true);
+      this.cancel(nowUs, error.code, error.detail, true);
     }
   }
 
@@ -247,7 +247,7 @@ export class IncomingTransfer implements PlacedTransfer {
       this.#ending = true;
       if (failure === undefined) this.#remote.send({ kind: "done", id: this.id, grant: this.grant });
       else {
-        this.#failure = { code: failure.code, detail: failure.message };
+        this.#failure = { code: failure.code, detail: failure.detail };
         this.#sayCancel();
       }
       this.#finish(nowUs);

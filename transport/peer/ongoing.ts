@@ -78,9 +78,9 @@ export class Ongoing {
   }
 
   /** Who never reached the remote need not wait for a long deadline, and hears why it did not: its engine can recompute meanwhile. */
-  #failUnreachable(nowUs: number, { code, message }: KvferryError): void {
+  #failUnreachable(nowUs: number, { code, detail }: KvferryError): void {
     for (const [transfer, startedUs] of this.#started) {
-      if (!transfer.startedMoving && nowUs >= unreachableUs(transfer, startedUs)) transfer.cancel(nowUs, code, message, false);
+      if (!transfer.startedMoving && nowUs >= unreachableUs(transfer, startedUs)) transfer.cancel(nowUs, code, detail, false);
     }
   }
 

@@ -109,7 +109,7 @@ export class OutgoingTransfer implements PlacedTransfer {
       if (!(error instanceof KvferryError)) throw error;
       // The connection is going: it is granted again over the next one.
       if (error.code === "connection_lost") return;
-      this.cancel(nowUs, error.code, error.message, true);
+      this.cancel(nowUs, error.code, error.detail, true);
     }
   }
 

@@ -23,7 +23,8 @@ type Addon = ReturnType<typeof addonState>;
 function loaded(addon: Addon): Check {
   if (addon.loaded) return ok("addon", addon.detail);
   const remedy =
-    "Install a C++20 compiler (Debian: apt-get install g++) and run: npm run build:native. Until then bytes pass through JavaScript.";
+    "Install a C++20 compiler (Debian: apt-get install g++), then npm rebuild kvferry (in a checkout: npm run build:native). " +
+    "Until then bytes pass through JavaScript.";
   return warn("addon", `not loaded: ${addon.detail}`, remedy);
 }
 
@@ -38,7 +39,7 @@ function compiler(host: Host, addonLoaded: boolean): Check {
   const found = ["g++", "c++", "clang++"].map((name) => host.run(name, ["--version"])?.split("\n")[0]).find((line) => line !== undefined);
   if (found !== undefined) return ok("compiler", found);
   if (addonLoaded) return ok("compiler", "none; the addon is built already");
-  return warn("compiler", "none", "Debian: apt-get install g++; then npm run build:native.");
+  return warn("compiler", "none", "Debian: apt-get install g++; then npm rebuild kvferry (in a checkout: npm run build:native).");
 }
 
 async function apiServer(): Promise<Check> {
