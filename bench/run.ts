@@ -167,8 +167,9 @@ class Collected {
     const sender = bidirectional || (op === "write" && !reverse);
     const sent = (ours: boolean) => this.#streams.total(ours, this.#retransmits[ours ? "local" : "remote"]);
     const received = (ours: boolean) => this.#streams.total(ours, null);
+    // The kernel shares a process's time out between user and system anew each time it is asked: over a short run either may go back a little.
     const percent = (used: (cpu: Result["cpu"]) => number): number =>
-      seconds === 0 ? 0 : (100 * this.#results.reduce((sum, { cpu }) => sum + used(cpu), 0)) / seconds;
+      seconds === 0 ? 0 : Math.max((100 * this.#results.reduce((sum, { cpu }) => sum + used(cpu), 0)) / seconds, 0);
     const [request, block] = this.#results;
     return {
       streams: [...this.#streams.streams(sender), ...(bidirectional ? this.#streams.streams(false) : [])],

@@ -47,15 +47,20 @@ export function scratchFolder(t: TestContext): string {
 
 const poolName = (folder: string, name: string): string => `${folder.slice(-6)}-${name}`;
 
-/** A port that nobody has now. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
+/** Below those that the kernel gives to whoever dials, and a stretch of its own for each process: test files run side by side. */
+let nextPort = 12_000 + (process.pid % 200) * 100;
+
+/** A port that nobody has now, and nobody is given until it is used. */
+export async function freePort(): Promise<number> {
+  for (let tried = 0; tried < 100; tried++) {
+    const port = nextPort++;
+    const free = await new Promise<boolean>((resolve) => {
+      const server = createServer().on("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
     });
-  });
+    if (free) return port;
+  }
+  throw new Error("no free port");
 }
 
 export async function startSidecar(t: TestContext, { name, port, folder, flags = [] }: SidecarOptions): Promise<Sidecar> {
@@ -73,7 +78,7 @@ export async function startSidecar(t: TestContext, { name, port, folder, flags =
     if ((await statusOf(socket).catch(() => undefined)) !== undefined) return { name, port, socket, child, exited };
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  throw new Error(`sidecar ${name} did not start`);
+  throw new Error(`sidecar ${name} did not start: ${child.exitCode === null ? "no answer" : `it ended with ${child.exitCode}`}`);
 }
 
 export interface Status {
