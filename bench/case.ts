@@ -205,11 +205,12 @@ class Measure {
     this.rates.push((run.requests * this.requestBytes * 8) / run.seconds);
     const cpu = (use: Use["local"]): number => use.cpuUserSeconds + use.cpuSystemSeconds;
     this.#cpu.local += cpu(after.local) - cpu(before.local);
-    this.#cpu.localSystem += after.local.cpuSystemSeconds - before.local.cpuSystemSeconds;
+    // Of the same time the kernel may say less the second time: bench/run.ts.
+    this.#cpu.localSystem += Math.max(after.local.cpuSystemSeconds - before.local.cpuSystemSeconds, 0);
     // The fake link's ends share a process, which is counted once.
     if (this.#client.linkKind !== "fake") {
       this.#cpu.remote += cpu(after.remote) - cpu(before.remote);
-      this.#cpu.remoteSystem += after.remote.cpuSystemSeconds - before.remote.cpuSystemSeconds;
+      this.#cpu.remoteSystem += Math.max(after.remote.cpuSystemSeconds - before.remote.cpuSystemSeconds, 0);
     }
     this.#cpu.localMain += after.local.mainThreadSeconds - before.local.mainThreadSeconds;
     this.#cpu.remoteMain += after.remote.mainThreadSeconds - before.remote.mainThreadSeconds;
