@@ -106,12 +106,12 @@ export const configSchema = z.strictObject({
     localMs: field(
       duration(1, limits.deadlineMaxMs),
       "a time from 1ms to 1h",
-      "deadline of a transfer to a peer on this host that names none; its bytes add their time at 1 Gbit/s",
+      "deadline of a transfer to a peer on this host that names none; its bytes, and those under way, add their time at 1 Gbit/s",
     ),
     remoteMs: field(
       duration(1, limits.deadlineMaxMs),
       "a time from 1ms to 1h",
-      "deadline of a transfer to another host that names none; its bytes add their time at 1 Gbit/s",
+      "deadline of a transfer to another host that names none; its bytes, and those under way, add their time at 1 Gbit/s",
     ),
   }),
   stallMs: field(

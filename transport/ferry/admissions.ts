@@ -24,6 +24,11 @@ export class Admissions {
     return this.#tickets.size;
   }
 
+  /** Of all that is under way. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   /** The number of the new transfer, for `end`. Throws draining, too_many_transfers or full. */
   admit(peer: string, bytes: number): number {
     if (this.closed) throw new KvferryError("draining");

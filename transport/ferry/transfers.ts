@@ -205,7 +205,7 @@ export class Transfers {
     const nowUs = node.runtime.nowUs();
     try {
       const local = peer.address !== undefined && isLoopback(peer.address.host);
-      const granted = deadlineMs ?? defaultDeadline(node.settings.deadlines, local, bytes).deadlineMs;
+      const granted = deadlineMs ?? defaultDeadline(node.settings.deadlines, local, node.admissions.bytes).deadlineMs;
       start(running, nowUs, node.deadlineUs(nowUs, granted));
     } catch (error) {
       this.#running.delete(number);
