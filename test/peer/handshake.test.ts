@@ -185,6 +185,8 @@ test("accepts, resumes, dones and cancels of nothing change nothing", async (t) 
   await stranger.next();
   const nothing = { id: 77, grant: 5 };
   stranger.send({ kind: "accept", ...nothing, generation: 1, committed: new Uint8Array(0), layout: new Uint8Array(0), order: "flat" });
+  const late = await stranger.next();
+  assert.ok(late.kind === "cancel" && late.code === ERRORS.grant_unknown.number && !late.fromReceiver, "who grants for nothing hears so");
   stranger.send({ kind: "done", ...nothing });
   stranger.send({ kind: "cancel", ...nothing, fetch: 3, code: 8, detail: "", fromReceiver: true });
   stranger.send({ kind: "lookupReply", id: 5, code: 0, matched: 9 });

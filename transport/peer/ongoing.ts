@@ -8,7 +8,8 @@ import { limits } from "../limits.ts";
 import { EndedTransfers } from "./ended.ts";
 import type { IncomingTransfer } from "./incoming.ts";
 import type { OutgoingTransfer } from "./outgoing.ts";
-import type { PlacedTransfer } from "./transfer.ts";
+import type { Accept } from "./messages.ts";
+import type { PlacedTransfer, Remote } from "./transfer.ts";
 
 export class Ongoing {
   /** By this node's id of the offer. */
@@ -35,6 +36,13 @@ export class Ongoing {
     this.received.clear();
     this.sent.clear();
     this.preparing.clear();
+  }
+
+  /** Of a transfer that has ended here meanwhile: the other side would wait for chunks until its deadline. */
+  handleAccept(nowUs: number, accept: Accept, remote: Pick<Remote, "send">): void {
+    const transfer = this.outgoing.get(accept.id);
+    if (transfer === undefined) remote.send(this.sent.answer(accept.id));
+    else transfer.handleAccept(nowUs, accept);
   }
 
   all(): (OutgoingTransfer | IncomingTransfer)[] {

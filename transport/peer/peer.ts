@@ -309,7 +309,7 @@ export class Peer implements Remote, PeerPort {
       case "offer":
         return this.#handleOffer(nowUs, message);
       case "accept":
-        return this.#ongoing.outgoing.get(message.id)?.handleAccept(nowUs, message);
+        return this.#ongoing.handleAccept(nowUs, message, this);
       case "resume":
         return this.#handleResume(nowUs, message);
       case "done":
@@ -363,7 +363,8 @@ export class Peer implements Remote, PeerPort {
     const { outgoing, incoming } = this.#ongoing;
     const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver ? outgoing.values() : incoming.values();
     for (const transfer of mine) {
-      const named = id !== 0 ? transfer.id === id : fetch !== 0 && transfer.fetch === fetch;
+      // An id alone may be that of another transfer, if this process has started since.
+      const named = id !== 0 ? transfer.id === id && (fetch === 0 || transfer.fetch === fetch) : fetch !== 0 && transfer.fetch === fetch;
       if (named) transfer.cancel(nowUs, reason, detail, false);
     }
   }
