@@ -52,12 +52,18 @@ std::vector<std::shared_ptr<TcpLane>> TcpConnection::lanes() {
   return lanes_;
 }
 
-void TcpConnection::lane_closed(TcpLane& closed) {
+void TcpConnection::forget_lane(TcpLane& closing) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  std::erase_if(lanes_, [&](const std::shared_ptr<TcpLane>& lane) { return lane.get() == &closing; });
+  lanes_closing_ += 1;
+}
+
+void TcpConnection::lane_closed() {
   bool last = false;
   {
     std::lock_guard<std::mutex> lock(ends_mutex_);
-    std::erase_if(lanes_, [&](const std::shared_ptr<TcpLane>& lane) { return lane.get() == &closed; });
-    last = lanes_.empty() && control_closed_;
+    lanes_closing_ -= 1;
+    last = lanes_.empty() && lanes_closing_ == 0 && control_closed_;
   }
   if (last) finish();
 }
@@ -86,7 +92,7 @@ void TcpConnection::control_closed(Code code, const std::string& detail) {
     code_ = code;
     reason_ = detail;
     control_ = nullptr;
-    last = lanes_.empty();
+    last = lanes_.empty() && lanes_closing_ == 0;
   }
   if (last) finish();
 }

@@ -37,7 +37,9 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   std::shared_ptr<TcpLane> lane(uint32_t index);
   std::vector<std::shared_ptr<TcpLane>> lanes();
   // After Exchange::lane_down.
-  void lane_closed(TcpLane& lane);
+  // A lane that closes: first its index becomes free, then it is told, then the connection may have ended with it.
+  void forget_lane(TcpLane& closing);
+  void lane_closed();
 
   // The mover closes: nobody is told.
   void drop_channels();
@@ -63,6 +65,7 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   std::shared_ptr<ControlChannel> control_;
   Address remote_;
   std::vector<std::shared_ptr<TcpLane>> lanes_;
+  uint32_t lanes_closing_ = 0;
   bool ending_ = false;
   bool control_closed_ = false;
   Code lane_code_ = Code::lane_lost;

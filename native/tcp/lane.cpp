@@ -117,8 +117,10 @@ void TcpLane::close(Code code) {
   }
   placement_ = nullptr;
   poller_.retire(*this);
+  // Its index is free before anybody hears that it went down, and may open it again; the connection ends after that is told.
+  connection_->forget_lane(*this);
   connection_->lane_down(*this, code);
-  connection_->lane_closed(*this);
+  connection_->lane_closed();
 }
 
 void TcpLane::close_asked() {
