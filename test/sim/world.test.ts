@@ -43,6 +43,13 @@ test("an event that throws, or a broken promise, ends the run with the moment", 
   await assert.rejects(violates.run(10), new Violation("at 8 us: first"));
 });
 
+test("a loop that turns while the clock stands still ends the run", async () => {
+  const world = new World(1);
+  const again = (): void => world.after(0, again);
+  again();
+  await assert.rejects(world.run(10), /at 0 us: events follow one another without end/);
+});
+
 test("a stream of random numbers is its seed's and its name's, and has no favourites", () => {
   const draw = (seed: number, stream: string): number[] =>
     Array.from(

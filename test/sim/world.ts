@@ -15,6 +15,9 @@ export class Violation extends Error {
   override readonly name = "Violation";
 }
 
+/** More than that at one moment is a loop that turns for nothing: on a real machine a core at full load. */
+const EVENTS_AT_ONCE = 10_000;
+
 /** How many steps of promise reactions an event may cause before the next event. */
 const REACTION_STEPS = 12;
 
@@ -22,6 +25,8 @@ export class World {
   readonly random: Random;
   nowUs = 0;
   events = 0;
+  /** Since the clock moved. */
+  #eventsNow = 0;
   /** Promises that somebody waits for: while there are any, reactions are run down after each event. */
   waiting = 0;
   #stirred = false;
@@ -104,6 +109,8 @@ export class World {
         break;
       }
       this.#removeFirst();
+      this.#eventsNow = first.atUs === this.nowUs ? this.#eventsNow + 1 : 0;
+      if (this.#eventsNow > EVENTS_AT_ONCE) this.violate("events follow one another without end while the clock stands still");
       this.nowUs = first.atUs;
       this.events += 1;
       try {

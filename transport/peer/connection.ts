@@ -252,7 +252,16 @@ export class Connection {
     this.#lastFailure = new KvferryError(code, detail);
     if (this.#id === undefined || this.#state === "closing") return;
     this.#state = "closing";
+    this.#forgetDeadlines();
     this.#options.link.disconnect(this.#id);
+  }
+
+  /** Nothing of this connection is due any more; a deadline that stayed would have the loop turn without end until the link has closed it. */
+  #forgetDeadlines(): void {
+    this.#reopenAtUs.clear();
+    this.#lost = [];
+    this.#pingAtUs = Number.POSITIVE_INFINITY;
+    this.#greetingEndsUs = Number.POSITIVE_INFINITY;
   }
 
   #handleDisconnected(nowUs: number, code: number, detail: string): void {
@@ -263,10 +272,7 @@ export class Connection {
     this.#id = undefined;
     this.#outbox = [];
     this.#lanesUp.clear();
-    this.#reopenAtUs.clear();
-    this.#lost = [];
-    this.#pingAtUs = Number.POSITIVE_INFINITY;
-    this.#greetingEndsUs = Number.POSITIVE_INFINITY;
+    this.#forgetDeadlines();
     this.#dialAtUs = nowUs + this.#pauseMs * 1000;
     this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
     this.#options.owner.onDown(nowUs, failure.code, failure.detail);
@@ -275,7 +281,6 @@ export class Connection {
   turn(nowUs: number): void {
     this.#flush();
     if (this.#state === "greeting" && nowUs >= this.#greetingEndsUs) {
-      this.#greetingEndsUs = Number.POSITIVE_INFINITY;
       this.drop("peer_silent", "no Hello");
     }
     if (this.#state !== "up") return;
@@ -284,7 +289,6 @@ export class Connection {
     if (nowUs < this.#pingAtUs) return;
     this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
     if (nowUs - this.#heardUs >= limits.silentMs * 1000) {
-      this.#pingAtUs = Number.POSITIVE_INFINITY;
       this.drop("peer_silent", `nothing heard for ${limits.silentMs} ms`);
     } else this.send({ kind: "ping", id: 0 });
   }
