@@ -44,6 +44,8 @@ export class IncomingTransfer implements PlacedTransfer {
   #generation = 0;
   #failure: { readonly code: ErrorCode; readonly detail: string } | undefined;
   #tellPeer = false;
+  /** Its sender's process is gone. */
+  #orphaned = false;
   #placed = false;
   #ending = false;
   #ended = false;
@@ -61,8 +63,9 @@ export class IncomingTransfer implements PlacedTransfer {
   get deadlineUs(): number {
     return this.#options.deadlineUs;
   }
+  /** The sender's name for it, 0 if it has none or none any more. */
   get id(): number {
-    return this.#offer?.id ?? 0;
+    return this.#orphaned ? 0 : (this.#offer?.id ?? 0);
   }
   get fetch(): number {
     return this.#options.fetch?.id ?? 0;
@@ -154,8 +157,7 @@ export class IncomingTransfer implements PlacedTransfer {
 
   /** The sender is there again and wants to go on. */
   handleResume(nowUs: number): void {
-    if (this.#ending || this.#receiver === undefined) return;
-    if (this.#placed) return;
+    if (this.#ending || this.#placed || this.#orphaned || this.#receiver === undefined) return;
     if (this.#placement !== undefined) {
       this.#replace = true;
       this.#revoke();
@@ -207,7 +209,14 @@ export class IncomingTransfer implements PlacedTransfer {
     } else if (!this.#placed) this.#remote.send({ kind: "resume", id: this.id, grant: this.grant, fromReceiver: true });
   }
 
+  handleRestarted(nowUs: number): void {
+    this.#orphaned = true;
+    this.cancel(nowUs, "peer_restarted", "the peer came back as another process", false);
+  }
+
   cancel(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void {
+    // Who said so itself, or is another process by now, is told nothing, also not what was lost on the way.
+    this.#tellPeer &&= tellPeer;
     if (this.#ending || this.#placed) return;
     this.#failure ??= { code, detail };
     this.#tellPeer = tellPeer;
@@ -245,10 +254,10 @@ export class IncomingTransfer implements PlacedTransfer {
   #handlePlaced(nowUs: number): void {
     this.#options.onPlaced((failure) => {
       this.#ending = true;
-      if (failure === undefined) this.#remote.send({ kind: "done", id: this.id, grant: this.grant });
-      else {
-        this.#failure = { code: failure.code, detail: failure.detail };
-        this.#sayCancel();
+      if (failure !== undefined) this.#failure = { code: failure.code, detail: failure.detail };
+      if (!this.#orphaned) {
+        if (failure === undefined) this.#remote.send({ kind: "done", id: this.id, grant: this.grant });
+        else this.#sayCancel();
       }
       this.#finish(nowUs);
     });

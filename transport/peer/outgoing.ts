@@ -206,7 +206,13 @@ export class OutgoingTransfer implements PlacedTransfer {
     else this.#remote.send({ kind: "resume", id: this.id, grant: this.#grant, fromReceiver: false });
   }
 
+  handleRestarted(nowUs: number): void {
+    this.cancel(nowUs, "peer_restarted", "the peer came back as another process", false);
+  }
+
   cancel(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void {
+    // Who said so itself, or is another process by now, is told nothing, also not what was lost on the way.
+    this.#tellPeer &&= tellPeer;
     if (this.#ending) return;
     this.#failure ??= { code, detail };
     this.#tellPeer = tellPeer;

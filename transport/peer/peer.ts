@@ -271,16 +271,16 @@ export class Peer implements Remote, PeerPort {
   }
 
   #handleUp(nowUs: number, hello: Hello): void {
-    if (this.#node !== "" && this.#node !== hello.node) {
-      // What it has not heard of yet is said to the new process instead.
-      const bound = this.#ongoing.all().filter((transfer) => transfer.met);
-      for (const transfer of bound) transfer.cancel(nowUs, "peer_restarted", "the peer came back as another process", true);
-      this.#ongoing.forgetIds();
-    }
+    const restarted = this.#node !== "" && this.#node !== hello.node;
+    if (restarted) this.#ongoing.forgetIds();
     this.#node = hello.node;
     this.#hello = hello;
     this.#models = new Set(hello.models.map((model) => model.fingerprint));
-    for (const transfer of this.#ongoing.all()) if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
+    for (const transfer of this.#ongoing.all()) {
+      // What the former process has not heard of yet is said to the new one instead.
+      if (restarted && transfer.met) transfer.handleRestarted(nowUs);
+      else if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
+    }
     for (const message of this.#lookups.messages()) this.send(message);
     this.#host.onPeer(this, true, "");
   }

@@ -56,6 +56,8 @@ export interface PlacedTransfer {
   handleDown(nowUs: number): void;
   /** A connection to the same node is there again. */
   handleUp(nowUs: number): void;
+  /** The peer came back as another process: it is over, and nothing of it may be said to that one, whose numbers mean something else. */
+  handleRestarted(nowUs: number): void;
   cancel(nowUs: number, code: ErrorCode, detail: string, tellPeer: boolean): void;
   pump(nowUs: number): void;
   nextDeadlineUs(): number;
