@@ -76,16 +76,19 @@ const values = {
   handleCharacters: 64,
   rangesPerTransferMax: 65_536,
   modelsMax: 64,
+  modelsLayoutBytesMax: 3 * MiB,
   peersMax: 1_024,
   offersMax: 4_096,
   buffersMax: 4_096,
   outboxMessages: 4_096,
+  detailCharacters: 1_024,
   endedTransfersKept: 1_024,
   silentMs: 5_000,
   redialMinMs: 50,
   redialMaxMs: 2_000,
   helloTimeoutMs: 5_000,
   lookupTimeoutMs: 2_000,
+  lookupsPendingMax: 4_096,
   offerDeadlineMs: 120_000,
   eventsPerTurn: 1_024,
 
@@ -117,6 +120,7 @@ assert(limits.chunkBytesMin <= limits.chunkBytesDefault && limits.chunkBytesDefa
 assert(limits.windowBytesDefault >= limits.chunkBytesMax, "a window holds at least one chunk of any size");
 assert(limits.windowBytesDefault <= limits.windowBytesMax, "the default window is allowed");
 assert(limits.controlQueueBytes >= 2 * limits.controlMessageBytes, "a full message never blocks an empty queue");
+assert(limits.modelsLayoutBytesMax < limits.controlMessageBytes - limits.modelsMax * KiB, "a Hello holds every model and its layout");
 assert(limits.stallMs <= limits.deadlineRemoteMs && limits.heartbeatMs < limits.stallMs, "silence is noticed before a deadline");
 assert(limits.poolHoldersMax >= limits.apiClientsMax + limits.transfersMax, "each client and each transfer can be a holder of blocks");
 assert(limits.sendQueueChunks >= limits.windowChunksMax, "one transfer's window fits the send queue");

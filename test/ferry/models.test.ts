@@ -6,6 +6,7 @@ import { ModelTable } from "../../transport/ferry/models.ts";
 import { opaqueLayout } from "../../transport/kv/build.ts";
 import { serializeLayout } from "../../transport/kv/parse.ts";
 import { limits } from "../../transport/limits.ts";
+import { encodeMessage } from "../../transport/peer/messages.ts";
 
 const identity = (model: string) => ({ model, revision: "", element: "bf16", rope: "", profile: "", extra: "" });
 const layouts = [opaqueLayout(64, 2), opaqueLayout(128, 2)].map((layout) => ({ layout, bytes: serializeLayout(layout) }));
@@ -41,6 +42,18 @@ test("as many models of one layout as there may be, and then another layout in t
   );
   register(table, "one more", 1);
   assert.equal(table.all().length, 1);
+});
+
+test("all models fit into one Hello, however large their layout is", () => {
+  const table = new ModelTable();
+  const { layout } = layouts[0]!;
+  const large = new Uint8Array(limits.layoutJsonBytes);
+  let count = 0;
+  const one = () => table.register(USER, identity(`m${count++}`), layout, large);
+  for (let fits = 0; fits < Math.floor(limits.modelsLayoutBytesMax / large.length); fits++) one();
+  assert.throws(one, { code: "full" });
+  const models = table.all().map(({ fingerprint, layoutBytes }) => ({ fingerprint, layout: layoutBytes }));
+  assert.ok(encodeMessage({ kind: "models", models }).length < limits.controlMessageBytes);
 });
 
 test("in a full table the oldest model of which every user has gone makes room", () => {

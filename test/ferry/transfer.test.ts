@@ -4,9 +4,12 @@
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import test, { type TestContext } from "node:test";
 import type { Blocks } from "../../transport/memory/pool.ts";
 import { denseLayout } from "../../transport/kv/build.ts";
+import { limits } from "../../transport/limits.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
 import { openTestNode, type TestNode, type TestNodeOptions } from "./node.ts";
 
@@ -293,6 +296,19 @@ test("a look-up tells of each place by itself: one that is not allowed or not th
     { peer, matched: 1, code: "" },
     { peer: "127.0.0.1:1", matched: 0, code: "connect_failed" },
   ]);
+});
+
+test("more look-ups than one peer may have waiting are refused at once", { skip }, async (t) => {
+  const { b, modelB } = await pair(t);
+  const keys = new Uint8Array(32);
+  const silent = createServer().listen(0, "127.0.0.1");
+  t.after(() => silent.close());
+  await once(silent, "listening");
+  const peer = `127.0.0.1:${(silent.address() as AddressInfo).port}`;
+  const asked = Array.from({ length: limits.lookupsPendingMax + 1 }, () => b.ferry.lookup(modelB, 0, keys, [peer]));
+  assert.deepEqual((await asked.at(-1))?.at(-1), { peer, matched: 0, code: "full" });
+  const first = (await asked[0])?.at(-1);
+  assert.ok(first !== undefined && first.code !== "" && first.code !== "full", first?.code);
 });
 
 test("a block that is being filled is published, offered or filled by nobody else; nor does one fetch fill a block twice", {

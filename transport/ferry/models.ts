@@ -32,7 +32,9 @@ export class ModelTable {
     }
     // The pool has one layout at a time: models of a former one describe memory that is cut otherwise now. Their numbers are not used again.
     for (const former of this.all()) if (Buffer.compare(former.layoutBytes, layoutBytes) !== 0) this.#delete(former.id);
-    if (this.#models.size >= limits.modelsMax) this.#makeRoom();
+    // Every Hello tells each with its layout.
+    const most = Math.min(limits.modelsMax, Math.floor(limits.modelsLayoutBytesMax / layoutBytes.length));
+    if (this.#models.size >= most) this.#makeRoom();
     const model = Object.freeze({ id: this.#nextId++, fingerprint: print, layout, layoutBytes });
     this.#models.set(model.id, model);
     this.#users.set(model.id, new Set([user]));
@@ -46,7 +48,7 @@ export class ModelTable {
 
   #makeRoom(): void {
     for (const [id, users] of this.#users) if (users.size === 0) return this.#delete(id);
-    throw new KvferryError("full", `${limits.modelsMax} models are in use`);
+    throw new KvferryError("full", `${this.#models.size} models are in use, and with layouts of this size there is room for no more`);
   }
 
   #delete(id: number): void {

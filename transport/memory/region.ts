@@ -74,8 +74,9 @@ export async function createPoolRegion(options: PoolRegionOptions, placesOf = po
     try {
       const made = await native.makePoolRegion(path, bytes, HUGE_PAGES[hugePages], numaNode);
       const region = poolRegion(made, options.temporary === true);
-      if (hugePages !== "on" || made.hugePages) return region;
-      problems.push(`${path}: no huge pages there`);
+      const lacks = hugePages === "on" && !made.hugePages ? "huge pages" : made.numaNode !== numaNode ? `NUMA node ${numaNode}` : "";
+      if (lacks === "") return region;
+      problems.push(`${path}: no ${lacks} there`);
       if (existed) region.close();
       else removeAndClose(region);
     } catch (error) {

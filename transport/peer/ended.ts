@@ -33,7 +33,8 @@ export class EndedTransfers {
   answer(id: number): Done | Cancel {
     const ended = this.#ended.get(id);
     if (ended?.ok === true && this.#fromReceiver) return { kind: "done", id, grant: ended.grant };
-    return cancelOf(id, 0, new KvferryError(ended?.code || "grant_unknown", "the transfer has ended here"), this.#fromReceiver);
+    const error = new KvferryError(ended?.code || "grant_unknown", "the transfer has ended here");
+    return cancelOf({ id, fetch: 0, grant: 0, fromReceiver: this.#fromReceiver }, error);
   }
 
   clear(): void {
@@ -41,6 +42,6 @@ export class EndedTransfers {
   }
 }
 
-export function cancelOf(id: number, fetch: number, error: KvferryError, fromReceiver: boolean): Cancel {
-  return { kind: "cancel", id, fetch, grant: 0, code: ERRORS[error.code].number, detail: error.detail.slice(0, 1024), fromReceiver };
+export function cancelOf(of: Omit<Cancel, "kind" | "code" | "detail">, error: KvferryError): Cancel {
+  return { kind: "cancel", ...of, code: ERRORS[error.code].number, detail: error.detail.slice(0, limits.detailCharacters) };
 }

@@ -3,10 +3,11 @@
  * generation grows with every resume, so that nothing late can land. Its memory is released once, when the link says that nothing writes it any more.
  */
 import { assert } from "../check.ts";
-import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import type { LinkEvent, PlacementId } from "../link/link.ts";
 import { Receiver } from "../session/receiver.ts";
 import { type Content, type LocalPlan, planContent } from "./content.ts";
+import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import type { Fetch, Offer } from "./messages.ts";
 import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
@@ -272,15 +273,7 @@ export class IncomingTransfer implements PlacedTransfer {
 
   #sayCancel(): void {
     const { code, detail } = this.#failure ?? { code: "internal" as const, detail: "" };
-    this.#remote.send({
-      kind: "cancel",
-      id: this.id,
-      fetch: this.fetch,
-      grant: this.grant,
-      code: ERRORS[code].number,
-      detail: detail.slice(0, 1024),
-      fromReceiver: true,
-    });
+    this.#remote.send(cancelOf({ id: this.id, fetch: this.fetch, grant: this.grant, fromReceiver: true }, new KvferryError(code, detail)));
   }
 
   #revoke(): void {

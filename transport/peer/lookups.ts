@@ -1,4 +1,4 @@
-/** Look-ups that wait for the remote's answer, each with its deadline. */
+/** Look-ups that wait for the remote's answer, each with its deadline; `limits.lookupsPendingMax` of them. */
 import { codeOfNumber, type ErrorCode } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Lookup, LookupReply } from "./messages.ts";

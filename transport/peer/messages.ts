@@ -198,7 +198,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
   refuse: (f) => ({
     kind: "refuse",
     code: number(f, "code"),
-    detail: text(f, "detail", 1024),
+    detail: text(f, "detail", limits.detailCharacters),
     version: number(f, "version"),
     minVersion: number(f, "minVersion"),
     re: number(f, "re"),
@@ -263,7 +263,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     fetch: number(f, "fetch"),
     grant: number(f, "grant", 0, limits.grantMax),
     code: number(f, "code"),
-    detail: text(f, "detail", 1024),
+    detail: text(f, "detail", limits.detailCharacters),
     fromReceiver: f["fromReceiver"] === true,
   }),
   ping: (f) => ({ kind: "ping", id: number(f, "id") }),

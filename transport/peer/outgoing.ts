@@ -3,12 +3,13 @@
  * (which moves). Its memory is released once, when the link says that nothing reads it any more.
  */
 import { assert } from "../check.ts";
-import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import type { ChunkSend, LinkEvent, PlacementId } from "../link/link.ts";
 import { limits } from "../limits.ts";
 import { createRetry } from "../policy/retry.ts";
 import { Sender } from "../session/sender.ts";
 import { type Content, type LocalPlan, planContent } from "./content.ts";
+import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import type { Accept, Offer } from "./messages.ts";
 import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
@@ -261,15 +262,7 @@ export class OutgoingTransfer implements PlacedTransfer {
   #sayCancel(): void {
     if (this.#failure === undefined) return;
     const { code, detail } = this.#failure;
-    this.#remote.send({
-      kind: "cancel",
-      id: this.id,
-      fetch: 0,
-      grant: this.#grant,
-      code: ERRORS[code].number,
-      detail: detail.slice(0, 1024),
-      fromReceiver: false,
-    });
+    this.#remote.send(cancelOf({ id: this.id, fetch: 0, grant: this.#grant, fromReceiver: false }, new KvferryError(code, detail)));
   }
 
   #revoke(): void {

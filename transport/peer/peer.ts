@@ -59,7 +59,6 @@ export class Peer implements Remote, PeerPort {
     });
   }
 
-  // What transfers see of it.
   get link(): Link {
     return this.#host.link;
   }
@@ -194,7 +193,7 @@ export class Peer implements Remote, PeerPort {
 
   refuseFetch(fetch: Fetch, error: KvferryError): void {
     this.#ongoing.preparing.delete(fetch.id);
-    this.send(cancelOf(0, fetch.id, error, false));
+    this.send(cancelOf({ id: 0, fetch: fetch.id, grant: 0, fromReceiver: false }, error));
   }
 
   /** Takes a push. `onPlaced` makes it visible before the sender hears of it. */
@@ -212,11 +211,12 @@ export class Peer implements Remote, PeerPort {
   }
 
   refuseOffer(offer: Offer, error: KvferryError): void {
-    this.send(cancelOf(offer.id, 0, error, true));
+    this.send(cancelOf({ id: offer.id, fetch: 0, grant: 0, fromReceiver: true }, error));
   }
 
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
     if (this.up && !this.#models.has(fingerprint)) return done(0, "");
+    if (this.#lookups.size >= limits.lookupsPendingMax) return done(0, "full");
     const message: Lookup = { kind: "lookup", id: this.#newId(), fingerprint, group, keys };
     this.send(message);
     this.#lookups.add(nowUs, message, done);
