@@ -54,7 +54,7 @@ function open(path: string, handlers: Partial<ChannelHandlers> = {}, timing: Par
 
 test("a request that is never answered ends at its deadline, each at its own, and the connection goes on", async (t) => {
   const path = await serveBadly(t, ({ id, op }) => (op === "answered" ? [{ id, ok: {} }] : []));
-  const channel = await open(path, {}, { requestTimeoutMs: 60 });
+  const channel = await open(path, {}, { requestTimeoutMs: 400 });
   const first = channel.request("never", {}, () => {});
   await new Promise((resolve) => setTimeout(resolve, 20));
   const second = channel.request("never", {}, () => {});
@@ -80,7 +80,7 @@ test("an answer that comes after its deadline is nobody's", async (t) => {
       { id, ok: { right: true } },
     ];
   });
-  const channel = await open(path, {}, { requestTimeoutMs: 40 });
+  const channel = await open(path, {}, { requestTimeoutMs: 400 });
   await assert.rejects(
     channel.request("later", {}, () => {}),
     code("deadline_exceeded"),

@@ -76,8 +76,9 @@ for (const kind of kinds) {
 
       const held = await ferry.alloc(2);
       const groups = [{ group: 0, blocks: held, tokens: 32 }];
-      const handle = await ferry.offer({ model: 3, groups, ready: false, deadlineMs: 500 });
-      assert.deepEqual(host.calls.at(-1)?.args, [{ model: 3, groups, ready: false, deadlineMs: 500 }]);
+      const chosen = `01234567-${"8".repeat(32)}`;
+      const handle = await ferry.offer({ model: 3, groups, handle: chosen, ready: false, deadlineMs: 500 });
+      assert.deepEqual(host.calls.at(-1)?.args, [{ model: 3, groups, handle: chosen, ready: false, deadlineMs: 500 }]);
       await ferry.ready(handle, 31);
       await ferry.withdraw(handle);
       assert.deepEqual(host.calls.slice(-2), [

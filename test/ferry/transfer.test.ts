@@ -311,6 +311,26 @@ test("more look-ups than one peer may have waiting are refused at once", { skip 
   assert.ok(first !== undefined && first.code !== "" && first.code !== "full", first?.code);
 });
 
+test("a handle may be chosen before there is an offer: of this life of the pool, well formed, and one offer at a time", {
+  skip,
+}, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const chosen = `${a.node.incarnation.slice(0, 8)}-${randomBytes(16).toString("hex")}`;
+  const target = await b.ferry.alloc(1);
+  const request = { peer, model: modelB, source: { handle: chosen }, into: [{ group: 0, blocks: target, tokens: 5 }] };
+  await assert.rejects((await b.ferry.fetch(request)).done, { code: "handle_unknown" });
+  const source = await a.ferry.alloc(1);
+  fill(a, source);
+  const offered = (handle: string) => a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 5 }], handle });
+  await assert.rejects(offered("any name"), { code: "invalid_argument" });
+  const former = `${a.node.incarnation.startsWith("0") ? "1" : "0"}${chosen.slice(1)}`;
+  await assert.rejects(offered(former), { code: "incarnation_mismatch" });
+  assert.equal(await offered(chosen), chosen);
+  await assert.rejects(offered(chosen), { code: "invalid_argument" });
+  await (await b.ferry.fetch(request)).done;
+  await a.ferry.free(source);
+});
+
 test("a block that is being filled is published, offered or filled by nobody else; nor does one fetch fill a block twice", {
   skip,
 }, async (t) => {

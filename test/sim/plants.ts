@@ -159,11 +159,11 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
     what: "one offer more is taken than there may be",
     plant: () =>
       replace(OfferTable, "add", (add) => {
-        return function (this: OfferTable, record) {
+        return function (this: OfferTable, ...offer) {
           const { offersMax } = limits;
           Object.assign(limits, { offersMax: offersMax + 1 });
           try {
-            return add.call(this, record);
+            return add.call(this, ...offer);
           } finally {
             Object.assign(limits, { offersMax });
           }

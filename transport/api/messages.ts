@@ -87,7 +87,14 @@ export const operations = {
   })),
   release: operation(z.strictObject({ blocks }), async (ferry, fields) => done(await ferry.release(fields.blocks))),
   offer: operation(
-    z.strictObject({ model, groups, ready: z.boolean().optional(), deadlineMs: deadlineMs.optional(), trace: text.optional() }),
+    z.strictObject({
+      model,
+      groups,
+      handle: handle.optional(),
+      ready: z.boolean().optional(),
+      deadlineMs: deadlineMs.optional(),
+      trace: text.optional(),
+    }),
     async (ferry, fields) => ({ handle: await ferry.offer(present(fields)) }),
   ),
   ready: operation(z.strictObject({ handle, layer: whole(0, limits.layersMax - 1) }), async (ferry, fields) =>

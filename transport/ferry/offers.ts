@@ -3,7 +3,7 @@ import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { OutgoingTransfer } from "../peer/outgoing.ts";
 import type { GroupBlocks } from "./ferry.ts";
-import { newHandle, unknownHandle } from "./handles.ts";
+import { checkHandle, newHandle, unknownHandle } from "./handles.ts";
 import type { Model } from "./models.ts";
 
 export interface OfferRecord {
@@ -35,9 +35,11 @@ export class OfferTable {
     return this.#offers.size;
   }
 
-  add(record: Omit<OfferRecord, "handle" | "transfer" | "taken">): OfferRecord {
+  /** Under a handle that the user chose, or a new one. */
+  add(chosen: string | undefined, record: Omit<OfferRecord, "handle" | "transfer" | "taken">): OfferRecord {
     if (this.#offers.size >= limits.offersMax) throw new KvferryError("full", `${limits.offersMax} offers are open`);
-    const handle = newHandle(this.#incarnation, this.#random);
+    const handle = chosen === undefined ? newHandle(this.#incarnation, this.#random) : checkHandle(this.#incarnation, chosen);
+    if (this.#offers.has(handle)) throw new KvferryError("invalid_argument", "an offer with this handle is open");
     const offer: OfferRecord = { ...record, handle, transfer: undefined, taken: false };
     this.#offers.set(handle, offer);
     return offer;

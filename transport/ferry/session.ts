@@ -180,7 +180,7 @@ export class Session implements FerrySession, Ferry {
       for (const { blocks } of groups) pool.unpin(blocks);
     };
     try {
-      const record: OfferRecord = node.offers.add({
+      const record: OfferRecord = node.offers.add(request.handle, {
         model,
         groups,
         endsUs: node.runtime.nowUs() + Math.min(request.deadlineMs ?? limits.offerDeadlineMs, limits.deadlineMaxMs) * 1000,
