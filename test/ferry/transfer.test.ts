@@ -315,7 +315,7 @@ test("a handle may be chosen before there is an offer: of this life of the pool,
   skip,
 }, async (t) => {
   const { a, b, peer, modelA, modelB } = await pair(t);
-  const chosen = `${a.node.incarnation.slice(0, 8)}-${randomBytes(16).toString("hex")}`;
+  const chosen = `${a.node.incarnation.slice(0, 8)}-${randomBytes(27).toString("hex")}`;
   const target = await b.ferry.alloc(1);
   const request = { peer, model: modelB, source: { handle: chosen }, into: [{ group: 0, blocks: target, tokens: 5 }] };
   await assert.rejects((await b.ferry.fetch(request)).done, { code: "handle_unknown" });

@@ -78,12 +78,13 @@ test("a parsed layout is frozen, and apart from what it was parsed from", () => 
   assert.deepEqual(layout, good);
 });
 
-test("a layout has the blocks of its own pool", () => {
+test("a layout has at most the blocks of its own pool", () => {
   const blockBytes = 3 * 2 * 16 * 4 * 8 * 2;
   assert.deepEqual(parseLayout(good, 10 * blockBytes, blockBytes), good);
+  assert.deepEqual(parseLayout(good, 25 * blockBytes, 2 * blockBytes), good);
   assert.match(
-    refusal(() => parseLayout(good, 11 * blockBytes, blockBytes)),
-    /11 \(blocks of the pool\) for blockCount but received 10/,
+    refusal(() => parseLayout(good, 10 * blockBytes, 2 * blockBytes)),
+    /at most 5 \(blocks of the pool\) for blockCount but received 10/,
   );
   assert.match(
     refusal(() => parseLayout(good, 10 * blockBytes - 1)),

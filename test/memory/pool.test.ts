@@ -260,6 +260,22 @@ test("another layout is refused while a block is in use, and evicts what the old
   assert.equal(pool.stats().free, 8);
 });
 
+test("a layout of fewer, larger blocks leaves the rest of the pool's blocks aside, until another layout has them again", () => {
+  const { pool } = small();
+  pool.addHolder(1, 0);
+  const first = pool.alloc(1, 4);
+  assert.throws(() => pool.setLayout(keyOf(1), 3), code("layout_conflict"));
+  pool.free(1, first);
+  pool.setLayout(keyOf(1), 3);
+  assert.equal(pool.stats().free, 3);
+  const three = pool.alloc(1, 3);
+  assert.deepEqual([...three.ids].sort(), [0, 1, 2]);
+  assert.throws(() => pool.alloc(1, 1), code("pool_exhausted"));
+  pool.free(1, three);
+  pool.setLayout(keyOf(2));
+  assert.equal(pool.alloc(1, 8).ids.length, 8);
+});
+
 test("holders are bounded, unique, and their numbers never come back", () => {
   const { pool } = small();
   for (let holder = 1; holder <= limits.poolHoldersMax; holder++) pool.addHolder(holder, 0);

@@ -147,8 +147,8 @@ export class SimPool extends Pool {
     this.sweep();
     return ended;
   }
-  override setLayout(hash: Uint8Array): void {
-    super.setLayout(hash);
+  override setLayout(layout: Uint8Array, blockCount?: number): void {
+    super.setLayout(layout, blockCount);
     this.sweep();
   }
   override free(holder: HolderId, blocks: Blocks): void {

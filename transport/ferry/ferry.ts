@@ -72,8 +72,8 @@ export interface OfferRequest {
   readonly model: number;
   readonly groups: readonly GroupBlocks[];
   /**
-   * Chosen by the caller, so that it can be told to others before the offer is made: the first 8 digits of the incarnation, a dash, and 32 hex
-   * digits that nobody can guess. Default: one is made.
+   * Chosen by the caller, so that it can be told to others before the offer is made: the first 8 digits of the incarnation, a dash, and 32 to
+   * 55 hex digits that nobody can guess. Default: one is made.
    */
   readonly handle?: string;
   /** false: layers follow by ready(); true (default): all is there. */

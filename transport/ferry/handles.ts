@@ -2,7 +2,7 @@
 import { expected } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 
-const WELL_FORMED = /^[0-9a-f]{8}-[0-9a-f]{32}$/;
+const WELL_FORMED = /^[0-9a-f]{8}-[0-9a-f]{32,55}$/;
 
 export function newHandle(incarnation: string, random: (count: number) => Uint8Array): string {
   return `${incarnation.slice(0, 8)}-${Buffer.from(random(16)).toString("hex")}`;
@@ -10,7 +10,7 @@ export function newHandle(incarnation: string, random: (count: number) => Uint8A
 
 /** A handle that its user chose, so that it could be told to others before it exists. Throws invalid_argument or incarnation_mismatch. */
 export function checkHandle(incarnation: string, handle: string): string {
-  if (!WELL_FORMED.test(handle)) throw expected("the incarnation's first 8 digits, a dash and 32 hex digits", "handle", handle);
+  if (!WELL_FORMED.test(handle)) throw expected("the incarnation's first 8 digits, a dash and 32 to 55 hex digits", "handle", handle);
   if (!handle.startsWith(incarnation.slice(0, 8))) throw unknownHandle(incarnation, handle);
   return handle;
 }

@@ -98,11 +98,8 @@ export class Session implements FerrySession, Ferry {
     const node = this.#open();
     const { pool, models } = node;
     const parsed = parseLayout(layout, pool.blockBytes * pool.blockCount, pool.blockBytes);
-    if (parsed.blockCount > pool.blockCount) {
-      throw new KvferryError("invalid_argument", `layout of ${parsed.blockCount} blocks in a pool of ${pool.blockCount}`);
-    }
     const layoutBytes = serializeLayout(parsed);
-    pool.setLayout(layoutBytes);
+    pool.setLayout(layoutBytes, parsed.blockCount);
     const { model, added } = models.register(this, identity, parsed, layoutBytes);
     if (added) node.peers.tell({ kind: "models", models: node.modelEntries() });
     return { model: model.id, fingerprint: model.fingerprint };

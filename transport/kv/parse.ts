@@ -14,7 +14,7 @@ const ELEMENTS = Object.keys(ELEMENT_BYTES) as readonly ElementType[];
 
 /**
  * @param poolBytes bytes of the data area that offsets count in; the greatest pool's for a layout of another node.
- * @param blockBytes block size of that pool, if it is ours: the layout must then have exactly its blocks.
+ * @param blockBytes block size of that pool, if it is ours: the layout then has its blocks, or fewer that are larger.
  * Throws KvferryError invalid_argument that names the field.
  */
 export function parseLayout(value: unknown, poolBytes: number = limits.poolBytesMax, blockBytes?: number): Layout {
@@ -23,7 +23,7 @@ export function parseLayout(value: unknown, poolBytes: number = limits.poolBytes
   const blockCount = integer(fields["blockCount"], "blockCount", 1, limits.poolBlocksMax);
   if (blockBytes !== undefined) {
     const blocks = Math.floor(poolBytes / integer(blockBytes, "blockBytes", 1, limits.poolBlockBytesMax));
-    if (blockCount !== blocks) throw expected(`${blocks} (blocks of the pool)`, "blockCount", blockCount);
+    if (blockCount > blocks) throw expected(`at most ${blocks} (blocks of the pool)`, "blockCount", blockCount);
   }
   const groups = array(fields["groups"], "groups", 1, limits.groupsMax).map((group, at) => parseGroup(group, `groups[${at}]`, poolBytes));
   const planes = groups.reduce((sum, group) => sum + group.layers.length * group.components.length * 2, 0);

@@ -29,15 +29,20 @@ export class BlockStore {
   /** Blocks whose generations are used up: never given away again. */
   retiredCount = 0;
   readonly freeList = blockList();
+  /** Free, but beyond the blocks of the layout. */
+  readonly spareList = blockList();
   /** Published, unleased, unpinned; least recently used first. */
   readonly idleList = blockList();
   readonly links: BlockLinks;
+  /** Blocks of the layout: 0 .. usable-1. */
+  #usable: number;
   readonly #usedUs: Float64Array;
   readonly #tokens: Uint32Array;
   readonly #table: PoolTable;
 
   constructor(table: PoolTable, blockCount: number, seed: number) {
     this.blockCount = blockCount;
+    this.#usable = blockCount;
     this.index = new KeyIndex(blockCount, seed);
     this.state = new Uint8Array(blockCount);
     this.generation = new Uint32Array(blockCount);
@@ -80,8 +85,27 @@ export class BlockStore {
       return;
     }
     this.generation[block]!++;
-    this.links.append(this.freeList, block);
+    this.#append(block);
     this.enter(block, STATE.free);
+  }
+
+  /** Only blocks below `usable` are given out from now on; none beyond may be in use. */
+  limitTo(usable: number): void {
+    if (usable === this.#usable) return;
+    this.#usable = usable;
+    const free: number[] = [];
+    for (const list of [this.freeList, this.spareList]) {
+      for (let block = list.first; block >= 0; block = list.first) {
+        this.links.remove(list, block);
+        free.push(block);
+      }
+    }
+    for (const block of free) this.#append(block);
+  }
+
+  /** A block from `first` on that somebody uses, or -1. */
+  usedFrom(first: number): number {
+    return this.state.findIndex((state, block) => block >= first && state !== STATE.free && state !== STATE.quarantined);
   }
 
   /** sealing (in no list) -> published, or false if the key is taken. */
@@ -151,7 +175,7 @@ export class BlockStore {
 
   restoreFree(block: number, generation: number): void {
     this.generation[block] = generation;
-    this.links.append(this.freeList, block);
+    this.#append(block);
     this.enter(block, STATE.free);
     this.#table.writeLeases(block, 0);
   }
@@ -180,6 +204,10 @@ export class BlockStore {
       this.checksum[block]!,
       this.index.words,
     );
+  }
+
+  #append(block: number): void {
+    this.links.append(block < this.#usable ? this.freeList : this.spareList, block);
   }
 
   #used(block: number, nowUs: number): void {

@@ -109,22 +109,28 @@ export class Pool {
   }
 
   /**
-   * Records how the blocks are laid out (any canonical bytes; their SHA-256 is kept). Another layout than the recorded
-   * one is taken only when
-   * no block is in use; what is published under the old one is evicted then. Throws layout_conflict.
+   * Records how the blocks are laid out (any canonical bytes; their SHA-256 is kept), and how many blocks of the pool that makes: larger blocks than
+   * `blockBytes` make fewer. Another layout than the recorded one is taken only when no block is in use; what is published under the old one is
+   * evicted then. Throws layout_conflict.
    */
-  setLayout(layout: Uint8Array): void {
+  setLayout(layout: Uint8Array, blockCount: number = this.blockCount): void {
     this.#open();
+    integer(blockCount, "blockCount", 1, this.blockCount);
     const hash = createHash("sha256").update(layout).digest();
     const recorded = this.#holders.layoutHash;
-    if (Buffer.compare(hash, recorded) === 0) return;
-    const idle = this.#store.freeList.count + this.#store.idleList.count + this.#store.retiredCount;
+    const { freeList, spareList, idleList, retiredCount } = this.#store;
+    const idle = freeList.count + spareList.count + idleList.count + retiredCount;
+    const beyond = this.#store.usedFrom(blockCount);
+    if (Buffer.compare(hash, recorded) === 0 && beyond < 0) return this.#store.limitTo(blockCount);
     if (recorded.some((byte) => byte !== 0) && idle < this.blockCount) {
       throw new KvferryError("layout_conflict", `${this.blockCount - idle} blocks are in use under the recorded layout`);
     }
-    this.#evict(this.#store.idleList.count);
-    this.#holders.layoutHash = hash;
+    this.#evict(idleList.count);
+    const inUse = this.#store.usedFrom(blockCount);
     this.#tell();
+    if (inUse >= 0) throw new KvferryError("layout_conflict", `block ${inUse} is in use, and the layout has ${blockCount}`);
+    this.#holders.layoutHash = hash;
+    this.#store.limitTo(blockCount);
   }
 
   /** All or nothing; evicts published, unleased blocks, least recently used first. Throws pool_exhausted. */
