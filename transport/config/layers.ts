@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { expected } from "../check.ts";
-import { configSchema, type FieldMeta, splitList } from "./schema.ts";
+import { type FieldMeta, splitList } from "./leaves.ts";
+import { configSchema } from "./schema.ts";
 import { KvferryError } from "../errors.ts";
 
 export interface RawValue {

@@ -4,19 +4,21 @@
  */
 import { z } from "zod";
 import { isCidr, isHost, parseAddress } from "./address.ts";
-import { parseBoolean, parseDuration, parseRate, parseSize } from "./units.ts";
+import {
+  address,
+  boolean,
+  type DeepPartial,
+  duration,
+  field,
+  list,
+  listenAddress,
+  orEmpty,
+  orUndefined,
+  rate,
+  size,
+  whole,
+} from "./leaves.ts";
 import { limits } from "../limits.ts";
-
-/** What a leaf says about itself in messages, --help and --print-config. */
-export interface FieldMeta {
-  /** Completes "Expected ... for NAME". */
-  readonly what: string;
-  /** One line for --help. */
-  readonly text: string;
-  readonly secret?: boolean;
-  /** Name of the flag where it is not the path in kebab-case. */
-  readonly flag?: string;
-}
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
@@ -167,100 +169,6 @@ export const configDefaults: Omit<ConfigValues, "name"> = {
   log: { level: "info", format: "json" },
   drainMs: limits.deadlineRemoteMs,
 };
-
-type DeepPartial<T> = T extends readonly unknown[] ? T : T extends object ? { [K in keyof T]?: DeepPartial<T[K]> | undefined } : T;
-
-function field<S extends z.ZodType>(schema: S, what: string, text: string, more: Partial<FieldMeta> = {}): S {
-  return schema.meta({ what, text, ...more } satisfies FieldMeta);
-}
-
-/** A leaf of type T that also takes text; `parse` returns undefined for what it does not understand. */
-function parsed<I, T>(parse: (value: I) => T | undefined) {
-  return z.custom<I>().transform((value, context): T => {
-    const result = parse(value);
-    if (result !== undefined) return result;
-    context.addIssue({ code: "custom" });
-    return z.NEVER;
-  });
-}
-
-function bounded(parse: (value: unknown) => number | undefined, low: number, high: number) {
-  return parsed<number | string, number>((value) => {
-    const number = parse(value);
-    return number !== undefined && Number.isSafeInteger(number) && number >= low && number <= high ? number : undefined;
-  });
-}
-
-function size(low: number, high: number) {
-  return bounded(parseSize, low, high);
-}
-
-function duration(low: number, high: number) {
-  return bounded(parseDuration, low, high);
-}
-
-function rate() {
-  return bounded(parseRate, 0, Number.MAX_SAFE_INTEGER);
-}
-
-function whole(low: number, high: number) {
-  return bounded(
-    (value) =>
-      typeof value === "string" && /^-?\d{1,15}$/.test(value.trim()) ? Number(value) : typeof value === "number" ? value : undefined,
-    low,
-    high,
-  );
-}
-
-function boolean() {
-  return parsed<boolean | string, boolean>(parseBoolean);
-}
-
-function address() {
-  return z.string().refine((value) => parseAddress(value) !== undefined);
-}
-
-function listenAddress() {
-  return parsed<string | { host: string; port: number } | undefined, { host: string; port: number } | undefined | null>((value) => {
-    if (value === undefined || value === "") return null;
-    if (typeof value === "string") return parseAddress(value);
-    if (typeof value !== "object" || value === null || typeof value.host !== "string" || !isHost(value.host)) return undefined;
-    const fits = Number.isInteger(value.port) && value.port >= 0 && value.port <= 65_535 && Object.keys(value).length === 2;
-    return fits ? { host: value.host, port: value.port } : undefined;
-  }).transform((value) => value ?? undefined);
-}
-
-function orEmpty<S extends z.ZodType<string, string>>(schema: S) {
-  return z.union([z.literal(""), schema]);
-}
-
-function orUndefined<S extends z.ZodType>(schema: S) {
-  return z.union([z.undefined(), z.literal("").transform(() => undefined), schema]);
-}
-
-/** A JSON array, or text: a JSON array again, or words between commas. */
-function list<S extends z.ZodType>(entry: S, most: number) {
-  const array = z.array(entry).max(most);
-  return z.union([
-    array,
-    z
-      .string()
-      .transform((text) => splitList(text))
-      .pipe(array as z.ZodType<z.output<S>[], unknown>),
-  ]);
-}
-
-/** What a list's text says: JSON, or words between commas; undefined for JSON that does not parse. */
-export function splitList(text: string): unknown {
-  const trimmed = text.trim();
-  if (trimmed === "") return [];
-  if (!trimmed.startsWith("[") || /^\[[0-9a-fA-F:]+\]/.test(trimmed)) return trimmed.split(",").map((word) => word.trim());
-  try {
-    return JSON.parse(trimmed) as unknown;
-  } catch {
-    return undefined;
-  }
-}
 
 function splitPeer(text: string): { name: string; address: string } {
   const equals = text.indexOf("=");
