@@ -6,15 +6,17 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, hostname } from "node:os";
 import { formatAddress, type HostPort, isLoopback } from "./config/address.ts";
 import {
+  assemble,
+  deepFreeze,
   environmentLayer,
   type Field,
   fields,
   type Layer,
   objectLayer,
-  parseField,
-  pick,
-  type RawValue,
+  printRows,
   readFileLayer,
+  serveTable,
+  valueAt,
 } from "./config/layers.ts";
 import { type ConfigInput, type ConfigValues, configDefaults } from "./config/schema.ts";
 import { formatRate, formatSize } from "./config/units.ts";
@@ -90,17 +92,20 @@ export interface LoadedConfig {
 
 /** Throws KvferryError (invalid_config). */
 export function loadConfig(from: ConfigSources): LoadedConfig {
-  const layers: Layer[] = [objectLayer({ ...configDefaults, name: defaultName() }, "default")];
-  if (from.preset !== undefined) layers.push(objectLayer(from.preset, "default"));
-  if (from.file !== undefined) layers.push(readFileLayer(from.file));
-  if (from.environment !== undefined) layers.push(environmentLayer(from.environment));
-  if (from.flags !== undefined) layers.push(objectLayer(from.flags, "flags", (field) => field.flag));
-  return assemble(layers);
+  const layers: Layer[] = [objectLayer(serveTable, { ...configDefaults, name: defaultName() }, "default")];
+  if (from.preset !== undefined) layers.push(objectLayer(serveTable, from.preset, "default"));
+  if (from.file !== undefined) layers.push(readFileLayer(serveTable, from.file));
+  if (from.environment !== undefined) layers.push(environmentLayer(serveTable, from.environment));
+  if (from.flags !== undefined) layers.push(objectLayer(serveTable, from.flags, "flags", (field) => field.flag));
+  return loaded(layers);
 }
 
 /** For library users: an object over the defaults; reads no file but secretFile, no environment. Throws KvferryError (invalid_config). */
 export function configOf(input: ConfigInput): Config {
-  return assemble([objectLayer({ ...configDefaults, name: defaultName() }, "default"), objectLayer(input, "configuration")]).config;
+  return loaded([
+    objectLayer(serveTable, { ...configDefaults, name: defaultName() }, "default"),
+    objectLayer(serveTable, input, "configuration"),
+  ]).config;
 }
 
 /** Enough to fill a link without taking the CPUs of the engines beside us. */
@@ -117,8 +122,7 @@ export function defaultTexts(preset: ConfigInput): ReadonlyMap<string, string> {
 /** One line a field: value and source; secrets are not shown. */
 export function printConfig(loaded: LoadedConfig): string {
   const rows = fields.map((field) => [field.path, show(field, loaded.config), loaded.sources.get(field.path) ?? "default"] as const);
-  const widths = [0, 1].map((column) => Math.min(Math.max(...rows.map((row) => row[column]!.length)), 48));
-  return rows.map(([path, value, source]) => `${path.padEnd(widths[0]!)}  ${value.padEnd(widths[1]!)}  ${source}`).join("\n");
+  return printRows(rows);
 }
 
 /** The same as an object that a file can hold, secrets left out. */
@@ -130,17 +134,9 @@ export function configObject(loaded: LoadedConfig): Record<string, { value: unkn
   return Object.fromEntries(entries);
 }
 
-function assemble(layers: readonly Layer[]): LoadedConfig {
-  const values: Record<string, unknown> = {};
-  const sources = new Map<string, string>();
-  for (const field of fields) {
-    const raw: RawValue = pick(layers, field.path) ?? { value: undefined, source: "default" };
-    sources.set(field.path, raw.source);
-    // An absent default is a value of its own (listen, api.port): only what somebody wrote is parsed.
-    if (raw.value !== undefined) setAt(values, field.path, parseField(field, raw));
-    else setAt(values, field.path, undefined);
-  }
-  const config = resolve(values as unknown as ConfigValues);
+function loaded(layers: readonly Layer[]): LoadedConfig {
+  const { values, sources } = assemble(serveTable, layers);
+  const config = resolve(values as ConfigValues);
   relate(config, (path) => `${path} (from ${sources.get(path)})`);
   return Object.freeze({ config: deepFreeze(config), sources });
 }
@@ -236,20 +232,4 @@ function masked(value: unknown): unknown {
   return value.map((entry: unknown) =>
     typeof entry === "object" && entry !== null && "secret" in entry ? { ...entry, secret: entry.secret ? "(set)" : "" } : entry,
   );
-}
-
-function valueAt(config: Config, path: string): unknown {
-  return path.split(".").reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], config);
-}
-
-function setAt(target: Record<string, unknown>, path: string, value: unknown): void {
-  const keys = path.split(".");
-  const last = keys.pop()!;
-  const inner = keys.reduce((object, key) => (object[key] ??= {}) as Record<string, unknown>, target);
-  inner[last] = value;
-}
-
-function deepFreeze<T>(value: T): T {
-  if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) deepFreeze(inner);
-  return Object.freeze(value);
 }

@@ -1,11 +1,13 @@
 /** kvferry serve: a sidecar. Builds a node out of the configuration, serves engines and peers, drains at the first signal. */
 import { setFlagsFromString } from "node:v8";
-import { Command, Option } from "commander";
-import { type ConfigInput, configObject, defaultTexts, type LoadedConfig, loadConfig, printConfig } from "../config.ts";
-import { type Field, fields } from "../config/layers.ts";
+import { Command } from "commander";
+import { configObject, defaultTexts, type LoadedConfig, loadConfig, printConfig } from "../config.ts";
+import { fields } from "../config/layers.ts";
 import { formatSize } from "../config/units.ts";
 import { createLog } from "../log.ts";
 import { runtimeSocket } from "./runtime-folder.ts";
+import { flagsOf, optionOf } from "./settings.ts";
+import { signalled } from "./signals.ts";
 import type { Sidecar } from "./sidecar.ts";
 
 const PROGRESS_MS = 1_000;
@@ -46,7 +48,7 @@ export function serveCommand(): Command {
       preset: { socket: runtimeSocket() },
       file: options.config,
       environment: process.env,
-      flags: flagsOf(options),
+      flags: flagsOf(fields, options),
     });
     if (options.printConfig === true) {
       console.log(options.json === true ? JSON.stringify(configObject(loaded), null, 2) : printConfig(loaded));
@@ -95,40 +97,4 @@ async function stop(sidecar: Sidecar, drainMs: number, log: ReturnType<typeof cr
   const drained = await sidecar.stop(drainMs);
   if (!drained) log.warn({ drainMs }, "transfers were cut off by the end of the drain");
   log.info({}, "stopped");
-}
-
-/** Resolves at the first signal. From then on a second one ends the process as signals do. */
-function signalled(): Promise<void> {
-  return new Promise((resolve) => {
-    let seen = false;
-    const handle = (signal: NodeJS.Signals): void => {
-      if (seen) process.exit(signal === "SIGINT" ? 130 : 143);
-      seen = true;
-      resolve();
-    };
-    process.on("SIGINT", handle).on("SIGTERM", handle);
-  });
-}
-
-function optionOf(field: Field, preset: string): Option {
-  const boolean = field.what === "true or false";
-  const option = new Option(
-    `${field.flag} ${boolean ? "[value]" : "<value>"}`,
-    `${field.text} [${field.what}; default: ${preset || "none"}; env: ${field.variable}]`,
-  );
-  return boolean ? option.preset("true") : option;
-}
-
-/** Commander's camel-cased options back to the fields' paths. */
-function flagsOf(options: ServeOptions): ConfigInput {
-  const flags: Record<string, unknown> = {};
-  for (const { path, flag } of fields) {
-    const name = flag.slice(2).replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
-    const value = options[name];
-    if (value === undefined) continue;
-    const [outer, inner] = path.split(".") as [string, string?];
-    if (inner === undefined) flags[outer] = value;
-    else flags[outer] = { ...(flags[outer] as object | undefined), [inner]: value };
-  }
-  return flags;
 }

@@ -21,17 +21,33 @@ export interface Field extends FieldMeta {
   readonly flag: string;
 }
 
-/** Every leaf of the schema, in its order. */
-export const fields: readonly Field[] = leaves(configSchema, "");
-const byPath = new Map(fields.map((field) => [field.path, field]));
-const byVariable = new Map(fields.map((field) => [field.variable, field]));
+/** The fields of one verb's configuration, by each of their names. */
+export interface FieldTable {
+  /** Every leaf of the schema, in its order. */
+  readonly fields: readonly Field[];
+  /** What every variable's name begins with. */
+  readonly prefix: string;
+  /** Names with that prefix that are not fields. */
+  readonly foreign: RegExp;
+  readonly byPath: ReadonlyMap<string, Field>;
+  readonly byVariable: ReadonlyMap<string, Field>;
+}
 
-/** Names of the same prefix that are not fields: read elsewhere, or put there by Kubernetes for a service called kvferry. */
+export function fieldTable(schema: z.ZodObject, prefix: string, foreign: RegExp): FieldTable {
+  const fields = leaves(schema, "", prefix);
+  const byPath = new Map(fields.map((field) => [field.path, field]));
+  return { fields, prefix, foreign, byPath, byVariable: new Map(fields.map((field) => [field.variable, field])) };
+}
+
+/** Read elsewhere, settings of another verb, or put there by Kubernetes for a service called kvferry. */
 const FOREIGN_VARIABLES =
-  /^KVFERRY_(?:CONFIG|CACHE|NATIVE|NATIVE_.*|ADDON.*|TEST_.*|BENCH_.*|DEMO_.*|SKIP_NATIVE|SERVICE_.*|PORT|PORT_.*)$/;
+  /^KVFERRY_(?:CONFIG|CACHE|NATIVE|NATIVE_.*|ADDON.*|TEST_.*|BENCH_.*|DEMO_.*|ROUTE_.*|SKIP_NATIVE|SERVICE_.*|PORT|PORT_.*)$/;
+export const serveTable = fieldTable(configSchema, "KVFERRY_", FOREIGN_VARIABLES);
+export const fields = serveTable.fields;
+
 const FILE_BYTES_MAX = 4 * 2 ** 20;
 
-export function readFileLayer(file: string): Layer {
+export function readFileLayer(table: FieldTable, file: string): Layer {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
@@ -45,11 +61,12 @@ export function readFileLayer(file: string): Layer {
   } catch (error) {
     throw new KvferryError("invalid_config", `${file} is not JSON: ${(error as Error).message}`, { cause: error });
   }
-  return objectLayer(parsed, file);
+  return objectLayer(table, parsed, file);
 }
 
 /** A nested object as a layer; keys that are no fields are errors. */
-export function objectLayer(values: unknown, source: string, sourceOf: (field: Field) => string = () => source): Layer {
+export function objectLayer(table: FieldTable, values: unknown, source: string, sourceOf: (field: Field) => string = () => source): Layer {
+  const { fields, byPath } = table;
   const layer = new Map<string, RawValue>();
   const walk = (value: unknown, prefix: string): void => {
     if (!isRecord(value)) throw expected("an object", `${prefix || "the configuration"} (from ${source})`, value, "invalid_config");
@@ -70,10 +87,11 @@ export function objectLayer(values: unknown, source: string, sourceOf: (field: F
   return layer;
 }
 
-export function environmentLayer(environment: Readonly<Record<string, string | undefined>>): Layer {
+export function environmentLayer(table: FieldTable, environment: Readonly<Record<string, string | undefined>>): Layer {
+  const { byVariable, prefix, foreign } = table;
   const layer = new Map<string, RawValue>();
   for (const [name, value] of Object.entries(environment)) {
-    if (!name.startsWith("KVFERRY_") || value === undefined || FOREIGN_VARIABLES.test(name)) continue;
+    if (!name.startsWith(prefix) || value === undefined || foreign.test(name)) continue;
     const field = byVariable.get(name);
     if (field === undefined) throw unknownKey(name, "the environment", [...byVariable.keys()]);
     layer.set(field.path, { value, source: name });
@@ -81,8 +99,43 @@ export function environmentLayer(environment: Readonly<Record<string, string | u
   return layer;
 }
 
+/** Every field's typed value, nested as its path says, and where it came from. */
+export function assemble(table: FieldTable, layers: readonly Layer[]): { values: unknown; sources: ReadonlyMap<string, string> } {
+  const values: Record<string, unknown> = {};
+  const sources = new Map<string, string>();
+  for (const field of table.fields) {
+    const raw: RawValue = pick(layers, field.path) ?? { value: undefined, source: "default" };
+    sources.set(field.path, raw.source);
+    // An absent default is a value of its own (listen, api.port): only what somebody wrote is parsed.
+    setAt(values, field.path, raw.value === undefined ? undefined : parseField(field, raw));
+  }
+  return { values, sources };
+}
+
+export function valueAt(values: unknown, path: string): unknown {
+  return path.split(".").reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], values);
+}
+
+export function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) deepFreeze(inner);
+  return Object.freeze(value);
+}
+
+/** One line a field: name, value, source. */
+export function printRows(rows: readonly (readonly [path: string, value: string, source: string])[]): string {
+  const widths = [0, 1].map((column) => Math.min(Math.max(...rows.map((row) => row[column]!.length)), 48));
+  return rows.map(([path, value, source]) => `${path.padEnd(widths[0]!)}  ${value.padEnd(widths[1]!)}  ${source}`).join("\n");
+}
+
+function setAt(target: Record<string, unknown>, path: string, value: unknown): void {
+  const keys = path.split(".");
+  const last = keys.pop()!;
+  const inner = keys.reduce((object, key) => (object[key] ??= {}) as Record<string, unknown>, target);
+  inner[last] = value;
+}
+
 /** The strongest value of a field. */
-export function pick(layers: readonly Layer[], path: string): RawValue | undefined {
+function pick(layers: readonly Layer[], path: string): RawValue | undefined {
   for (let index = layers.length - 1; index >= 0; index--) {
     const raw = layers[index]!.get(path);
     if (raw !== undefined) return raw;
@@ -91,7 +144,7 @@ export function pick(layers: readonly Layer[], path: string): RawValue | undefin
 }
 
 /** The typed value of a leaf, or an error that names field and source. */
-export function parseField(field: Field, raw: RawValue): unknown {
+function parseField(field: Field, raw: RawValue): unknown {
   const result = field.schema.safeParse(raw.value);
   if (result.success) return result.data;
   const shown = field.secret === true ? "a secret that does not fit" : innermost(raw.value, result.error);
@@ -130,14 +183,14 @@ function distance(left: string, right: string): number {
   return row[right.length]!;
 }
 
-function leaves(schema: z.ZodObject, prefix: string): Field[] {
+function leaves(schema: z.ZodObject, prefix: string, variables: string): Field[] {
   return Object.entries(schema.shape).flatMap(([key, inner]) => {
     const path = prefix === "" ? key : `${prefix}.${key}`;
-    if (inner instanceof z.ZodObject) return leaves(inner, path);
+    if (inner instanceof z.ZodObject) return leaves(inner, path, variables);
     const meta = (inner as z.ZodType).meta() as unknown as FieldMeta;
     const words = path.replaceAll(".", "_").replace(/[A-Z]/g, (letter) => `_${letter}`);
     const flag = meta.flag ?? words.replaceAll("_", "-").toLowerCase();
-    return [{ ...meta, path, schema: inner as z.ZodType, variable: `KVFERRY_${words.toUpperCase()}`, flag: `--${flag}` }];
+    return [{ ...meta, path, schema: inner as z.ZodType, variable: `${variables}${words.toUpperCase()}`, flag: `--${flag}` }];
   });
 }
 
