@@ -111,6 +111,31 @@ const values = {
   apiRequestTimeoutMs: 30_000,
   apiPingMs: 5_000,
   apiSilentMs: 15_000,
+  // route
+  routeRequestsMax: 16_384,
+  routeRequestsDefault: 1_024,
+  routeConnectionsMax: 32_768,
+  routeHeaderBytes: 32 * KiB,
+  routeBodyBytesMax: 256 * MiB,
+  routeBodyBytesDefault: 32 * MiB,
+  routeBodiesBytesMax: 1 * GiB,
+  routeDepthMax: 128,
+  routeAnswerBytes: 8 * MiB,
+  routeParamsCharacters: 256 * KiB,
+  routeEnginesMax: 1_024,
+  routePrefillersNamedMax: 16,
+  routeTraceCharacters: 128,
+  routeReceiveTimeoutMs: 120_000,
+  routeHeadersTimeoutMs: 15_000,
+  routeConnectTimeoutMs: 3_000,
+  routePrefillTimeoutMs: 60_000,
+  routeRequestTimeoutMs: 600_000,
+  /** uvicorn, under every vLLM, closes an idle connection after 5 s. */
+  routeIdleMs: 4_000,
+  routeIdleConnections: 256,
+  routeFailuresToDown: 3,
+  routeDownMinMs: 1_000,
+  routeDownMaxMs: 30_000,
 };
 
 export type Limits = Readonly<Record<keyof typeof values, number>>;
@@ -142,3 +167,12 @@ assert(
 assert(limits.retryPauseMinUs <= limits.retryPauseMaxUs && limits.fullPauseMinUs <= limits.fullPauseMaxUs, "pauses are ordered");
 assert(limits.retryPauseMaxUs < limits.stallMs * 1000, "a chunk that waits for its next attempt is no stall by itself");
 assert(limits.admittedBytesMax >= limits.windowBytesMax, "one transfer's largest window can be admitted");
+assert(
+  limits.routeConnectTimeoutMs < limits.routePrefillTimeoutMs && limits.routePrefillTimeoutMs < limits.routeRequestTimeoutMs,
+  "an absent prefill engine leaves time for a plain decode",
+);
+assert(limits.routeBodiesBytesMax >= limits.routeBodyBytesMax, "a body of any allowed size can be held");
+assert(limits.routeParamsCharacters < limits.routeAnswerBytes, "parameters of any allowed size fit an answer");
+assert(limits.routeHeadersTimeoutMs < limits.routeReceiveTimeoutMs, "headers arrive before the body");
+assert(limits.routeConnectionsMax > limits.routeRequestsMax, "a request that is refused still gets an answer");
+assert(limits.routeDownMinMs <= limits.routeDownMaxMs && limits.routeFailuresToDown >= 1, "an engine that is down is tried again");

@@ -15,7 +15,7 @@ export interface Import {
 /** From the top. A name is a folder of transport/ or a file in it. */
 const FLOORS: readonly (readonly string[])[] = [
   ["index", "cli"],
-  ["api"],
+  ["api", "route"],
   ["ferry"],
   ["peer"],
   ["runtime", "metrics", "log"],
@@ -27,6 +27,14 @@ const FLOORS: readonly (readonly string[])[] = [
 ];
 
 export const PURE_FOLDERS = ["session", "policy", "kv", "codec"];
+
+/** What decides within a folder that also does. */
+const PURE_INSIDE = /^transport\/route\/core\//;
+
+export function isPure(path: string): boolean {
+  const floor = floorName(path);
+  return (floor !== undefined && PURE_FOLDERS.includes(floor)) || PURE_INSIDE.test(path);
+}
 
 /** What else a PURE folder may import values from. */
 const PURE_GROUND = ["limits", "errors", "check"];
@@ -91,12 +99,15 @@ function heightOf(name: string): number {
 /** A PURE folder runs no code of the others: what it imports from them are types. */
 export function checkPureImports(source: Source): Finding[] {
   const from = floorName(source.path);
-  if (from === undefined || !PURE_FOLDERS.includes(from)) return [];
+  if (from === undefined || !isPure(source.path)) return [];
   const findings: Finding[] = [];
   for (const { specifier, typeOnly, line } of importsOf(source)) {
-    const to = specifier.startsWith(".") ? floorName(posix.join(posix.dirname(source.path), specifier)) : undefined;
+    const target = specifier.startsWith(".") ? posix.join(posix.dirname(source.path), specifier) : undefined;
+    const to = target === undefined ? undefined : floorName(target);
     const allowed =
-      to === undefined ? mayImportPackage(source.path, specifier) : typeOnly || PURE_FOLDERS.includes(to) || PURE_GROUND.includes(to);
+      target === undefined || to === undefined
+        ? mayImportPackage(source.path, specifier)
+        : typeOnly || isPure(target) || PURE_GROUND.includes(to);
     if (!allowed) findings.push({ path: source.path, line, message: `PURE: "${from}" imports "${specifier}"` });
   }
   return findings;

@@ -94,6 +94,18 @@ const CASES: readonly Case[] = [
       "const updated = candidate;",
     ],
   },
+  {
+    rule: "pure-bans",
+    path: "transport/route/core/engines.ts",
+    bad: ["const now = Date.now();"],
+    good: ["const up = nowMs >= state.downUntilMs;"],
+  },
+  {
+    rule: "pure-imports",
+    path: "transport/route/core/plan.ts",
+    bad: ['import { request } from "node:http";', 'import { EngineClient } from "../engine-client.ts";'],
+    good: ['import { membersOf } from "./members.ts";', 'import type { EngineClient } from "../engine-client.ts";'],
+  },
   { rule: "pure-bans", path: "transport/peer/peer.ts", bad: [], good: ["const now = Date.now();", "await settled;"] },
   { rule: "file-lines", path: "native/core/big.cpp", bad: ["int x;\n".repeat(401)], good: ["int x;\n".repeat(400)] },
   { rule: "file-lines", path: "transport/peer/wire/peer.js", bad: [], good: ["let x;\n".repeat(4000)] },

@@ -1,6 +1,7 @@
 /** House style as code: each rule looks at one file and says what is wrong where. STYLE.md names them. */
+import { posix } from "node:path";
 import { functionsOf } from "./functions.ts";
-import { checkFloors, checkPureImports, floorName, PURE_FOLDERS } from "./imports.ts";
+import { checkFloors, checkPureImports, floorName, isPure } from "./imports.ts";
 import { type Finding, isCode, isGenerated, lineOf, type Source } from "./source.ts";
 
 export interface Rule {
@@ -62,9 +63,8 @@ export function ruleNamed(name: string): Rule {
 export const RULE_NAMES: readonly string[] = RULES.map(({ name }) => name);
 
 function checkPure(source: Source): Finding[] {
-  const folder = floorName(source.path);
-  if (folder === undefined || !PURE_FOLDERS.includes(folder)) return [];
-  return findAll(source, source.bare, PURE_BANS, `PURE: transport/${folder}/ may not use it`);
+  if (!isPure(source.path)) return [];
+  return findAll(source, source.bare, PURE_BANS, `PURE: ${posix.dirname(source.path)}/ may not use it`);
 }
 
 function checkFileLines(source: Source): Finding[] {
