@@ -5,6 +5,7 @@ import { benchCommand } from "./cli/bench.ts";
 import { doctorCommand } from "./cli/doctor.ts";
 import { EXIT_PIPE, EXIT_USAGE, exitWith, reportFailure } from "./cli/failure.ts";
 import { packageVersion } from "./cli/package.ts";
+import { routeCommand } from "./cli/route.ts";
 import { serveCommand } from "./cli/serve.ts";
 import { versionCommand } from "./cli/version.ts";
 
@@ -26,7 +27,7 @@ Exit codes: 0 done, 1 a threshold or a verification failed, 2 usage or environme
   )
   .showHelpAfterError("(kvferry --help, or kvferry <verb> --help, says what there is)")
   .exitOverride();
-for (const command of [serveCommand(), benchCommand(), doctorCommand(), versionCommand()]) {
+for (const command of [serveCommand(), routeCommand(), benchCommand(), doctorCommand(), versionCommand()]) {
   program.addCommand(command.copyInheritedSettings(program).option("--verbose", "print the stack of an error"));
 }
 

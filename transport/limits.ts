@@ -127,6 +127,7 @@ const values = {
   routeTraceCharacters: 128,
   routeReceiveTimeoutMs: 120_000,
   routeHeadersTimeoutMs: 15_000,
+  routeKeepAliveMs: 60_000,
   routeConnectTimeoutMs: 3_000,
   routePrefillTimeoutMs: 60_000,
   routeRequestTimeoutMs: 600_000,

@@ -3,7 +3,10 @@ import type { IncomingMessage } from "node:http";
 
 export type Collected = { readonly bytes: Buffer } | { readonly failure: "too_large" | "lost" };
 
-/** Never rejects. What is longer than `bytesMax` is left unread: whoever asked ends the connection. */
+/**
+ * Never rejects. Of what is longer than `bytesMax`, or than `received` has room for, the rest is read and thrown away, so that a client
+ * that is still sending hears the answer; whoever does not want that ends the connection.
+ */
 export function collect(message: IncomingMessage, bytesMax: number, received: (bytes: number) => boolean = () => true): Promise<Collected> {
   return new Promise((resolve) => {
     const pieces: Buffer[] = [];
@@ -15,8 +18,8 @@ export function collect(message: IncomingMessage, bytesMax: number, received: (b
     const add = (piece: Buffer): void => {
       bytes += piece.length;
       if (bytes > bytesMax || !received(piece.length)) {
-        message.pause();
         end({ failure: "too_large" });
+        message.resume();
       } else pieces.push(piece);
     };
     message.on("data", add);

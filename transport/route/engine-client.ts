@@ -2,7 +2,7 @@
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Socket } from "node:net";
-import { pipeline, type Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import { limits } from "../limits.ts";
 
 export interface EngineRequest {
@@ -75,7 +75,8 @@ export class EngineClient implements EngineCaller {
         else resolve({ failure: { kind: isConnected ? "lost" : "unsent", detail } });
       });
       if (Buffer.isBuffer(request.body)) outgoing.end(request.body);
-      else pipeline(request.body, outgoing, () => {});
+      // Not pipeline: it would end the client's connection together with the engine's, and nobody could say why.
+      else request.body.pipe(outgoing);
     });
   }
 

@@ -4,6 +4,7 @@
  * once. This file knows no client: it returns the answer to pass on.
  */
 import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
 import { collect, hasBegun } from "./body.ts";
 import { type Completion, decodeBody, paramsOf, prefillBody } from "./core/completion.ts";
 import type { Change, LeastOutstanding, Outcome } from "./core/engines.ts";
@@ -97,11 +98,21 @@ export class Exchange {
     }
     if ("answer" in first) discard(first.answer, "failed");
     this.#parts.observer.retried(reason);
-    this.#parts.log.warn({ request: request.trace, engine: first.engine, next, reason }, "DECODE FAILED before its first byte: trying again");
+    this.#parts.log.warn(
+      { request: request.trace, engine: first.engine, next, reason },
+      "DECODE FAILED before its first byte: trying again",
+    );
     const second = await this.#decode(request, body, next);
     if ("answer" in second) return second.answer;
     if (second.failure.kind === "aborted") throw abortedError(request.signal);
     throw failureError(second.failure, second.engine);
+  }
+
+  /** From a decode engine, with a body that streams through: there is no second attempt. Rejects with KvferryError. */
+  async stream(request: Omit<ExchangeRequest, "body">, body: Readable): Promise<Answer> {
+    const decoded = await this.#decode(request, body, undefined);
+    if ("answer" in decoded) return decoded.answer;
+    throw decoded.failure.kind === "aborted" ? abortedError(request.signal) : failureError(decoded.failure, decoded.engine);
   }
 
   /** Where a second attempt goes: to another engine, or to the same one where that refused what was handed over. */
@@ -136,7 +147,11 @@ export class Exchange {
 
   async #prefillAt(engine: string, request: ExchangeRequest, completion: Completion): Promise<Prefilled> {
     const body = Buffer.from(prefillBody(completion));
-    const headers = { ...engineHeaders(request.headers, request.trace, body.length), "accept-encoding": "identity", accept: "application/json" };
+    const headers = {
+      ...engineHeaders(request.headers, request.trace, body.length),
+      "accept-encoding": "identity",
+      accept: "application/json",
+    };
     const ending = new AbortController();
     const abort = (): void => ending.abort();
     request.signal.addEventListener("abort", abort);
@@ -156,7 +171,7 @@ export class Exchange {
     }
   }
 
-  async #decode(request: ExchangeRequest, body: Buffer, wanted: string | undefined): Promise<Decoded> {
+  async #decode(request: Omit<ExchangeRequest, "body">, body: Buffer | Readable, wanted: string | undefined): Promise<Decoded> {
     const { decode, nowMs, caller } = this.#parts;
     // Where all are down one is tried all the same: nobody else can answer.
     const engine = wanted ?? decode.choose(nowMs(), {}) ?? decode.leastDown({});
@@ -218,8 +233,9 @@ async function brokenOff(response: IncomingMessage, signal: AbortSignal): Promis
   return signal.aborted ? { kind: "aborted", detail: "aborted" } : { kind: "lost", detail: "before the first byte of its answer" };
 }
 
-/** GET and its like have no body, and say no length. */
-function sentBytes({ headers }: ExchangeRequest, body: Buffer): number | undefined {
+/** What streams keeps the length it says; GET and its like say none. */
+function sentBytes({ headers }: Pick<ExchangeRequest, "headers">, body: Buffer | Readable): number | undefined {
+  if (!Buffer.isBuffer(body)) return undefined;
   return body.length === 0 && headers["content-length"] === undefined ? undefined : body.length;
 }
 

@@ -16,12 +16,19 @@ export interface RouteSources {
 
 export class RouteMetrics {
   readonly registry = new Registry();
-  readonly #requests = this.#counter("requests_total", "Requests that ended; result is a status class, aborted or cut_off", ["path", "result"]);
+  readonly #requests = this.#counter("requests_total", "Requests that ended; result is a status class, aborted or cut_off", [
+    "path",
+    "result",
+  ]);
   readonly #prefills = this.#counter("prefills_total", "Requests whose prefill was handed over to a decode engine", []);
   readonly #fallbacks = this.#counter("fallbacks_total", "Requests decoded plainly because their prefill failed, by reason", ["reason"]);
   readonly #direct = this.#counter("direct_total", "Completions that were never to be prefilled apart, by reason", ["reason"]);
   readonly #retries = this.#counter("decode_retries_total", "Second attempts at a decode engine, by what the first one met", ["reason"]);
-  readonly #changes = this.#counter("engine_changes_total", "Times that an engine was marked down or came up", ["role", "engine", "change"]);
+  readonly #changes = this.#counter("engine_changes_total", "Times that an engine was marked down or came up", [
+    "role",
+    "engine",
+    "change",
+  ]);
   readonly #prefillSeconds = this.#histogram("prefill_seconds", "From sending a prefill to its whole answer");
   readonly #firstByteSeconds = this.#histogram("first_byte_seconds", "From a request's head to the first byte of its answer");
   readonly #known: (engine: string) => string;

@@ -40,12 +40,7 @@ export function prefillBody({ members }: Completion): string {
   const kept = members
     .filter(({ name }) => !gone.has(name))
     .map(({ name, text }) => (one.has(name) && text !== "null" ? { name, text: "1" } : { name, text }));
-  return objectOf([
-    ...kept,
-    { name: "max_tokens", text: "1" },
-    { name: "stream", text: "false" },
-    { name: PARAMS, text: PREFILL_PARAMS },
-  ]);
+  return objectOf([...kept, { name: "max_tokens", text: "1" }, { name: "stream", text: "false" }, { name: PARAMS, text: PREFILL_PARAMS }]);
 }
 
 /** The client's own body with where the KV is. */
@@ -71,9 +66,7 @@ export function paramsOf(answer: string): PrefillAnswer {
   const [member] = found;
   if (member === undefined) return { ok: false, reason: "no_params" };
   if (found.length > 1 || !member.text.startsWith("{") || !/[^{}\s]/.test(member.text)) return { ok: false, reason: "params_malformed" };
-  return member.text.length > limits.routeParamsCharacters
-    ? { ok: false, reason: "params_too_large" }
-    : { ok: true, params: member.text };
+  return member.text.length > limits.routeParamsCharacters ? { ok: false, reason: "params_too_large" } : { ok: true, params: member.text };
 }
 
 export function isPlainObject(value: unknown): value is Record<string, unknown> {
