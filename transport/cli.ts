@@ -22,6 +22,7 @@ First steps:
   kvferry bench                                 two numbers: Gbit/s of a 2,048-token KV, latency of a 4 KiB block
   kvferry serve --socket /tmp/kvferry.sock      a sidecar for the engines of this host
   kvferry serve --help                          every setting, with its variable and default
+  kvferry route --help                          a proxy that has prompts computed by one engine and answered by another
 
 Exit codes: 0 done, 1 a threshold or a verification failed, 2 usage or environment.`,
   )

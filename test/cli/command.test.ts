@@ -19,7 +19,7 @@ test("help teaches: every verb with examples, every setting with its variable", 
     assert.equal(stderr, "");
     assert.match(stdout, /kvferry (serve|bench|doctor)/);
   }
-  for (const verb of ["serve", "bench", "doctor", "version"]) assert.match(main.stdout, new RegExp(`^  ${verb} `, "m"));
+  for (const verb of ["serve", "route", "bench", "doctor", "version"]) assert.match(main.stdout, new RegExp(`^  ${verb} `, "m"));
   for (const { flag, variable } of fields)
     assert.ok(serve.stdout.includes(flag) && serve.stdout.replace(/\s+/g, " ").includes(variable), flag);
   assert.match(bench.stdout, /Examples:[\s\S]*--compare iperf3[\s\S]*Exit codes: 0/);

@@ -19,7 +19,7 @@ export function usage(detail: string): KvferryError {
 const REMEDIES: Partial<Record<ErrorCode, string>> = {
   invalid_argument: "See --help of the verb for what it takes.",
   invalid_config:
-    "kvferry serve --help lists every setting with its flag, variable and default; in a file a flag such as --pool-bytes is pool.bytes.",
+    "--help of the verb lists every setting with its flag, variable and default; in a file a flag such as --log-level is log.level.",
   unsupported: "kvferry doctor says what this host lacks.",
   address_unavailable: "Is another process there already, is the address one of this host, and may this user make a file there?",
   memory_unavailable: "kvferry doctor shows the room in /dev/shm; set pool.bytes or pool.directory.",

@@ -1,5 +1,6 @@
 /** Every field of `kvferry route`: its schema, what a right value looks like, what it is for, and its default. */
 import { z } from "zod";
+import { parseHostPattern } from "./host-pattern.ts";
 import { fieldTable } from "./layers.ts";
 import { boolean, type DeepPartial, duration, field, list, listenAddress, size, whole } from "./leaves.ts";
 import { limits } from "../limits.ts";
@@ -20,7 +21,10 @@ export const routeSchema = z.strictObject({
   ),
   decode: field(engines(), "a list of http://HOST:PORT or https://HOST:PORT", "engines that answer"),
   allowPrefiller: field(
-    list(z.string().max(300), limits.routeEnginesMax),
+    list(
+      z.string().refine((text) => parseHostPattern(text) !== undefined),
+      limits.routeEnginesMax,
+    ),
     "a list of HOST:PORT, CIDR:PORT or *.SUFFIX:PORT (PORT may be *)",
     "prefill engines beside --prefill that the header x-prefiller-host-port may name",
   ),

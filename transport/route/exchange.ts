@@ -164,7 +164,9 @@ export class Exchange {
       const answer = await this.#parts.caller.call({ ...request, engine, headers, body, signal: ending.signal });
       const prefilled = await readPrefill(answer);
       if (request.signal.aborted) return { aborted: true };
-      return isLate && !("params" in prefilled) ? { reason: "timeout", detail: `none after ${this.#parts.prefillTimeoutMs} ms`, outcome: "failed" } : prefilled;
+      return isLate && !("params" in prefilled)
+        ? { reason: "timeout", detail: `none after ${this.#parts.prefillTimeoutMs} ms`, outcome: "failed" }
+        : prefilled;
     } finally {
       clearTimeout(timer);
       request.signal.removeEventListener("abort", abort);

@@ -3,34 +3,23 @@
  * reaches this port can send it too, and would have prompts and credentials sent anywhere (SSRF). So only listed engines are taken,
  * port included, and a request that names another is refused: llm-d's own sidecar does the same where its protection is switched on.
  */
-import { BlockList, isIP } from "node:net";
-import { isCidr, isHost, parseAddress } from "../config/address.ts";
+import { parseAddress } from "../config/address.ts";
+import { type HostPattern, parseHostPattern } from "../config/host-pattern.ts";
 import { expected } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 
 export const PREFILLER_HEADER = "x-prefiller-host-port";
 
-interface Pattern {
-  readonly matches: (host: string) => boolean;
-  /** undefined: any. */
-  readonly port: number | undefined;
-}
-
-/** HOST:PORT, where HOST is an address, a name, a CIDR range or *.SUFFIX, and PORT a number or *. */
-export function isPrefillerPattern(text: string): boolean {
-  return parsePattern(text) !== undefined;
-}
-
 export class Prefillers {
   readonly #listed: ReadonlyMap<string, string>;
-  readonly #patterns: readonly Pattern[];
+  readonly #patterns: readonly HostPattern[];
 
   /** @param engines origins ("http://10.0.0.1:8100") that may always be named. */
   constructor(engines: readonly string[], patterns: readonly string[]) {
     this.#listed = new Map(engines.map((engine) => [hostPortOf(engine), engine]));
     this.#patterns = patterns.map((text) => {
-      const pattern = parsePattern(text);
+      const pattern = parseHostPattern(text);
       if (pattern === undefined) throw expected("HOST:PORT, CIDR:PORT or *.SUFFIX:PORT", "allowPrefiller", text, "invalid_config");
       return pattern;
     });
@@ -64,29 +53,4 @@ export class Prefillers {
 function hostPortOf(origin: string): string {
   const url = new URL(origin);
   return `${url.hostname}:${url.port === "" ? (url.protocol === "https:" ? 443 : 80) : url.port}`;
-}
-
-function parsePattern(text: string): Pattern | undefined {
-  const match = /^(.+):(\*|\d{1,5})$/.exec(text.trim().toLowerCase());
-  if (match === null) return undefined;
-  const [, written = "", portText = ""] = match;
-  const port = portText === "*" ? undefined : Number(portText);
-  if (port !== undefined && (port < 1 || port > 65_535)) return undefined;
-  const host = written.startsWith("[") && written.endsWith("]") ? written.slice(1, -1) : written;
-  const matches = hostMatcher(host);
-  return matches === undefined ? undefined : { matches, port };
-}
-
-function hostMatcher(host: string): Pattern["matches"] | undefined {
-  if (host.startsWith("*.")) {
-    const suffix = host.slice(1);
-    return isHost(suffix.slice(1)) && isIP(suffix.slice(1)) === 0 ? (name) => isIP(name) === 0 && name.endsWith(suffix) : undefined;
-  }
-  if (isCidr(host)) {
-    const [address = "", bits = ""] = host.split("/");
-    const ranges = new BlockList();
-    ranges.addSubnet(address, Number(bits), isIP(address) === 6 ? "ipv6" : "ipv4");
-    return (name) => isIP(name) !== 0 && ranges.check(name, isIP(name) === 6 ? "ipv6" : "ipv4");
-  }
-  return isHost(host) ? (name) => name === host : undefined;
 }
