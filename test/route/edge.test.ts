@@ -169,7 +169,22 @@ test("everything else under /v1/ passes as it is, streaming both ways", async (t
   assert.match(answer, /^HTTP\/1\.1 207 Odd\r\n[\s\S]*POST \/v1\/files abcde/);
 });
 
-test("a passed request without a body is asked again elsewhere; one with a body is not", async (t) => {
+test("a body never becomes a request of its own, whatever the method", async (t) => {
+  const world = await makeWorld(t, { prefill: [], decode: [says("x")] });
+  const [engine] = world.decode;
+  const hidden = "POST /v1/load_lora_adapter HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+  for (const [index, method] of ["DELETE", "GET", "OPTIONS", "PATCH"].entries()) {
+    const headers: Record<string, string | string[]> =
+      index % 2 === 0 ? { "content-length": [], "transfer-encoding": "chunked" } : { connection: "close, content-length" };
+    const reply = await world.ask("/v1/files/a", hidden, { method, headers });
+    assert.equal(reply.status, 200);
+    assert.deepEqual([engine!.seen.length, engine!.seen[index]!.method, engine!.seen[index]!.body], [index + 1, method, hidden]);
+  }
+  const head = await world.ask("/v1/models", "", { method: "HEAD" });
+  assert.deepEqual([head.status, head.body, engine!.seen.length], [200, "", 5]);
+});
+
+test("a passed request that only reads is asked again elsewhere; one with a body is not", async (t) => {
   const world = await makeWorld(t, { prefill: [], decode: [never, says("second")] });
   await world.decode[0]!.stop();
   assert.match((await world.ask("/v1/models", "", { method: "GET" })).body, /second/);

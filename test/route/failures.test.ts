@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { connect } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { test } from "node:test";
 import { type Behaviour, hangsUp, json, never, PARAMS, prefills, says, silent } from "./fake-engine.ts";
 import { makeWorld, type Reply } from "./world.ts";
@@ -155,3 +155,34 @@ test("a client that reads slowly holds the engine back", async (t) => {
   await once(socket, "close");
   assert.ok(readBytes > totalBytes);
 });
+
+const GARBAGE: readonly [name: string, bytes: string][] = [
+  ["no HTTP", "220 mail ready\r\n"],
+  ["nothing", ""],
+  ["a change of protocol", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"],
+  ["endless headers", `HTTP/1.1 200 OK\r\nx: ${"x".repeat(100_000)}\r\n\r\n`],
+  ["two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"],
+  ["a status of 000", "HTTP/1.1 000 No\r\nContent-Length: 2\r\n\r\n{}"],
+  ["a wrong chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"],
+];
+
+for (const [name, bytes] of GARBAGE) {
+  test(`an engine that sends ${name} is a failure in either step`, async (t) => {
+    const raw = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.once("data", () => socket.end(bytes));
+    }).listen(0, "127.0.0.1");
+    await once(raw, "listening");
+    t.after(() => raw.close());
+    const url = `http://127.0.0.1:${(raw.address() as AddressInfo).port}`;
+    const world = await makeWorld(t, { prefill: [], decode: [says("plain")] }, { prefill: [url] });
+    assert.match((await world.ask("/v1/completions", BODY)).body, /plain/);
+    assert.equal(world.decode[0]!.seen[0]!.body, BODY);
+    assert.equal(world.said(/^FALLBACK/).length, 1);
+    const only = await makeWorld(t, { prefill: [], decode: [] }, { decode: [url] });
+    const error = errorOf(await only.ask("/v1/completions", BODY));
+    assert.deepEqual([error.status, error.code], [502, "connection_lost"]);
+    const read = errorOf(await only.ask("/v1/models", "", { method: "GET" }));
+    assert.equal(read.status, 502);
+  });
+}

@@ -60,7 +60,11 @@ export class EngineClient implements EngineCaller {
       const outgoing = this.#open(request, keptConnections);
       const abort = (): void => void outgoing.destroy();
       request.signal.addEventListener("abort", abort);
-      outgoing.once("close", () => request.signal.removeEventListener("abort", abort));
+      outgoing.once("close", () => {
+        request.signal.removeEventListener("abort", abort);
+        // Some endings have neither an answer nor an error, such as a change of protocol that nobody asked for.
+        resolve({ failure: { kind: request.signal.aborted ? "aborted" : "lost", detail: "closed without an answer" } });
+      });
       let isConnected = false;
       watchConnecting(outgoing, () => (isConnected = true));
       outgoing.once("response", (response) => {

@@ -9,7 +9,7 @@ import { collect, hasBegun } from "./body.ts";
 import { type Completion, decodeBody, paramsOf, prefillBody } from "./core/completion.ts";
 import type { Change, LeastOutstanding, Outcome } from "./core/engines.ts";
 import type { EngineCaller, EngineFailure } from "./engine-client.ts";
-import { engineHeaders, type Headers } from "./headers.ts";
+import { type BodyLength, engineHeaders, type Headers } from "./headers.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Log } from "../log.ts";
@@ -108,8 +108,8 @@ export class Exchange {
     throw failureError(second.failure, second.engine);
   }
 
-  /** From a decode engine, with a body that streams through: there is no second attempt. Rejects with KvferryError. */
-  async stream(request: Omit<ExchangeRequest, "body">, body: Readable): Promise<Answer> {
+  /** From a decode engine, without a second attempt: for a body that streams through. Rejects with KvferryError. */
+  async once(request: Omit<ExchangeRequest, "body">, body: Buffer | Readable): Promise<Answer> {
     const decoded = await this.#decode(request, body, undefined);
     if ("answer" in decoded) return decoded.answer;
     throw decoded.failure.kind === "aborted" ? abortedError(request.signal) : failureError(decoded.failure, decoded.engine);
@@ -179,7 +179,7 @@ export class Exchange {
     const engine = wanted ?? decode.choose(nowMs(), {}) ?? decode.leastDown({});
     if (engine === undefined) throw new KvferryError("connect_failed", "no decode engine is known");
     decode.handleStart(engine);
-    const headers = engineHeaders(request.headers, request.trace, sentBytes(request, body));
+    const headers = engineHeaders(request.headers, request.trace, lengthOf(request, body));
     const called = await caller.call({ ...request, engine, headers, body });
     const failure = "failure" in called ? called.failure : await brokenOff(called.response, request.signal);
     if (failure !== undefined) {
@@ -235,10 +235,9 @@ async function brokenOff(response: IncomingMessage, signal: AbortSignal): Promis
   return signal.aborted ? { kind: "aborted", detail: "aborted" } : { kind: "lost", detail: "before the first byte of its answer" };
 }
 
-/** What streams keeps the length it says; GET and its like say none. */
-function sentBytes({ headers }: Pick<ExchangeRequest, "headers">, body: Buffer | Readable): number | undefined {
-  if (!Buffer.isBuffer(body)) return undefined;
-  return body.length === 0 && headers["content-length"] === undefined ? undefined : body.length;
+function lengthOf({ headers }: Pick<ExchangeRequest, "headers">, body: Buffer | Readable): BodyLength {
+  if (!Buffer.isBuffer(body)) return "stream";
+  return body.length === 0 && headers["content-length"] === undefined ? "none" : body.length;
 }
 
 export function discard({ response, ended }: Answer, outcome: Outcome): void {

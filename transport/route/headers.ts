@@ -23,11 +23,21 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
 ]);
 const REQUEST_ONLY: ReadonlySet<string> = new Set(["host", "expect", PREFILLER_HEADER, TRACE_HEADER]);
 
-/** For an engine. The length is that of the body that goes there; undefined: of the one that streams through. */
-export function engineHeaders(headers: Headers, trace: string, bodyBytes?: number): Record<string, string | string[]> {
-  const kept = passed(headers, bodyBytes === undefined ? REQUEST_ONLY : new Set([...REQUEST_ONLY, "content-length"]));
+/** What goes behind the headers: that many bytes, nothing at all, or a stream. */
+export type BodyLength = number | "none" | "stream";
+
+/**
+ * For an engine. How long the body is, is always said: node:http leaves that out for methods that have none as a rule, and the body would
+ * be read as the next request on that connection.
+ */
+export function engineHeaders(headers: Headers, trace: string, length: BodyLength): Record<string, string | string[]> {
+  const kept = passed(headers, REQUEST_ONLY);
   kept[TRACE_HEADER] = trace;
-  if (bodyBytes !== undefined) kept["content-length"] = String(bodyBytes);
+  const said = kept["content-length"];
+  delete kept["content-length"];
+  if (typeof length === "number") kept["content-length"] = String(length);
+  else if (length === "stream" && typeof said === "string") kept["content-length"] = said;
+  else if (length === "stream") kept["transfer-encoding"] = "chunked";
   return kept;
 }
 

@@ -38,12 +38,19 @@ export class RunningRequest {
   }
 
   /** Byte by byte, as fast as the client reads. An answer that breaks off is cut off for the client too, never ended as if it were whole. */
-  relay({ response: answer, ended }: Answer): Promise<Result> {
+  async relay({ response: answer, ended }: Answer): Promise<Result> {
+    const { response, signal } = this;
+    try {
+      response.writeHead(answer.statusCode!, answer.statusMessage, clientHeaders(answer.headersDistinct, this.trace));
+    } catch (cause) {
+      // What node:http reads from an engine and does not write to a client, such as a status of 000.
+      answer.destroy();
+      ended("failed");
+      throw new KvferryError("connection_lost", "the decode engine's answer is no HTTP", { cause });
+    }
     return new Promise((resolve) => {
-      const { response, signal } = this;
       let isBroken = false;
       answer.once("error", () => (isBroken = !signal.aborted));
-      response.writeHead(answer.statusCode!, answer.statusMessage, clientHeaders(answer.headersDistinct, this.trace));
       pipeline(answer, response, (error) => {
         ended(isBroken ? "failed" : error === undefined || error === null ? "ok" : "neutral");
         if (error === undefined || error === null) resolve(`${Math.floor(answer.statusCode! / 100)}xx`);
