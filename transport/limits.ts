@@ -118,7 +118,8 @@ const values = {
   routeHeaderBytes: 32 * KiB,
   routeBodyBytesMax: 256 * MiB,
   routeBodyBytesDefault: 32 * MiB,
-  routeBodiesBytesMax: 1 * GiB,
+  routeBodiesBytesMax: 64 * GiB,
+  routeBodiesBytesDefault: 1 * GiB,
   routeDepthMax: 128,
   routeAnswerBytes: 8 * MiB,
   routeParamsCharacters: 256 * KiB,
@@ -172,7 +173,8 @@ assert(
   limits.routeConnectTimeoutMs < limits.routePrefillTimeoutMs && limits.routePrefillTimeoutMs < limits.routeRequestTimeoutMs,
   "an absent prefill engine leaves time for a plain decode",
 );
-assert(limits.routeBodiesBytesMax >= limits.routeBodyBytesMax, "a body of any allowed size can be held");
+assert(limits.routeBodiesBytesDefault >= limits.routeBodyBytesMax, "a body of any allowed size can be held");
+assert(limits.routeBodiesBytesDefault <= limits.routeBodiesBytesMax, "the default for bodies together is allowed");
 assert(limits.routeParamsCharacters < limits.routeAnswerBytes, "parameters of any allowed size fit an answer");
 assert(limits.routeHeadersTimeoutMs < limits.routeReceiveTimeoutMs, "headers arrive before the body");
 assert(limits.routeConnectionsMax > limits.routeRequestsMax, "a request that is refused still gets an answer");

@@ -59,6 +59,7 @@ test("wrong values are refused by name and source", () => {
     [{ decode, prefillTimeoutMs: "10m" }, /prefillTimeoutMs .* below requestTimeoutMs/],
     [{ decode, minPrefillTokens: -1 }, /for minPrefillTokens/],
     [{ decode, bodyBytesMax: "1TiB" }, /for bodyBytesMax/],
+    [{ decode, bodiesBytesMax: "1MiB" }, /bodiesBytesMax .* to hold a body of bodyBytesMax/],
     [{ decode, prefil: [] }, /received prefil \(from configuration\); did you mean prefill\?/],
   ];
   for (const [input, message] of wrong) {

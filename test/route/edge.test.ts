@@ -206,6 +206,23 @@ test("a body that is too long is refused, by its length or by what arrives", asy
   await world.metric("kvferry_route_requests_running 0");
 });
 
+test("bodies that wait fill the memory kept for them, and give it back", async (t) => {
+  const world = await makeWorld(t, { prefill: [], decode: [never] }, { bodyBytesMax: "64KiB", bodiesBytesMax: "64KiB" });
+  const body = `{"prompt":"${"x".repeat(40_000)}"}`;
+  const leaving = new AbortController();
+  const first = world.ask("/v1/completions", body, { signal: leaving.signal });
+  const { gone } = await world.decode[0]!.request(0);
+  await world.metric(`kvferry_route_body_bytes_held ${body.length}`);
+  const refused = await world.ask("/v1/completions", body);
+  assert.deepEqual([refused.status, codeOf(refused.body)], [503, "full"]);
+  await world.metric(`kvferry_route_body_bytes_held ${body.length}`);
+  leaving.abort();
+  await first.catch(() => {});
+  await gone;
+  world.decode[0]!.behaviour = says("x");
+  assert.equal((await world.ask("/v1/completions", body)).status, 200);
+});
+
 test("headers that are too long are refused by their server, and a large body of an allowed size arrives whole", async (t) => {
   const world = await makeWorld(t, { prefill: [prefills], decode: [says("x")] });
   const reply = await world.ask("/v1/completions", BODY, { headers: { "x-long": "x".repeat(limits.routeHeaderBytes + 1) } });

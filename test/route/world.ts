@@ -106,6 +106,7 @@ export async function makeWorld(
     await server.stop(0);
     await Promise.all([...prefill, ...decode].map((engine) => engine.stop()));
     assert.equal(server.running, 0);
+    assert.match((await server.metrics.scrape()).text, /^kvferry_route_body_bytes_held 0$/m);
     const outstanding = (await server.metrics.scrape()).text.match(/^kvferry_route_engine_outstanding\{.*\} [^0]\d*$/gm) ?? [];
     assert.deepEqual(outstanding, [], "every request that began at an engine has ended there");
     assert.deepEqual(

@@ -49,6 +49,11 @@ export const routeSchema = z.strictObject({
   ),
   requestsMax: field(whole(1, limits.routeRequestsMax), `an integer from 1 to ${limits.routeRequestsMax}`, "requests at once"),
   bodyBytesMax: field(size(1, limits.routeBodyBytesMax), "a size from 1 to 256MiB", "bytes of a request's body"),
+  bodiesBytesMax: field(
+    size(1, limits.routeBodiesBytesMax),
+    "a size from 1 to 64GiB",
+    "bytes of all bodies that wait for an answer, each held until its first byte; memory takes a few times that",
+  ),
   insecure: field(boolean(), "true or false", "listen on other than loopback addresses although nothing is encrypted"),
   log: z.strictObject({
     level: field(
@@ -78,6 +83,7 @@ export const routeDefaults: RouteInput = {
   minPrefillCharacters: 0,
   requestsMax: limits.routeRequestsDefault,
   bodyBytesMax: limits.routeBodyBytesDefault,
+  bodiesBytesMax: limits.routeBodiesBytesDefault,
   insecure: false,
   log: { level: "info", format: "json" },
   drainMs: limits.deadlineRemoteMs,

@@ -87,6 +87,11 @@ function relate(config: RouteConfig, from: (path: string) => string): void {
       `Expected ${from("prefillTimeoutMs")} to be below ${from("requestTimeoutMs")}, but ${config.prefillTimeoutMs} >= ${config.requestTimeoutMs}`,
     );
   }
+  if (config.bodyBytesMax > config.bodiesBytesMax) {
+    throw invalid(
+      `Expected ${from("bodiesBytesMax")} to hold a body of ${from("bodyBytesMax")}, but ${config.bodiesBytesMax} < ${config.bodyBytesMax}`,
+    );
+  }
   if (!isLoopback(config.listen.host) && !config.insecure) {
     throw invalid(
       `Expected a loopback address for ${from("listen")} but received ${formatAddress(config.listen)}: requests are neither encrypted nor ` +
@@ -99,7 +104,7 @@ function show(field: Field, values: unknown): string {
   const value = valueAt(values, field.path);
   if (value === undefined || value === "") return "";
   if (field.path === "listen") return formatAddress(value as HostPort);
-  if (field.path === "bodyBytesMax") return formatSize(value as number);
+  if (field.path.endsWith("BytesMax")) return formatSize(value as number);
   return Array.isArray(value) ? value.join(",") : String(value);
 }
 

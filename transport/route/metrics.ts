@@ -11,6 +11,7 @@ export type PathKind = "completions" | "chat" | "other";
 
 export interface RouteSources {
   readonly running: () => number;
+  readonly heldBytes: () => number;
   readonly engines: () => readonly (EngineStatus & { readonly role: Role })[];
 }
 
@@ -65,6 +66,7 @@ export class RouteMetrics {
 
   observe(sources: RouteSources): void {
     this.#gauge("requests_running", "Requests that have not ended", [], (gauge) => gauge.set(sources.running()));
+    this.#gauge("body_bytes_held", "Bytes of bodies whose answer has not begun", [], (gauge) => gauge.set(sources.heldBytes()));
     const perEngine = (name: string, help: string, figure: (status: EngineStatus) => number): void =>
       this.#gauge(name, help, ["role", "engine"], (gauge) => {
         gauge.reset();

@@ -47,7 +47,7 @@ export class RouteServer {
     this.#decode = new LeastOutstanding(config.decode);
     this.#prefillers = new Prefillers(config.prefill, config.allowPrefiller);
     this.metrics = new RouteMetrics([...config.prefill, ...config.decode]);
-    this.metrics.observe({ running: () => this.#running.size, engines: () => this.#statuses() });
+    this.metrics.observe({ running: () => this.#running.size, heldBytes: () => this.#heldBytes, engines: () => this.#statuses() });
     this.#exchange = new Exchange({
       caller: this.#client,
       prefill: this.#prefill,
@@ -170,7 +170,7 @@ export class RouteServer {
     let receivedBytes = 0;
     let isFull = false;
     const collected = await collect(request, this.#config.bodyBytesMax, (bytes) => {
-      isFull = this.#heldBytes + bytes > limits.routeBodiesBytesMax;
+      isFull = this.#heldBytes + bytes > this.#config.bodiesBytesMax;
       if (isFull) return false;
       this.#heldBytes += bytes;
       receivedBytes += bytes;
