@@ -1,4 +1,4 @@
-/** Which hosts and ports a setting allows: HOST:PORT, where HOST is an address, a name, a CIDR range or *.SUFFIX, and PORT a number or *. */
+/** Hosts and ports that a setting allows: HOST:PORT, where HOST is an address, a name, a CIDR range or *.SUFFIX, and PORT a number or *. */
 import { BlockList, isIP } from "node:net";
 import { isCidr, isHost } from "./address.ts";
 

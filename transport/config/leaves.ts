@@ -1,4 +1,4 @@
-/** Leaves of a configuration's schema: each takes the JSON type and the text that a variable or a flag gives; the output is the typed value. */
+/** Leaves of a configuration's schema: each takes the JSON type and the text of a variable or a flag; the output is the typed value. */
 import { z } from "zod";
 import { isHost, parseAddress } from "./address.ts";
 import { parseBoolean, parseDuration, parseRate, parseSize } from "./units.ts";

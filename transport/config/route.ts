@@ -84,7 +84,8 @@ function relate(config: RouteConfig, from: (path: string) => string): void {
   }
   if (config.prefillTimeoutMs >= config.requestTimeoutMs) {
     throw invalid(
-      `Expected ${from("prefillTimeoutMs")} to be below ${from("requestTimeoutMs")}, but ${config.prefillTimeoutMs} >= ${config.requestTimeoutMs}`,
+      `Expected ${from("prefillTimeoutMs")} to be below ${from("requestTimeoutMs")}, ` +
+        `but ${config.prefillTimeoutMs} >= ${config.requestTimeoutMs}`,
     );
   }
   if (config.bodyBytesMax > config.bodiesBytesMax) {
@@ -94,8 +95,8 @@ function relate(config: RouteConfig, from: (path: string) => string): void {
   }
   if (!isLoopback(config.listen.host) && !config.insecure) {
     throw invalid(
-      `Expected a loopback address for ${from("listen")} but received ${formatAddress(config.listen)}: requests are neither encrypted nor ` +
-        "checked for who sent them, so other addresses need insecure = true (--insecure) and a network you trust",
+      `Expected a loopback address for ${from("listen")} but received ${formatAddress(config.listen)}: requests are neither ` +
+        "encrypted nor checked for who sent them, so other addresses need insecure = true (--insecure) and a network you trust",
     );
   }
 }

@@ -1,4 +1,7 @@
-/** HTTP to engines: connections that are kept, a bound for connecting, and a failure that says whether the engine can have seen the request. */
+/**
+ * HTTP to engines: connections that are kept, a bound for connecting, and a failure that says whether the engine can have seen the
+ * request.
+ */
 import { type ClientRequest, Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Socket } from "node:net";

@@ -7,7 +7,7 @@ import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import { collect, hasBegun } from "./body.ts";
 import { type Completion, decodeBody, paramsOf, prefillBody } from "./core/completion.ts";
-import type { Change, LeastOutstanding, Outcome } from "./core/engines.ts";
+import type { Change, EngineChooser, Outcome } from "./core/engines.ts";
 import type { EngineCaller, EngineFailure } from "./engine-client.ts";
 import { type BodyLength, engineHeaders, type Headers } from "./headers.ts";
 import { KvferryError } from "../errors.ts";
@@ -37,8 +37,8 @@ export interface ExchangeObserver {
 
 export interface ExchangeParts {
   readonly caller: EngineCaller;
-  readonly prefill: LeastOutstanding;
-  readonly decode: LeastOutstanding;
+  readonly prefill: EngineChooser;
+  readonly decode: EngineChooser;
   readonly prefillTimeoutMs: number;
   readonly nowMs: () => number;
   readonly log: Log;

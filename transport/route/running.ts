@@ -1,4 +1,4 @@
-/** One request of a client while it runs: its deadline, and the signal that ends everything that is done for it when nobody waits any more. */
+/** One request of a client while it runs: its deadline, and the signal that ends what is done for it when nobody waits any more. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { pipeline } from "node:stream";
 import { KvferryError } from "../errors.ts";
@@ -37,7 +37,7 @@ export class RunningRequest {
     this.#ending.abort(reason);
   }
 
-  /** Byte by byte, as fast as the client reads. An answer that breaks off is cut off for the client too, never ended as if it were whole. */
+  /** Byte by byte, as fast as the client reads. An answer that breaks off is cut off for the client too, never ended as if whole. */
   async relay({ response: answer, ended }: Answer): Promise<Result> {
     const { response, signal } = this;
     try {

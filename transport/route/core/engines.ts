@@ -19,6 +19,8 @@ export interface Wish {
 export interface EngineChooser {
   /** An engine that is up; undefined when there is none. */
   choose(nowMs: number, wish: Wish): string | undefined;
+  /** For when none is up and something must be tried all the same: the one that is next to be up again. */
+  leastDown(wish: Wish): string | undefined;
   handleStart(engine: string): void;
   /** True if this ended a time in which the engine was up (`down`) or down (`up`). */
   handleEnd(engine: string, outcome: Outcome, nowMs: number): Change;
@@ -63,13 +65,11 @@ export class LeastOutstanding implements EngineChooser {
   }
 
   choose(nowMs: number, { among, except }: Wish): string | undefined {
-    const candidates = among === undefined ? [...this.#engines.values()] : among.flatMap((engine) => this.#engines.get(engine) ?? []);
-    return least(candidates.filter((state) => state.engine !== except && isOpen(state, nowMs)))?.engine;
+    return least(this.#candidates(among).filter((state) => state.engine !== except && isOpen(state, nowMs)))?.engine;
   }
 
-  /** For when none is up and something must be tried all the same: the one that is next to be up again. */
-  leastDown({ except }: Wish): string | undefined {
-    const candidates = [...this.#engines.values()].filter(({ engine }) => engine !== except);
+  leastDown({ among, except }: Wish): string | undefined {
+    const candidates = this.#candidates(among).filter(({ engine }) => engine !== except);
     return candidates.reduce<State | undefined>(
       (best, state) => (best === undefined || (state.downUntilMs ?? 0) < (best.downUntilMs ?? 0) ? state : best),
       undefined,
@@ -105,6 +105,10 @@ export class LeastOutstanding implements EngineChooser {
       outstanding: state.outstanding,
       up: isOpen(state, nowMs),
     }));
+  }
+
+  #candidates(among: Wish["among"]): readonly State[] {
+    return among === undefined ? [...this.#engines.values()] : among.flatMap((engine) => this.#engines.get(engine) ?? []);
   }
 
   #fail(state: State, nowMs: number, wasUp: boolean): Change {

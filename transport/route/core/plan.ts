@@ -8,14 +8,13 @@ export type DirectReason = "short" | "no_prompt" | "several_prompts" | "several_
 
 export type Plan = { readonly prefill: true } | { readonly prefill: false; readonly reason: DirectReason };
 
-/** Decides for one request; the static router's own is `planStatically`. */
 export interface PlanSettings {
   /** 0 = prompts of any length are prefilled apart. */
   readonly minPrefillTokens: number;
   readonly minPrefillCharacters: number;
 }
 
-/** A proxy has no tokenizer. English has about four characters a token; Chinese about one, so that such prompts are longer than this thinks. */
+/** A proxy has no tokenizer. English has about four characters a token; Chinese about one: such prompts are longer than this thinks. */
 export const CHARACTERS_PER_TOKEN = 4;
 
 export interface PromptSize {
