@@ -21,12 +21,12 @@ const DETAILS = `
 A completion's prompt is computed by a prefill engine (one token, kv_transfer_params do_remote_decode), then a decode engine answers
 the client's own request with the parameters that the first returned. Whatever fails before the answer's first byte ends in a plain
 decode, with a log line and a metric that say why. Requests whose answer cannot come from one hand-over go straight to a decode engine:
-several prompts or choices (n, best_of, beam search), prompt_logprobs. Everything else under /v1/ passes through. No tokenizer runs here: the length of a
-prompt is estimated by its text.
+several prompts or choices (n, best_of, beam search), prompt_logprobs. Everything else under /v1/ passes through. No tokenizer runs
+here: the length of a prompt is estimated by its text.
 
 The header x-prefiller-host-port (llm-d) names the prefill engine of a request; one that neither --prefill nor --allow-prefiller lists is
-refused with 400. kv_transfer_params of a client's own are refused in completions; other paths are not looked into, so an engine must trust
-the hosts in them by a list of its own.
+refused with 400. kv_transfer_params of a client's own are refused in completions; other paths are not looked into, so an engine must
+have a list of its own of the hosts that it fetches from.
 
 Settings come from the defaults, then --config FILE (JSON), then the environment, then flags; each has a variable KVFERRY_ROUTE_... and
 a flag.
