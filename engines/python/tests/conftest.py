@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from sidecars import Sidecar
 
 import kvferry
+from sidecars import Sidecar
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sidecars import ROOT
 
 from kvferry import Identity, KeyChain, KvferryError, Seed, page_keys, page_tokens, state_key
+from sidecars import ROOT
 
 
 def vectors() -> dict[str, Any]:

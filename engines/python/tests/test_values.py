@@ -7,11 +7,11 @@ import pickle
 
 import numpy as np
 import pytest
-from sidecars import ROOT
 
 import kvferry
 from kvferry import Blocks, GroupBlocks, KvferryError, new_handle
 from kvferry.values import is_handle_of
+from sidecars import ROOT
 
 LIFE, OTHER_LIFE = "0123456789abcdef" * 2, "f" * 32
 

@@ -196,16 +196,14 @@ class Session:
         self.registry.lose()
         self.registry.end_former(self._problem)
         self._listeners.clear()
-        self._changed.set()
+        self._notify()
 
     async def _supervise(self) -> None:
         delay_s = BACKOFF_FIRST_S
         while True:
             if self.up:
                 delay_s = BACKOFF_FIRST_S
-                self._changed.clear()
-                if self.up:
-                    await self._changed.wait()
+                await self._changed.wait()
                 continue
             try:
                 await self._attempt()
@@ -311,7 +309,7 @@ class Session:
         self.incarnation = welcome.incarnation
         self._channel = channel
         self.channel_number += 1
-        self._changed.set()
+        self._notify()
         if former is None:
             return
         code = "incarnation_mismatch" if changed else "connection_lost"
@@ -349,8 +347,13 @@ class Session:
         self._channel = None
         self._problem = KvferryError("connection_lost", detail)
         self.registry.lose()
-        self._changed.set()
+        self._notify()
         self._tell(events.Lost(detail))
+
+    def _notify(self) -> None:
+        """Wakes whoever waits for a change of the connection; the next change has an event of its own."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def _tell(self, event: events.Event) -> None:
         for listener in list(self._listeners):
