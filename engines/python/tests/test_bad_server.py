@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -201,3 +202,24 @@ def test_too_many_requests_and_too_large_ones() -> None:
     with FakeServer({}) as server, kvferry.connect(server.socket, timeout_s=5) as ferry:
         many = kvferry.Blocks(np.zeros(1 << 21, np.uint32), np.zeros(1 << 21, np.uint32), ferry.incarnation)
         assert code_of(lambda: ferry.free(many)) == "message_too_large"
+
+
+def test_requests_that_cannot_leave_are_bounded() -> None:
+    """The server's side of the socket is full: it reads nothing while it is held up in an answer."""
+    release = threading.Event()
+
+    def hold(_request: Request) -> Reply:
+        release.wait(WAIT_S)
+        return []
+
+    with FakeServer({"stats": hold}) as server, kvferry.connect(server.socket, timeout_s=20) as ferry:
+        held_up = ferry.submit.stats()
+        keys = bytes(7 << 20)
+        model = kvferry.Model(kvferry.Identity("m"), kvferry.Layout(1, ()))
+        model.take({"fingerprint": model.fingerprint, "model": 5})
+        futures = [ferry.submit.lookup(model, 0, keys) for _ in range(14)]
+        assert code_of(lambda: futures[-1].result(WAIT_S)) == "full"
+        for future in futures:
+            future.cancel()
+        held_up.cancel()
+        release.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -210,3 +211,32 @@ def test_a_model_that_no_longer_fits_says_so_when_it_is_used() -> None:
             eventually(lambda: ferry.incarnation == server.life)
             assert code_of(lambda: ferry.lookup(model, 0, b"")) == "layout_conflict"
             assert ferry.up
+
+
+def test_on_restart_may_close_the_client() -> None:
+    with Restarting() as server:
+        closed = threading.Event()
+
+        def on_restart(_restarted: events.Restarted) -> None:
+            ferry.close()
+            closed.set()
+
+        ferry = kvferry.connect(server.socket, on_restart=on_restart)
+        server.restart()
+        assert closed.wait(WAIT_S)
+        assert code_of(ferry.info) == "closed"
+
+
+def test_close_does_not_wait_for_a_callback() -> None:
+    release = threading.Event()
+    with Restarting() as server:
+
+        def on_restart(_restarted: events.Restarted) -> None:
+            release.wait(WAIT_S)
+
+        ferry = kvferry.connect(server.socket, on_restart=on_restart)
+        server.restart()
+        eventually(lambda: ferry.incarnation == server.life)
+        ferry.close()
+        assert not release.is_set()
+        release.set()

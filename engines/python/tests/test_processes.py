@@ -5,7 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import kvferry
 from kvferry import KvferryError
@@ -86,3 +89,15 @@ def test_a_forked_process_is_refused(sidecars: tuple[Sidecar, Sidecar]) -> None:
         os.waitpid(child, 0)
         # The parent's connection was not the child's to close.
         ferry.free(blocks)
+
+
+def test_a_process_may_end_without_closing(sidecars: tuple[Sidecar, Sidecar]) -> None:
+    code = f"import kvferry; f = kvferry.connect({sidecars[0].socket!r}); f.alloc(4); f.submit.alloc(1); print(f.up)"
+    source = str(Path(__file__).parents[1] / "src")
+    environment = {**os.environ, "PYTHONPATH": source}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False, env=environment
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
+    with sidecars[0].connect() as ferry:
+        eventually(lambda: ferry.stats().pool["held"] == 0)

@@ -25,6 +25,8 @@ PING_EVERY_S = 10.0
 #: Longer than a busy interpreter usually holds its lock; on a socket of this host silence is rare, and requests have deadlines.
 SILENT_S = 60.0
 CLOSE_GRACE_S = 1.0
+#: A sidecar that takes nothing must not fill an engine's memory.
+OUTGOING_BYTES_MAX = 64 << 20
 SOCKET_PATH_BYTES_MAX = 100
 
 
@@ -110,6 +112,7 @@ class Channel:
         self._pending: dict[int, _Pending[Any]] = {}
         self._next_id = 1
         self._outgoing: deque[bytes] = deque()
+        self._outgoing_bytes = 0
         self._wake = asyncio.Event()
         self.is_open = True
         self._tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._write())]
@@ -132,10 +135,13 @@ class Channel:
             self._next_id = self._next_id % 0xFFFF_FFFF + 1
         request_id, self._next_id = self._next_id, self._next_id % 0xFFFF_FFFF + 1
         data = wire.encode({"id": request_id, "op": op, **fields})
+        if self._outgoing_bytes + len(data) > OUTGOING_BYTES_MAX:
+            raise KvferryError("full", f"{self._outgoing_bytes} bytes of requests have not left yet")
         pending = _Pending(op, self._loop.create_future(), take, undo)
         pending.timer = self._loop.call_later(timeout_s, pending.expire, timeout_s)
         self._pending[request_id] = pending
         self._outgoing.append(data)
+        self._outgoing_bytes += len(data)
         self._wake.set()
         return pending.future
 
@@ -150,14 +156,15 @@ class Channel:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _write(self) -> None:
-        while True:
-            while self._outgoing:
-                try:
-                    await self._websocket.send(self._outgoing.popleft())
-                except (ConnectionClosed, OSError):
-                    return  # The reader tells why.
-            self._wake.clear()
-            await self._wake.wait()
+        # The reader tells why sending fails.
+        with contextlib.suppress(ConnectionClosed, OSError):
+            while True:
+                while self._outgoing:
+                    data = self._outgoing.popleft()
+                    await self._websocket.send(data)
+                    self._outgoing_bytes -= len(data)
+                self._wake.clear()
+                await self._wake.wait()
 
     async def _read(self) -> None:
         detail = "the connection ended"
@@ -220,7 +227,7 @@ async def dial(
         if cause.response.status_code == 401:
             raise KvferryError("peer_not_allowed", f"{target} refuses the token") from cause
         raise KvferryError("connect_failed", f"{target}: {cause}") from cause
-    except TimeoutError as cause:
+    except (TimeoutError, asyncio.TimeoutError) as cause:
         raise KvferryError("connect_timeout", f"{target} did not answer within {timeout_s:g} s") from cause
     except (OSError, InvalidHandshake, ValueError, EOFError) as cause:
         raise KvferryError("connect_failed", f"{target}: {cause}") from cause

@@ -181,9 +181,11 @@ class Session:
             return
         self._closed = True
         self._problem = KvferryError("closed", "the client is closed")
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, *self._callbacks, return_exceptions=True)
+        # Not the task that closes, which may be a callback itself.
+        tasks = [task for task in (self._supervisor, *self._callbacks) if task not in (None, asyncio.current_task())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         channel, self._channel = self._channel, None
         if channel is not None:
             try:
