@@ -223,3 +223,24 @@ def test_requests_that_cannot_leave_are_bounded() -> None:
             future.cancel()
         held_up.cancel()
         release.set()
+
+
+def test_what_one_thread_asks_arrives_in_its_order() -> None:
+    nothing = ok({})
+    offered: Callable[[Request], Reply] = lambda r: [{"id": r["id"], "ok": {"handle": r["handle"]}}]  # noqa: E731
+    with FakeServer({"offer": offered, "ready": nothing, "free": nothing}) as server:
+        ferry = kvferry.connect(server.socket, attach=False)
+        model = kvferry.Model(kvferry.Identity("m"), kvferry.Layout(1, ()))
+        model.take({"fingerprint": model.fingerprint, "model": 5})
+        handle = kvferry.new_handle(ferry.incarnation)
+        early = ferry.submit.offer(model, [], ready=False, handle=handle)
+        for layer in range(50):
+            ferry.submit.ready(handle, layer)
+        offer = early.result(WAIT_S)
+        for layer in range(50, 100, 2):
+            ferry.submit.ready(handle, layer)
+            offer.ready(layer + 1)
+        ferry.ready(offer, 100)
+        assert [request["layer"] for request in server.asked("ready")] == list(range(101))
+        assert server.requests.index(server.asked("offer")[0]) < server.requests.index(server.asked("ready")[0])
+        ferry.close()

@@ -153,7 +153,8 @@ class Session:
         if threading.get_ident() == self._thread:
             callback(*arguments)
         elif not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(callback, *arguments)
+            # By way of the loop's own queue, which is how long a verb's coroutine takes to start: none overtakes the other.
+            self.loop.call_soon_threadsafe(self.loop.call_soon, callback, *arguments)
 
     def check_process(self) -> None:
         if os.getpid() != self._process_id:
