@@ -85,7 +85,7 @@ def test_versions_that_do_not_meet() -> None:
     refuse = lambda r: [{"id": r["id"], "error": {"code": "version_unsupported", "detail": "2 to 3"}}, 4006]  # noqa: E731
     with FakeServer({"hello": refuse}) as server:
         assert code_of(lambda: kvferry.connect(server.socket)) == "version_unsupported"
-    newer = ok({"version": 2, "incarnation": "0" * 32, "resume": "t", "resumed": False})
+    newer = ok({"version": 2, "incarnation": "0" * 32, "resume": "t", "resumed": False, "limits": {}})
     with FakeServer({"hello": newer}) as server:
         assert code_of(lambda: kvferry.connect(server.socket)) == "version_unsupported"
 

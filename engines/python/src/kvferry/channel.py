@@ -114,6 +114,8 @@ class Channel:
         self._outgoing: deque[bytes] = deque()
         self._outgoing_bytes = 0
         self._wake = asyncio.Event()
+        self._pending_max = wire.PENDING_MAX
+        self._message_bytes_max = wire.MESSAGE_BYTES_MAX
         self.is_open = True
         self._tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._write())]
 
@@ -129,12 +131,14 @@ class Channel:
         `undo` gets the result of an answer for which nobody waits any more. Raises at once what can be told at once."""
         if not self.is_open:
             raise KvferryError("connection_lost", "the connection has ended")
-        if len(self._pending) >= wire.PENDING_MAX:
+        if len(self._pending) >= self._pending_max:
             raise KvferryError("full", f"{len(self._pending)} requests are unanswered")
         while self._next_id in self._pending:
             self._next_id = self._next_id % 0xFFFF_FFFF + 1
         request_id, self._next_id = self._next_id, self._next_id % 0xFFFF_FFFF + 1
         data = wire.encode({"id": request_id, "op": op, **fields})
+        if len(data) > self._message_bytes_max:
+            raise KvferryError("message_too_large", f"{op} of {len(data)} bytes; {self._message_bytes_max} at most")
         if self._outgoing_bytes + len(data) > OUTGOING_BYTES_MAX:
             raise KvferryError("full", f"{self._outgoing_bytes} bytes of requests have not left yet")
         pending = _Pending(op, self._loop.create_future(), take, undo)
@@ -144,6 +148,11 @@ class Channel:
         self._outgoing_bytes += len(data)
         self._wake.set()
         return pending.future
+
+    def limit(self, pending_max: int, message_bytes_max: int) -> None:
+        """What this sidecar takes."""
+        self._pending_max = pending_max
+        self._message_bytes_max = message_bytes_max
 
     async def close(self) -> None:
         """On purpose: nobody is told."""

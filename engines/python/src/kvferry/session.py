@@ -8,12 +8,13 @@ import os
 import random
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from . import events, wire
 from .channel import Channel, Target, dial
 from .errors import KvferryError, expected
+from .hello import Welcome, probe, say_hello
 from .model import Model
 from .pool import Pool, PoolInfo
 from .registry import Registry
@@ -43,13 +44,6 @@ class Options:
             seconds = getattr(self, name)
             if not 0 < seconds <= wire.DEADLINE_MAX_S:
                 raise expected(f"seconds up to {wire.DEADLINE_MAX_S:g}", name, seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    incarnation: str
-    resume: str
-    resumed: bool
 
 
 class Session:
@@ -210,7 +204,11 @@ class Session:
                 continue
             try:
                 await self._attempt()
-            except KvferryError as error:
+            except Exception as error:
+                # Whatever goes wrong, it goes on dialling: a client that has stopped would look like one without a sidecar.
+                if not isinstance(error, KvferryError):
+                    log.exception("connecting failed in a way that is not foreseen")
+                    error = KvferryError("internal", repr(error))
                 self._problem = error if self._welcome is None else KvferryError("connection_lost", str(error))
                 # So that the clients of one sidecar do not all dial at the same moment.
                 await asyncio.sleep(delay_s * (0.5 + random.random() / 2))
@@ -233,26 +231,27 @@ class Session:
 
     async def _enter(self) -> bool:
         """Connects, or returns True where the user must quiesce first."""
-        channel = await dial(self._target, self.options.connect_timeout_s, self._handle_event, self._handle_lost)
+        timeout_s = self.options.connect_timeout_s
+        channel = await dial(self._target, timeout_s, self._handle_event, self._handle_lost)
         try:
             former = self._welcome
             token = None
             if former is not None:
                 # This connection is older than the probe's: should the sidecar restart in between, it is lost.
-                restarted = await self._probe() != former.incarnation
+                restarted = await probe(self._target, self.options.client, timeout_s) != former.incarnation
                 if restarted and self.options.quiesce is not None and self._quiesced != former.incarnation:
                     await channel.close()
                     return True
                 # Without the user's word the token must not be said: it frees memory that our threads may still write.
-                token = former.resume if not restarted or self.options.quiesce is not None else None
-                if token == "":
-                    token = None
-            welcome = await self._hello(channel, self._process_id if self.options.attach else 0, token)
+                promised = not restarted or self.options.quiesce is not None
+                token = (former.resume or None) if promised else None
+            process_id = self._process_id if self.options.attach else 0
+            welcome = await say_hello(channel, self.options.client, process_id, token, timeout_s)
             pool = self.pool
             if pool is None or pool.incarnation != welcome.incarnation:
-                pool = Pool(await channel.request("pool", {}, PoolInfo.from_message, self.options.connect_timeout_s))
+                pool = Pool(await channel.request("pool", {}, PoolInfo.from_message, timeout_s))
             for model in self.models:
-                await model.register(channel, self.options.connect_timeout_s)
+                await model.register(channel, timeout_s)
             if not channel.is_open:
                 raise KvferryError("connection_lost", "lost while connecting")
         except BaseException:
@@ -260,33 +259,6 @@ class Session:
             raise
         self._come_up(channel, welcome, pool)
         return False
-
-    async def _probe(self) -> str:
-        """The incarnation that answers now, asked by a client that holds nothing. A hello with a token cannot be taken back, and to
-        a restarted sidecar it is a promise."""
-        channel = await dial(
-            self._target, self.options.connect_timeout_s, lambda _: None, lambda _channel, _detail: None
-        )
-        try:
-            return (await self._hello(channel, 0, None)).incarnation
-        finally:
-            await channel.close()
-
-    async def _hello(self, channel: Channel, process_id: int, token: str | None) -> Welcome:
-        fields = wire.present(version=wire.API_VERSION, client=self.options.client, processId=process_id, resume=token)
-
-        def take(message: wire.Message) -> Welcome:
-            version = wire.integer(message, "version")
-            if version != wire.API_VERSION:
-                raise KvferryError(
-                    "version_unsupported",
-                    f"the sidecar answers in version {version}, this side speaks {wire.API_VERSION}",
-                )
-            return Welcome(
-                wire.text(message, "incarnation"), wire.text(message, "resume"), wire.boolean(message, "resumed")
-            )
-
-        return await channel.request("hello", fields, take, self.options.connect_timeout_s)
 
     async def _quiesce(self) -> None:
         former, quiesce = self._welcome, self.options.quiesce
@@ -300,7 +272,7 @@ class Session:
                 "quiesce failed, so blocks of the former sidecar stay in quarantine until this process ends: %r", error
             )
             # The promise cannot be made, now or later: the next hello goes without the token.
-            self._welcome = Welcome(former.incarnation, "", False)
+            self._welcome = replace(former, resume="", resumed=False)
         self._quiesced = former.incarnation
 
     def _come_up(self, channel: Channel, welcome: Welcome, pool: Pool) -> None:

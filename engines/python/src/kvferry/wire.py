@@ -15,8 +15,8 @@ from .errors import KvferryError
 Message = Mapping[str, Any]
 
 API_VERSION = 1
-BATCH_MAX = 65_536
 KEY_BYTES = 32
+#: Until hello has said what the sidecar takes.
 PENDING_MAX = 4_096
 MESSAGE_BYTES_MAX = 8 << 20
 #: The server lets this much wait for a client, so no message of it is longer.
