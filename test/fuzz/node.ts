@@ -100,8 +100,8 @@ export class HeldNode {
 
   /** After every client and every peer has gone: nothing is in anybody's hand. */
   checkEmpty(): void {
-    const { free, published, held, leased, pinned, quarantined } = this.pool.stats();
-    assert.deepEqual({ held, leased, pinned, quarantined, all: free + published }, { ...NOTHING, all: this.pool.blockCount });
+    const { blockCount, free, published, held, leased, pinned, quarantined } = this.pool.stats();
+    assert.deepEqual({ held, leased, pinned, quarantined, all: free + published }, { ...NOTHING, all: blockCount });
     assert.equal(this.node.transfers, 0, "no transfer is left");
     assert.equal(this.link.placements.size, 0, "no placement is left");
   }

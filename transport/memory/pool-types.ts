@@ -34,6 +34,7 @@ export interface PoolEvents {
 }
 
 export interface PoolStats {
+  /** Blocks of the layout. */
   readonly blockCount: number;
   readonly free: number;
   /** Held or being sealed, and blocks given back that a transfer still uses. */

@@ -325,9 +325,9 @@ export class Pool {
   }
 
   stats(): PoolStats {
-    const { count, freeList } = this.#store;
+    const { count, freeList, spareList } = this.#store;
     return {
-      blockCount: this.blockCount,
+      blockCount: this.blockCount - spareList.count,
       free: freeList.count,
       held: count[STATE.held]! + count[STATE.sealing]! + count[STATE.ending]!,
       published: count[STATE.published]!,
