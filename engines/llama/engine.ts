@@ -1,105 +1,87 @@
 /**
- * One llama.cpp engine beside a sidecar. It prefills prompts and offers their KV; it decodes, with KV fetched from another engine's
- * sidecar if there is a ticket for it. Whatever goes wrong on that way, with whatever code, it computes the prompt itself and gives the
- * same answer later.
+ * One llama.cpp engine beside a sidecar. It prefills prompts, offers their KV and publishes it; it decodes, with KV that came with a ticket
+ * or with the published KV of a prefix. Whatever goes wrong on those ways, with whatever code, it computes the prompt itself and gives the
+ * same answer later. Its sequences are independent; each carries out one command at a time, which is the caller's care.
  */
-import { join } from "node:path";
-import { blocksFor, copyIn, copyOut, makeStateFolder, piecesOf, removeStateFolder, stateBytes } from "./carrier.ts";
-import { type Blocks, type FerryEvent, KvferryError, type TransferReport } from "./kvferry.ts";
-import type { Command, Decoded, Failure, Prefilled, Ready, Ticket } from "./protocol.ts";
-import type { Runtime } from "./runtime.ts";
-import { type Attached, asKvferryError, type EngineFerry, type Sidecar } from "./sidecar.ts";
+import { blockTokensOf } from "./blocks.ts";
+import { Handover } from "./handover.ts";
+import { type FerryEvent, KvferryError } from "./kvferry.ts";
+import { findPrefix } from "./prefix.ts";
+import type { Command, Decoded, Failure, Prefilled, Ready, Reuse } from "./protocol.ts";
+import type { Runtime, RuntimeSequence } from "./runtime.ts";
+import { asKvferryError, type Sidecar } from "./sidecar.ts";
 
 type DecodeCommand = Extract<Command, { op: "decode" }>;
 type PrefillCommand = Extract<Command, { op: "prefill" }>;
-type Restored = { readonly report: TransferReport; readonly restoreMs: number };
-
-/** What the sidecar is given beyond the transfer's own deadline before the engine stops waiting for its answer. */
-const ANSWER_GRACE_MS = 2_000;
-/** For choosing a folder: a state of a long prompt. */
-const STATE_BYTES_EXPECTED = 256 * 1024 * 1024;
+/** How the prompt's KV came into the sequence. */
+type Filled = Pick<Decoded, "via" | "report" | "restoreMs" | "reused" | "failure">;
 
 export class Engine {
   readonly #runtime: Runtime;
   readonly #sidecar: Sidecar;
+  readonly #handover: Handover;
   readonly #log: (line: string) => void;
-  /** Blocks on offer, by handle; they are ours until the offer has ended. */
-  readonly #offers = new Map<string, Blocks>();
-  #attached: Attached | undefined;
 
   constructor(runtime: Runtime, sidecar: Sidecar, log: (line: string) => void) {
     this.#runtime = runtime;
     this.#sidecar = sidecar;
+    this.#handover = new Handover(sidecar, runtime.kv, log);
     this.#log = log;
   }
 
   async ready(): Promise<Ready> {
-    const { fingerprint, pool } = await this.#attach();
+    const { fingerprint, pool, layout } = await this.#handover.attach();
     const { blockBytes, blockCount } = pool;
-    return { event: "ready", description: this.#runtime.description, fingerprint, blockBytes, blockCount };
+    const { description, sequences } = this.#runtime;
+    const blockTokens = blockTokensOf(layout);
+    return { event: "ready", description, fingerprint, blockBytes, blockCount, blockTokens, sequences: sequences.length };
   }
 
   /** Rejects with KvferryError; nothing stays allocated then. */
-  async prefill({ id, prompt }: PrefillCommand): Promise<Prefilled> {
-    const tokens = this.#tokenize(prompt);
+  async prefill(command: PrefillCommand): Promise<Prefilled> {
+    const sequence = this.#sequence(command.sequence);
+    const { before } = this.#tokenize(command.prompt);
     const startedAt = performance.now();
-    await this.#runtime.prefill(tokens);
+    const { reused } = await this.#fill(sequence, before, command);
     const prefilledAt = performance.now();
-    const ticket = await this.#offer(tokens.length - 1);
+    const ticket = await this.#handover.offer(await sequence.save());
     return {
       event: "prefilled",
-      id,
-      tokens: tokens.length - 1,
+      id: command.id,
+      tokens: before.length,
       prefillMs: prefilledAt - startedAt,
       saveMs: performance.now() - prefilledAt,
       ticket,
+      ...(reused === undefined ? {} : { reused }),
     };
   }
 
   /** Rejects only where the prompt itself is no good: without its KV it is computed here. */
-  async decode({ id, prompt, count, from }: DecodeCommand): Promise<Decoded> {
+  async decode(command: DecodeCommand): Promise<Decoded> {
     const startedAt = performance.now();
-    const tokens = this.#tokenize(prompt);
-    let restored: Restored | undefined;
-    let failure: Failure | undefined;
-    if (from !== undefined) {
-      try {
-        restored = await this.#fetch(tokens, from.peer, from.ticket, from.deadlineMs);
-      } catch (cause) {
-        const { code, message } = asKvferryError(cause);
-        failure = { code, message, afterMs: performance.now() - startedAt };
-        this.#log(`no KV from ${from.peer}, computing it: ${message}`);
-      }
-    }
-    if (restored === undefined) await this.#runtime.prefill(tokens);
-
+    const sequence = this.#sequence(command.sequence);
+    const { before, last } = this.#tokenize(command.prompt);
+    const filled = await this.#fill(sequence, before, command);
     const made: number[] = [];
     let firstTokenMs = 0;
-    await this.#runtime.decode(tokens.at(-1) as number, count, (token) => {
+    await sequence.decode(last, command.count, (token) => {
       if (made.length === 0) firstTokenMs = performance.now() - startedAt;
       made.push(token);
     });
     return {
       event: "decoded",
-      id,
-      via: restored === undefined ? "computed" : "ferried",
-      promptTokens: tokens.length,
+      id: command.id,
+      promptTokens: before.length + 1,
       firstTokenMs,
       totalMs: performance.now() - startedAt,
       tokens: made,
       text: this.#runtime.detokenize(made),
-      ...restored,
-      ...(failure === undefined ? {} : { failure }),
+      ...filled,
     };
   }
 
-  /** The sidecar's events: an offer that has ended gives its blocks back. */
   handleEvent(event: FerryEvent): void {
-    if (event.kind !== "offerEnded") return;
-    const blocks = this.#offers.get(event.handle);
-    if (blocks === undefined || this.#attached === undefined) return;
-    this.#offers.delete(event.handle);
-    void this.#free(this.#attached.ferry, blocks);
+    this.#handover.handleEvent(event);
   }
 
   async close(): Promise<void> {
@@ -107,109 +89,60 @@ export class Engine {
     await this.#runtime.close();
   }
 
-  #tokenize(prompt: string): number[] {
+  #sequence(index: number): RuntimeSequence {
+    const { sequences } = this.#runtime;
+    const sequence = sequences[index];
+    if (sequence === undefined)
+      throw new KvferryError("invalid_argument", `sequence ${index}, and there are ${sequences.length} (--sequences)`);
+    return sequence;
+  }
+
+  /** The last token is apart: it is what a decode begins with. */
+  #tokenize(prompt: string): { before: number[]; last: number } {
     const tokens = this.#runtime.tokenize(prompt);
-    if (tokens.length < 2) throw new KvferryError("invalid_argument", `a prompt has at least 2 tokens, this one has ${tokens.length}`);
-    return tokens;
+    const last = tokens.pop();
+    if (last === undefined || tokens.length === 0) throw new KvferryError("invalid_argument", "a prompt has at least 2 tokens");
+    return { before: tokens, last };
   }
 
-  /** The sidecar, and after it was away: what it still holds of before is given back, as nobody will fetch it. */
-  async #attach(): Promise<Attached> {
-    const attached = await this.#sidecar.attach();
-    if (attached === this.#attached) return attached;
-    this.#attached = attached;
-    const before = [...this.#offers];
-    this.#offers.clear();
-    for (const [handle, blocks] of attached.resumed ? before : []) {
-      await attached.ferry.withdraw(handle).catch((cause: unknown) => this.#log(asKvferryError(cause).message));
-      await this.#free(attached.ferry, blocks);
-    }
-    return attached;
-  }
-
-  async #offer(tokens: number): Promise<Ticket> {
-    const { ferry, pool, memory, model } = await this.#attach();
-    return this.#withStateFile(async (path) => {
-      await this.#runtime.save(path);
-      const bytes = stateBytes(path);
-      const blocks = await ferry.alloc(blocksFor(bytes, pool.blockBytes));
+  /** With the ticket if there is one, else with a published prefix if that is wanted, else by computing. */
+  async #fill(sequence: RuntimeSequence, tokens: readonly number[], command: PrefillCommand | DecodeCommand): Promise<Filled> {
+    const startedAt = performance.now();
+    let failure: Failure | undefined;
+    const ways = [
+      () => (command.op === "decode" && command.from !== undefined ? this.#fetch(sequence, tokens, command.from) : undefined),
+      () => (command.reuse === undefined ? undefined : this.#reuse(sequence, tokens, command.reuse)),
+    ];
+    for (const way of ways) {
       try {
-        copyIn(path, memory, piecesOf(pool, blocks, bytes));
-        const handle = await ferry.offer({ model, groups: [{ group: 0, blocks, tokens: blocks.ids.length }] });
-        this.#offers.set(handle, blocks);
-        return { handle, bytes, blocks: blocks.ids.length, tokens };
+        const filled = await way();
+        if (filled !== undefined) return failure === undefined ? filled : { ...filled, failure };
       } catch (cause) {
-        await this.#free(ferry, blocks);
-        throw cause;
+        const { code, message } = asKvferryError(cause);
+        failure ??= { code, message, afterMs: performance.now() - startedAt };
+        this.#log(`no KV from elsewhere: ${message}`);
       }
-    });
-  }
-
-  /** Should it fail, the sidecar takes the blocks back when this process ends. */
-  async #free(ferry: EngineFerry, blocks: Blocks): Promise<void> {
-    await ferry.free(blocks).catch((cause: unknown) => this.#log(asKvferryError(cause).message));
-  }
-
-  async #fetch(tokens: readonly number[], peer: string, ticket: Ticket, deadlineMs: number): Promise<Restored> {
-    if (ticket.tokens !== tokens.length - 1) {
-      throw new KvferryError("invalid_argument", `the ticket is for ${ticket.tokens} tokens, the prompt needs ${tokens.length - 1}`);
     }
-    const attached = await this.#attach();
-    if (blocksFor(ticket.bytes, attached.pool.blockBytes) !== ticket.blocks) {
-      throw new KvferryError(
-        "layout_unconvertible",
-        `blocks of ${attached.pool.blockBytes} bytes here hold ${ticket.bytes} bytes in another number`,
-      );
-    }
-    const blocks = await attached.ferry.alloc(ticket.blocks);
-    try {
-      const report = await this.#transfer(attached, peer, ticket, blocks, deadlineMs);
-      const arrivedAt = performance.now();
-      await this.#restore(tokens, attached, blocks, ticket.bytes);
-      return { report, restoreMs: performance.now() - arrivedAt };
-    } finally {
-      await this.#free(attached.ferry, blocks);
-    }
+    await sequence.prefill(tokens);
+    return failure === undefined ? { via: "computed" } : { via: "computed", failure };
   }
 
-  async #transfer({ ferry, model }: Attached, peer: string, ticket: Ticket, blocks: Blocks, deadlineMs: number): Promise<TransferReport> {
-    const source = { handle: ticket.handle };
-    const into = [{ group: 0, blocks, tokens: blocks.ids.length }];
-    const answer = ferry.fetch({ peer, model, source, into, deadlineMs }).then((transfer) => transfer.done);
-    return withDeadline(answer, deadlineMs + ANSWER_GRACE_MS);
+  async #fetch(sequence: RuntimeSequence, tokens: readonly number[], from: NonNullable<DecodeCommand["from"]>): Promise<Filled> {
+    const { peer, ticket, deadlineMs } = from;
+    const { state, report } = await this.#handover.fetch(this.#runtime.stateShape, Uint32Array.from(tokens), peer, ticket, deadlineMs);
+    const arrivedAt = performance.now();
+    await sequence.resume(state, tokens);
+    return { via: "ferried", report, restoreMs: performance.now() - arrivedAt };
   }
 
-  async #restore(tokens: readonly number[], { pool, memory }: Attached, blocks: Blocks, bytes: number): Promise<void> {
-    await this.#withStateFile(async (path) => {
-      copyOut(path, memory, piecesOf(pool, blocks, bytes));
-      await this.#runtime.restore(path);
-    });
-    const held = this.#runtime.held();
-    // The state names its tokens: KV of another prompt would continue another text.
-    if (held.length !== tokens.length - 1 || held.some((token, index) => token !== tokens[index])) {
-      throw new KvferryError("invalid_argument", "the KV that came belongs to another prompt");
-    }
-  }
-
-  /** A file of its own for one state; nothing is left of it, and an engine that is killed while idle leaves nothing behind. */
-  async #withStateFile<T>(use: (path: string) => Promise<T>): Promise<T> {
-    const folder = makeStateFolder(STATE_BYTES_EXPECTED);
-    try {
-      return await use(join(folder, "sequence.state"));
-    } finally {
-      removeStateFolder(folder);
-    }
-  }
-}
-
-async function withDeadline<T>(answer: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new KvferryError("deadline_exceeded", `the sidecar has not answered for ${timeoutMs} ms`)), timeoutMs);
-  });
-  try {
-    return await Promise.race([answer, silence]);
-  } finally {
-    clearTimeout(timer);
+  async #reuse(sequence: RuntimeSequence, tokens: readonly number[], reuse: Reuse): Promise<Filled | undefined> {
+    const attached = await this.#handover.attach();
+    const prefix = await findPrefix(attached, this.#runtime.stateShape, Uint32Array.from(tokens), reuse, this.#log);
+    if (prefix === undefined) return undefined;
+    const { state, fetchedTokens, report } = prefix;
+    const arrivedAt = performance.now();
+    await sequence.resume(state, tokens);
+    const reused = { tokens: state.tokens.length, fetchedTokens };
+    return { via: "reused", reused, restoreMs: performance.now() - arrivedAt, ...(report === undefined ? {} : { report }) };
   }
 }

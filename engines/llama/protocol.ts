@@ -7,19 +7,35 @@ import { type ErrorCode, KvferryError, type TransferReport } from "./kvferry.ts"
 /** What travels beside the KV, from the engine that holds it to the one that wants it (vLLM calls its own `kv_transfer_params`). */
 export interface Ticket {
   readonly handle: string;
-  /** Length of the state in the blocks. */
+  /** Of KV, in so many blocks of the holder. */
   readonly bytes: number;
   readonly blocks: number;
-  /** Prompt tokens whose KV it is. */
+  /** Prompt tokens whose KV it is, and the SHA-256 of their ids (u32, little-endian), in hex: KV does not say whose it is. */
   readonly tokens: number;
+  readonly digest: string;
+}
+
+/** The longest prefix of the prompt that is published, here or at these peers, is not computed again. */
+export interface Reuse {
+  readonly peers: readonly string[];
+  readonly deadlineMs: number;
 }
 
 export type Command =
-  | { readonly op: "prefill"; readonly id: number; readonly prompt: string }
+  | {
+      readonly op: "prefill";
+      readonly id: number;
+      /** Which of the engine's sequences; commands of different ones run side by side. */
+      readonly sequence: number;
+      readonly prompt: string;
+      readonly reuse?: Reuse;
+    }
   | {
       readonly op: "decode";
       readonly id: number;
+      readonly sequence: number;
       readonly prompt: string;
+      readonly reuse?: Reuse;
       /** New tokens wanted. */
       readonly count: number;
       /** Where the prompt's KV is; without it the prompt is computed here. */
@@ -33,6 +49,14 @@ export interface Ready {
   readonly fingerprint: string;
   readonly blockBytes: number;
   readonly blockCount: number;
+  readonly blockTokens: number;
+  readonly sequences: number;
+}
+
+/** Of a prompt's tokens: those whose KV was found published, and how many of them had to be fetched from a peer. */
+export interface Reused {
+  readonly tokens: number;
+  readonly fetchedTokens: number;
 }
 
 export interface Prefilled {
@@ -43,6 +67,7 @@ export interface Prefilled {
   /** Saving the state and copying it into blocks. */
   readonly saveMs: number;
   readonly ticket: Ticket;
+  readonly reused?: Reused;
 }
 
 /** Why the KV did not come, and how long that took to find out. */
@@ -55,15 +80,17 @@ export interface Failure {
 export interface Decoded {
   readonly event: "decoded";
   readonly id: number;
-  readonly via: "ferried" | "computed";
+  /** The prompt's KV: all of it with the ticket, a prefix of it as it was published, or none. */
+  readonly via: "ferried" | "reused" | "computed";
   readonly promptTokens: number;
   readonly firstTokenMs: number;
   readonly totalMs: number;
   readonly tokens: readonly number[];
   readonly text: string;
-  /** Of the transfer (via = ferried). */
+  readonly reused?: Reused;
+  /** Of the transfer (via = ferried; via = reused, if a peer had some of it). */
   readonly report?: TransferReport;
-  /** From the blocks into llama.cpp. */
+  /** From the blocks into llama.cpp; via = reused: and computing the rest. */
   readonly restoreMs?: number;
   /** The KV was asked for and did not come, so that the prompt was computed after all. */
   readonly failure?: Failure;
@@ -80,6 +107,8 @@ const PROMPT_CHARACTERS_MAX = 1_000_000;
 const TOKENS_MAX = 8_192;
 const BLOCKS_MAX = 262_144;
 const DEADLINE_MS_MAX = 3_600_000;
+const PEERS_MAX = 64;
+export const SEQUENCES_MAX = 64;
 
 /** Throws KvferryError invalid_argument. */
 export function parseCommand(line: string): Command {
@@ -89,12 +118,12 @@ export function parseCommand(line: string): Command {
     case "exit":
       return { op: "exit", id };
     case "prefill":
-      return { op: "prefill", id, prompt: text(value.prompt, "prompt", PROMPT_CHARACTERS_MAX) };
+      return { op: "prefill", id, ...parsePrompt(value) };
     case "decode": {
       const decode = {
         op: "decode",
         id,
-        prompt: text(value.prompt, "prompt", PROMPT_CHARACTERS_MAX),
+        ...parsePrompt(value),
         count: whole(value.count, "count", 1, TOKENS_MAX),
       } as const;
       return value.from === undefined ? decode : { ...decode, from: parseFrom(record(value.from, "from")) };
@@ -108,6 +137,21 @@ export function parseCommand(line: string): Command {
 export function idOf(line: string): number {
   const match = line.match(/"id"\s*:\s*(\d{1,15})\b/);
   return match === null ? 0 : Number(match[1]);
+}
+
+function parsePrompt(value: Record<string, unknown>): { sequence: number; prompt: string; reuse?: Reuse } {
+  const sequence = whole(value.sequence ?? 0, "sequence", 0, SEQUENCES_MAX - 1);
+  const prompt = text(value.prompt, "prompt", PROMPT_CHARACTERS_MAX);
+  return value.reuse === undefined ? { sequence, prompt } : { sequence, prompt, reuse: parseReuse(record(value.reuse, "reuse")) };
+}
+
+function parseReuse(value: Record<string, unknown>): Reuse {
+  const peers: unknown = value.peers ?? [];
+  if (!Array.isArray(peers) || peers.length > PEERS_MAX) throw wrong(`at most ${PEERS_MAX} names`, "reuse.peers", peers);
+  return {
+    peers: Array.from(peers, (peer: unknown) => text(peer, "reuse.peers", 256)),
+    deadlineMs: whole(value.deadlineMs, "reuse.deadlineMs", 1, DEADLINE_MS_MAX),
+  };
 }
 
 function parseFrom(value: Record<string, unknown>): { peer: string; ticket: Ticket; deadlineMs: number } {
@@ -124,6 +168,7 @@ function parseTicket(value: Record<string, unknown>): Ticket {
     bytes: whole(value.bytes, "ticket.bytes", 1, Number.MAX_SAFE_INTEGER),
     blocks: whole(value.blocks, "ticket.blocks", 1, BLOCKS_MAX),
     tokens: whole(value.tokens, "ticket.tokens", 1, TOKENS_MAX),
+    digest: text(value.digest, "ticket.digest", 64),
   };
 }
 

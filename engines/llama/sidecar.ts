@@ -7,7 +7,22 @@ import { type ClientFerry, connect, type FerryEvent, KvferryError, type Layout, 
 /** What an engine uses of a client. */
 export type EngineFerry = Pick<
   ClientFerry,
-  "pool" | "attach" | "registerModel" | "alloc" | "free" | "offer" | "withdraw" | "fetch" | "on" | "reconnect" | "close"
+  | "pool"
+  | "attach"
+  | "registerModel"
+  | "keys"
+  | "alloc"
+  | "free"
+  | "publish"
+  | "lookup"
+  | "lease"
+  | "release"
+  | "offer"
+  | "withdraw"
+  | "fetch"
+  | "on"
+  | "reconnect"
+  | "close"
 >;
 
 export interface Attached {
@@ -15,6 +30,8 @@ export interface Attached {
   readonly pool: PoolInfo;
   /** The pool's memory. It stays mapped while somebody holds it, also when the sidecar is gone: what is written then reaches nobody. */
   readonly memory: Uint8Array;
+  /** How its blocks are divided. */
+  readonly layout: Layout;
   /** The sidecar's number for our model on this connection. */
   readonly model: number;
   readonly fingerprint: string;
@@ -65,8 +82,9 @@ export class Sidecar {
     const region = await ferry.attach();
     this.#release();
     this.#release = () => region.close();
-    const { model, fingerprint } = await ferry.registerModel(identity, layout(pool));
-    return { ferry, pool, memory: region.view, model, fingerprint, resumed };
+    const divided = layout(pool);
+    const { model, fingerprint } = await ferry.registerModel(identity, divided);
+    return { ferry, pool, memory: region.view, layout: divided, model, fingerprint, resumed };
   }
 
   async #connect(): Promise<{ ferry: EngineFerry; resumed: boolean }> {
@@ -81,6 +99,23 @@ export class Sidecar {
     });
     this.#ferry = ferry;
     return { ferry, resumed: false };
+  }
+}
+
+/** What the sidecar is given beyond a transfer's own deadline before the engine stops waiting for its answer. */
+const ANSWER_GRACE_MS = 2_000;
+
+/** Rejects with KvferryError deadline_exceeded where the sidecar itself does not keep the deadline. */
+export async function withDeadline<T>(answer: Promise<T>, deadlineMs: number): Promise<T> {
+  const timeoutMs = deadlineMs + ANSWER_GRACE_MS;
+  let timer: NodeJS.Timeout | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new KvferryError("deadline_exceeded", `the sidecar has not answered for ${timeoutMs} ms`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([answer, silence]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * Real engine processes on a real model, beside real sidecars: what was ferried continues exactly as what was computed, also after either
- * sidecar was killed and came back. Runs where `npm run demo` has put node-llama-cpp and the model; about 130 tokens a time.
+ * A real model: its states are what state.ts says, and KV that went through blocks continues as KV that was computed, token for token. First
+ * in one process, then between engine processes beside real sidecars: handed over whole, as a published prefix, for two sequences at once,
+ * and after either sidecar was killed and came back. Runs where `npm run demo` has put node-llama-cpp and the model; about 130 tokens a time.
  */
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -9,14 +10,20 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { hasLlama } from "../../engines/llama/demo/install.ts";
 import { endAll, freeAddress, type SidecarProcess, startEngine, startSidecar } from "../../engines/llama/demo/processes.ts";
-import { openRuntime } from "../../engines/llama/runtime.ts";
-import type { Decoded, Ticket } from "../../engines/llama/protocol.ts";
+import { blockTokensOf, copyFromBlocks, copyToBlocks, kvLayout } from "../../engines/llama/blocks.ts";
+import { openRuntime, type RuntimeSequence } from "../../engines/llama/runtime.ts";
+import type { Command, Decoded, Reused, Ticket } from "../../engines/llama/protocol.ts";
+import { newState, writeState } from "../../engines/llama/state.ts";
+
+type DecodeRequest = Partial<Extract<Command, { op: "decode" }>> & { readonly prompt: string };
 
 const MODEL = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "kvferry/models/SmolLM2-135M-Instruct.Q4_1.gguf");
 const HARBOUR = readFileSync(join(import.meta.dirname, "../../engines/llama/prompts/harbour.txt"), "utf8");
 const PROMPT = HARBOUR.slice(0, 600);
+/** Begins as the other one does. */
+const OTHER = `${HARBOUR.slice(0, 430)} The captain wrote a letter to his sister, and in it he said that`;
 const NEW_TOKENS = 24;
-const FLAGS = { "pool-bytes": "16MiB", "pool-block-bytes": "64KiB", "pool-huge-pages": "off", "log-level": "warn" };
+const FLAGS = { "pool-bytes": "24MiB", "pool-block-bytes": "360KiB", "pool-huge-pages": "off", "log-level": "warn" };
 
 function reasonToSkip(): string | false {
   if (!hasLlama()) return "node-llama-cpp is not in engines/llama/node_modules (npm run demo puts it there)";
@@ -31,8 +38,58 @@ after(() => {
 });
 
 test("the demo's prompt is 1,024 tokens", { skip }, async () => {
-  const runtime = await openRuntime({ modelPath: MODEL, contextTokens: 64, log: () => undefined });
+  const runtime = await openRuntime({ modelPath: MODEL, contextTokens: 64, sequences: 1, log: () => undefined });
   assert.equal(runtime.tokenize(HARBOUR).length, 1_024);
+  await runtime.close();
+});
+
+async function decoded(sequence: RuntimeSequence, last: number): Promise<number[]> {
+  const made: number[] = [];
+  await sequence.decode(last, NEW_TOKENS, (token) => made.push(token));
+  return made;
+}
+
+test("a state that went through blocks is the same state, and continues on another sequence as on its own", {
+  skip,
+  timeout: 120_000,
+}, async () => {
+  const runtime = await openRuntime({ modelPath: MODEL, contextTokens: 256, sequences: 2, log: () => undefined });
+  assert.deepEqual(runtime.kv, { layers: 30, heads: 3, channels: 64 });
+  assert.deepEqual(runtime.stateShape, { layers: 30, rowValues: 192, transposed: true, streams: 2 });
+  const [one, two] = runtime.sequences as [RuntimeSequence, RuntimeSequence];
+  const tokens = runtime.tokenize(PROMPT);
+  const last = tokens.pop() as number;
+  await one.prefill(tokens);
+  const state = await one.save();
+  assert.equal(Buffer.compare(writeState(state), state.bytes), 0);
+  assert.deepEqual([...state.tokens], tokens);
+  const plain = await decoded(one, last);
+
+  const pool = { path: "", bytes: 0, dataOffset: 64, blockBytes: 370_000, blockCount: 12, incarnation: "" };
+  const layout = kvLayout(runtime.kv, pool);
+  const place = { memory: new Uint8Array(pool.dataOffset + pool.blockBytes * pool.blockCount), pool, layout };
+  const count = Math.ceil(tokens.length / blockTokensOf(layout));
+  const blocks = { ids: Uint32Array.from({ length: count }, (_, at) => (at * 5 + 3) % 12), generations: new Uint32Array(count) };
+  copyToBlocks(state, place, blocks);
+  const whole = newState({ shape: state.shape, tokens: state.tokens });
+  copyFromBlocks(whole, place, blocks);
+  assert.equal(Buffer.compare(whole.bytes, state.bytes), 0);
+  await two.resume(whole, tokens);
+  const saved = await two.save();
+  assert.deepEqual({ stream: saved.stream, positions: saved.positions }, { stream: 1, positions: state.positions });
+  assert.deepEqual(saved.layers, state.layers);
+  assert.deepEqual(await decoded(two, last), plain);
+
+  // Of the same blocks the first pages: the rest is computed behind them.
+  const pages = 4;
+  const prefix = newState({ shape: state.shape, tokens: state.tokens.slice(0, pages * blockTokensOf(layout)) });
+  copyFromBlocks(prefix, place, { ids: blocks.ids.slice(0, pages), generations: blocks.generations.slice(0, pages) });
+  await two.resume(prefix, tokens);
+  const grown = await two.save();
+  assert.deepEqual(grown.positions, state.positions);
+  assert.deepEqual(grown.layers[29]?.k.subarray(0, 64 * 192), state.layers[29]?.k.subarray(0, 64 * 192));
+  assert.deepEqual(await decoded(two, last), plain);
+  await assert.rejects(two.resume(prefix, tokens.slice(1)), { code: "invalid_argument" });
   await runtime.close();
 });
 
@@ -47,26 +104,52 @@ test("KV ferried between engine processes continues as computed KV does, whateve
   };
   let [prefillSidecar, decodeSidecar] = await Promise.all([start("prefill"), start("decode")]);
   const prefillEngine = await startEngine(prefillSidecar.socket, MODEL, 512);
-  const decodeEngine = await startEngine(decodeSidecar.socket, MODEL, 512);
+  const decodeEngine = await startEngine(decodeSidecar.socket, MODEL, 512, 2);
   assert.equal(prefillEngine.ready.fingerprint, decodeEngine.ready.fingerprint);
-  const prefill = async (): Promise<Ticket> => (await prefillEngine.ask("prefilled", { op: "prefill", prompt: PROMPT })).ticket;
-  const decode = (ticket?: Ticket): Promise<Decoded> => {
-    const from = ticket === undefined ? {} : { from: { peer: "prefill", ticket, deadlineMs: 4_000 } };
-    return decodeEngine.ask("decoded", { op: "decode", prompt: PROMPT, count: NEW_TOKENS, ...from });
-  };
+  const prefill = async (prompt = PROMPT): Promise<Ticket> => (await prefillEngine.ask("prefilled", { op: "prefill", prompt })).ticket;
+  const decode = (more: Pick<DecodeRequest, "prompt" | "sequence" | "reuse" | "from">): Promise<Decoded> =>
+    decodeEngine.ask("decoded", { op: "decode", count: NEW_TOKENS, ...more });
+  const from = (ticket: Ticket) => ({ peer: "prefill", ticket, deadlineMs: 4_000 });
 
-  const computed = await decode();
+  const computed = await decode({ prompt: PROMPT });
   assert.equal(computed.tokens.length, NEW_TOKENS);
   const expect = async (ticket: Ticket, via: Decoded["via"]): Promise<Decoded> => {
-    const run = await decode(ticket);
+    const run = await decode({ prompt: PROMPT, from: from(ticket) });
     assert.equal(run.via, via, run.failure?.message);
     assert.deepEqual(run.tokens, computed.tokens);
     return run;
   };
 
   const first = await prefill();
-  assert.equal((await expect(first, "ferried")).report?.bytes, first.blocks * 65_536);
+  assert.equal((await expect(first, "ferried")).report?.bytes, first.bytes);
   assert.equal((await expect(first, "computed")).failure?.code, "handle_unknown", "a handle is spent once");
+
+  // Another prompt that begins alike: its first pages are fetched by their keys, then found here.
+  const computedOther = await decode({ prompt: OTHER });
+  for (const isFetched of [true, false]) {
+    const run = await decode({ prompt: OTHER, reuse: { peers: ["prefill"], deadlineMs: 4_000 } });
+    assert.equal(run.via, "reused", run.failure?.message);
+    const { tokens, fetchedTokens } = run.reused as Reused;
+    assert.ok(tokens >= 64 && tokens < computedOther.promptTokens - 8 && tokens % decodeEngine.ready.blockTokens === 0, String(tokens));
+    assert.equal(fetchedTokens, isFetched ? tokens : 0);
+    assert.equal(run.report?.bytes, isFetched ? tokens * 23_040 : undefined);
+    assert.deepEqual(run.tokens, computedOther.tokens);
+  }
+
+  // Both at once, on two sequences of one context.
+  const both = [await prefill(PROMPT), await prefill(OTHER)] as const;
+  const runs = await Promise.all([
+    decode({ prompt: PROMPT, sequence: 1, from: from(both[0]) }),
+    decode({ prompt: OTHER, sequence: 0, from: from(both[1]) }),
+  ]);
+  assert.deepEqual(
+    runs.map(({ via }) => via),
+    ["ferried", "ferried"],
+  );
+  assert.deepEqual(
+    runs.map(({ tokens }) => tokens),
+    [computed.tokens, computedOther.tokens],
+  );
 
   // The receiver's own sidecar dies: no way to fetch, until it is back; the engine was never restarted.
   const second = await prefill();

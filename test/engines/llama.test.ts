@@ -1,42 +1,46 @@
 /**
- * The llama.cpp engine without llama.cpp: its commands (examples and arbitrary lines), the way of a state into blocks and out (property),
- * and the engine itself over doubles, where whatever error ends a fetch, the answer is the one that a computed prompt gives.
+ * The llama.cpp engine without llama.cpp: its commands (examples and arbitrary lines), and the engine itself over doubles, where whatever
+ * part of the KV comes from elsewhere, and whatever error keeps it away, the answer is the one that a computed prompt gives.
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import fc from "fast-check";
-import { blocksFor, copyIn, copyOut, piecesOf } from "../../engines/llama/carrier.ts";
+import { kvLayout } from "../../engines/llama/blocks.ts";
 import { Engine } from "../../engines/llama/engine.ts";
 import { idOf, parseCommand } from "../../engines/llama/protocol.ts";
 import { Sidecar } from "../../engines/llama/sidecar.ts";
 import { wrap } from "../../engines/llama/demo/words.ts";
 import { KvferryError } from "../../transport/errors.ts";
-import { ALL_CODES, BLOCK_BYTES, NearSidecar, SumRuntime } from "./doubles.ts";
+import { ALL_CODES, BLOCK_TOKENS, KV, NearSidecar, Neighbourhood, SumRuntime } from "./doubles.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "kvferry-test-"));
-after(() => rmSync(folder, { recursive: true, force: true }));
-
-const TICKET = { handle: "h", bytes: 10, blocks: 1, tokens: 3 };
+const TICKET = { handle: "h", bytes: 10, blocks: 1, tokens: 3, digest: "d" };
 
 test("commands parse into what they say", () => {
   assert.deepEqual(parseCommand('{"op":"exit","id":3,"more":1}'), { op: "exit", id: 3 });
-  assert.deepEqual(parseCommand('{"op":"prefill","id":1,"prompt":"p"}'), { op: "prefill", id: 1, prompt: "p" });
-  const decode = { op: "decode", id: 2, prompt: "p", count: 4, from: { peer: "a", ticket: TICKET, deadlineMs: 5 } };
+  assert.deepEqual(parseCommand('{"op":"prefill","id":1,"prompt":"p"}'), { op: "prefill", id: 1, sequence: 0, prompt: "p" });
+  const from = { peer: "a", ticket: TICKET, deadlineMs: 5 };
+  const decode = { op: "decode", id: 2, sequence: 3, prompt: "p", count: 4, reuse: { peers: ["a", "b"], deadlineMs: 7 }, from };
   assert.deepEqual(parseCommand(JSON.stringify(decode)), decode);
 });
 
 test("a bad command is an invalid_argument that names the field", () => {
+  const decode = '{"id":1,"op":"decode","prompt":"p"';
   const cases: readonly (readonly [line: string, message: RegExp])[] = [
     ["", /one JSON object/],
     ["[]", /an object for command/],
     ['{"id":1,"op":"sing"}', /for op but received "sing"/],
     ['{"id":-1,"op":"exit"}', /for id/],
     ['{"id":1,"op":"prefill","prompt":""}', /for prompt/],
-    ['{"id":1,"op":"decode","prompt":"p","count":1e9}', /for count/],
-    ['{"id":1,"op":"decode","prompt":"p","count":1,"from":{"peer":"a","deadlineMs":1,"ticket":{"handle":"h"}}}', /for ticket.bytes/],
+    ['{"id":1,"op":"prefill","prompt":"p","sequence":64}', /for sequence/],
+    ['{"id":1,"op":"prefill","prompt":"p","reuse":{"peers":[""],"deadlineMs":1}}', /for reuse.peers/],
+    ['{"id":1,"op":"prefill","prompt":"p","reuse":{"peers":{},"deadlineMs":1}}', /for reuse.peers/],
+    ['{"id":1,"op":"prefill","prompt":"p","reuse":{}}', /for reuse.deadlineMs/],
+    [`${decode},"count":1e9}`, /for count/],
+    [`${decode},"count":1,"from":{"peer":"a","deadlineMs":1,"ticket":{"handle":"h"}}}`, /for ticket.bytes/],
+    [
+      `${decode},"count":1,"from":{"peer":"a","deadlineMs":1,"ticket":{"handle":"h","bytes":1,"blocks":1,"tokens":1}}}`,
+      /for ticket.digest/,
+    ],
   ];
   for (const [line, message] of cases) assert.throws(() => parseCommand(line), { code: "invalid_argument", message });
   assert.equal(idOf('{"id": 7, "op": }'), 7);
@@ -45,7 +49,7 @@ test("a bad command is an invalid_argument that names the field", () => {
 
 test("no line makes the parser throw anything else", () => {
   const field = fc.oneof(fc.jsonValue(), fc.constantFrom("exit", "prefill", "decode"), fc.nat());
-  const keys = fc.constantFrom("op", "id", "prompt", "count", "from", "peer", "ticket");
+  const keys = fc.constantFrom("op", "id", "prompt", "count", "from", "peer", "ticket", "sequence", "reuse");
   const lines = fc.oneof(
     fc.string(),
     fc.json(),
@@ -62,141 +66,196 @@ test("no line makes the parser throw anything else", () => {
   );
 });
 
-test("pieces cover the state once, in order, each inside its own block", () => {
-  const pools = fc.record({
-    blockBytes: fc.integer({ min: 1, max: 5000 }),
-    blockCount: fc.integer({ min: 1, max: 50 }),
-    fill: fc.nat(),
-    seed: fc.nat(),
-  });
-  fc.assert(
-    fc.property(pools, ({ blockBytes, blockCount, fill, seed }) => {
-      const bytes = 1 + (fill % (blockBytes * blockCount));
-      const ids = Array.from({ length: blockCount }, (_, index) => (index + seed) % blockCount).slice(0, blocksFor(bytes, blockBytes));
-      const pool = { path: "p", bytes: 0, dataOffset: 64, blockBytes, blockCount, incarnation: "" };
-      const pieces = piecesOf(pool, { ids: Uint32Array.from(ids), generations: new Uint32Array(ids.length) }, bytes);
-      let next = 0;
-      pieces.forEach((piece, index) => {
-        assert.equal(piece.stateOffset, next);
-        assert.equal(piece.poolOffset, 64 + (ids[index] as number) * blockBytes);
-        assert.ok(piece.bytes > 0 && piece.bytes <= blockBytes);
-        next += piece.bytes;
-      });
-      assert.equal(next, bytes);
-    }),
-  );
-});
-
-test("a state comes out of scattered blocks as it went in, and no other byte of the pool changes", async () => {
-  const sidecar = new NearSidecar(new Map());
-  const state = Buffer.from(Array.from({ length: 3 * BLOCK_BYTES + 17 }, (_, index) => index % 251));
-  const pieces = piecesOf(await sidecar.pool(), await sidecar.alloc(4), state.length);
-  const [into, out] = [join(folder, "in.state"), join(folder, "out.state")];
-  writeFileSync(into, state);
-  copyIn(into, sidecar.memory, pieces);
-  copyOut(out, sidecar.memory, pieces);
-  assert.deepEqual(readFileSync(out), state);
-  const written = sidecar.memory.filter((byte) => byte !== 0xee).length;
-  assert.equal(written, state.filter((byte) => byte !== 0xee).length);
-  assert.throws(() => copyOut(out, sidecar.memory, pieces), { code: "memory_unavailable" }, "a state file is new");
-  writeFileSync(into, state.subarray(1));
-  assert.throws(() => copyIn(into, sidecar.memory, pieces), { code: "memory_unavailable" }, "a state file is whole");
-});
-
-test("blocks that are too few, too many or not of the pool are refused", async () => {
-  const sidecar = new NearSidecar(new Map());
-  const pool = await sidecar.pool();
-  const generations = new Uint32Array(2);
-  assert.throws(() => piecesOf(pool, { ids: Uint32Array.of(1, 2), generations }, BLOCK_BYTES), { code: "invalid_argument" });
-  assert.throws(() => piecesOf(pool, { ids: Uint32Array.of(1, 2), generations }, 3 * BLOCK_BYTES), { code: "invalid_argument" });
-  assert.throws(() => piecesOf(pool, { ids: Uint32Array.of(1, pool.blockCount), generations }, 2 * BLOCK_BYTES), {
-    code: "invalid_argument",
-  });
-});
-
 interface Pair {
   readonly prefill: Engine;
   readonly decode: Engine;
   readonly prefillSidecar: NearSidecar;
   readonly decodeSidecar: NearSidecar;
+  readonly prefillRuntime: SumRuntime;
   readonly decodeRuntime: SumRuntime;
 }
 
-/** Runs `use` with two engines whose sidecars know each other. */
+/** Runs `use` with two engines whose sidecars know each other; afterwards every lease has come back. */
 async function withPair(use: (pair: Pair) => Promise<void>): Promise<void> {
-  const offers = new Map();
-  const make = () => {
-    const ferry = new NearSidecar(offers);
+  const near = new Neighbourhood();
+  const make = (name: string) => {
+    const ferry = new NearSidecar(near, name);
     const runtime = new SumRuntime();
-    const layout = () => ({ blockCount: 1, groups: [] });
     const sidecar = new Sidecar({
       identity: runtime.identity,
-      layout,
+      layout: (pool) => kvLayout(KV, pool),
       open: async () => ferry,
       onEvent: (event) => engine.handleEvent(event),
     });
     const engine: Engine = new Engine(runtime, sidecar, () => undefined);
     return { engine, ferry, runtime };
   };
-  const prefill = make();
-  const decode = make();
+  const prefill = make("prefill");
+  const decode = make("decode");
   try {
     await use({
       prefill: prefill.engine,
       decode: decode.engine,
       prefillSidecar: prefill.ferry,
       decodeSidecar: decode.ferry,
+      prefillRuntime: prefill.runtime,
       decodeRuntime: decode.runtime,
     });
+    assert.equal(prefill.ferry.leases + decode.ferry.leases, 0);
   } finally {
     await Promise.all([prefill.engine.close(), decode.engine.close()]);
   }
 }
 
-const PROMPT = "a prompt of some length";
-const decodeOf = (prompt: string) => ({ op: "decode", id: 1, prompt, count: 8 }) as const;
+const PROMPT = "a prompt of some length, which is two blocks and a part";
+const BEFORE = PROMPT.length - 1;
+const WHOLE = Math.floor(BEFORE / BLOCK_TOKENS);
+const prefillOf = (prompt: string, sequence = 0) => ({ op: "prefill", id: 1, sequence, prompt }) as const;
+const decodeOf = (prompt: string, sequence = 0) => ({ op: "decode", id: 1, sequence, prompt, count: 8 }) as const;
+const FROM = { peer: "prefill", deadlineMs: 1000 };
+const REUSE = { peers: ["prefill"], deadlineMs: 1000 };
 
-test("KV that was ferried gives the answer that computing gives, and every block goes back", async () => {
+test("KV that was ferried gives the answer that computing gives, and every block that is not published goes back", async () => {
   await withPair(async ({ prefill, decode, prefillSidecar, decodeSidecar, decodeRuntime }) => {
     const computed = await decode.decode(decodeOf(PROMPT));
     assert.equal(computed.via, "computed");
-    const { ticket } = await prefill.prefill({ op: "prefill", id: 1, prompt: PROMPT });
-    assert.equal(prefillSidecar.held.size, ticket.blocks);
-    const ferried = await decode.decode({ ...decodeOf(PROMPT), from: { peer: "prefill", ticket, deadlineMs: 1000 } });
+    const before = decodeRuntime.evaluated;
+    const { ticket } = await prefill.prefill(prefillOf(PROMPT));
+    assert.deepEqual(
+      { tokens: ticket.tokens, blocks: ticket.blocks, bytes: ticket.bytes },
+      { tokens: BEFORE, blocks: WHOLE + 1, bytes: BEFORE * 32 },
+    );
+    assert.deepEqual({ held: prefillSidecar.held.size, published: prefillSidecar.published.size }, { held: 1, published: WHOLE });
+    const ferried = await decode.decode({ ...decodeOf(PROMPT), from: { ...FROM, ticket } });
     assert.equal(ferried.via, "ferried");
     assert.deepEqual(ferried.tokens, computed.tokens);
-    assert.equal(decodeRuntime.prefills, 1);
+    assert.equal(decodeRuntime.evaluated - before, 8, "only the last token and the new ones");
     assert.equal(prefillSidecar.held.size + decodeSidecar.held.size, 0);
   });
 });
 
-test("whatever code a fetch ends with, the prompt is computed and the answer is the same", async () => {
-  await withPair(async ({ prefill, decode, decodeSidecar }) => {
+test("whatever code a fetch, a look-up or a publication ends with, the answer is the same", async () => {
+  await withPair(async ({ prefill, decode, prefillSidecar, decodeSidecar }) => {
     const computed = await decode.decode(decodeOf(PROMPT));
-    const { ticket } = await prefill.prefill({ op: "prefill", id: 1, prompt: PROMPT });
     for (const code of ALL_CODES) {
+      prefillSidecar.failWith = code;
+      const { ticket } = await prefill.prefill(prefillOf(PROMPT));
+      prefillSidecar.failWith = undefined;
       decodeSidecar.failWith = code;
-      const run = await decode.decode({ ...decodeOf(PROMPT), from: { peer: "prefill", ticket, deadlineMs: 1000 } });
+      const run = await decode.decode({ ...decodeOf(PROMPT), from: { ...FROM, ticket }, reuse: REUSE });
       assert.equal(run.via, "computed");
       assert.equal(run.failure?.code, code);
       assert.deepEqual(run.tokens, computed.tokens);
-      assert.equal(decodeSidecar.held.size, 0);
+      decodeSidecar.failWith = undefined;
+      const again = await decode.decode({ ...decodeOf(PROMPT), from: { ...FROM, ticket } });
+      assert.equal(again.via, "ferried");
+      assert.deepEqual(again.tokens, computed.tokens);
+      assert.equal(decodeSidecar.held.size + prefillSidecar.held.size, 0);
     }
   });
 });
 
-test("KV of another prompt, or tickets that do not fit, are noticed before a token is made of them", async () => {
-  await withPair(async ({ prefill, decode }) => {
-    const other = `${PROMPT.slice(0, -2)}!!`;
+test("a published prefix is fetched from the peer once, then found here; only the rest is computed", async () => {
+  await withPair(async ({ prefill, decode, decodeSidecar, decodeRuntime, prefillRuntime }) => {
+    await prefill.prefill(prefillOf(PROMPT));
+    const other = `${PROMPT.slice(0, 40)}, and then something else`;
+    const shared = Math.floor(40 / BLOCK_TOKENS) * BLOCK_TOKENS;
     const computed = await decode.decode(decodeOf(other));
-    const { ticket } = await prefill.prefill({ op: "prefill", id: 1, prompt: PROMPT });
-    const tickets = [{ ...ticket, tokens: 2 }, { ...ticket, blocks: 1 }, ticket, ticket];
-    const codes = ["invalid_argument", "layout_unconvertible", "invalid_argument", "handle_unknown"];
-    for (const [index, wrong] of tickets.entries()) {
-      const run = await decode.decode({ ...decodeOf(other), from: { peer: "prefill", ticket: wrong, deadlineMs: 1000 } });
-      assert.equal(run.failure?.code, codes[index]);
+    for (const fetchedTokens of [shared, 0]) {
+      const before = decodeRuntime.evaluated;
+      const run = await decode.decode({ ...decodeOf(other, 1), reuse: REUSE });
+      assert.equal(run.via, "reused", run.failure?.message);
+      assert.deepEqual(run.reused, { tokens: shared, fetchedTokens });
+      assert.equal(run.report === undefined, fetchedTokens === 0);
+      assert.deepEqual(run.tokens, computed.tokens);
+      assert.equal(decodeRuntime.evaluated - before, other.length - 1 - shared + 8);
+      assert.deepEqual({ held: decodeSidecar.held.size, published: decodeSidecar.published.size }, { held: 0, published: 2 });
+    }
+    // Also the prefill engine need not read a beginning twice, and publishes what is new behind it.
+    const before = prefillRuntime.evaluated;
+    const again = await prefill.prefill({ ...prefillOf(other), reuse: { peers: [], deadlineMs: 1000 } });
+    assert.deepEqual(again.reused, { tokens: shared, fetchedTokens: 0 });
+    assert.equal(prefillRuntime.evaluated - before, other.length - 1 - shared);
+    const all = await decode.decode({ ...decodeOf(other), reuse: REUSE });
+    const whole = Math.floor((other.length - 1) / BLOCK_TOKENS) * BLOCK_TOKENS;
+    assert.deepEqual(all.reused, { tokens: whole, fetchedTokens: whole - shared }, "the part that is here is leased, the other fetched");
+    assert.deepEqual(all.tokens, computed.tokens);
+  });
+});
+
+test("where nothing is published, or a peer is unknown, the prompt is computed", async () => {
+  await withPair(async ({ decode }) => {
+    const computed = await decode.decode(decodeOf(PROMPT));
+    for (const peers of [["prefill"], ["nobody"], []]) {
+      const run = await decode.decode({ ...decodeOf(PROMPT), reuse: { ...REUSE, peers } });
+      assert.equal(run.via, "computed");
       assert.deepEqual(run.tokens, computed.tokens);
     }
+    const short = await decode.decode({ ...decodeOf("short"), reuse: REUSE });
+    assert.equal(short.via, "computed");
+  });
+});
+
+test("any prompts that begin alike, in any order and on either sequence, give the answers that computing gives", async () => {
+  const prompts = fc.array(
+    fc.record({ at: fc.nat(60), tail: fc.string({ unit: "grapheme-ascii", minLength: 2, maxLength: 30 }), sequence: fc.nat(1) }),
+    {
+      minLength: 1,
+      maxLength: 6,
+    },
+  );
+  await fc.assert(
+    fc.asyncProperty(prompts, async (cases) => {
+      await withPair(async ({ prefill, decode }) => {
+        for (const { at, tail, sequence } of cases) {
+          const prompt = PROMPT.slice(0, at) + tail;
+          const { ticket } = await prefill.prefill({ ...prefillOf(prompt, sequence), reuse: { peers: ["decode"], deadlineMs: 1000 } });
+          const computed = await decode.decode(decodeOf(prompt));
+          const reused = await decode.decode({ ...decodeOf(prompt, sequence), reuse: REUSE });
+          const ferried = await decode.decode({ ...decodeOf(prompt, sequence), from: { ...FROM, ticket } });
+          assert.equal(ferried.via, "ferried", ferried.failure?.message);
+          assert.deepEqual(reused.tokens, computed.tokens);
+          assert.deepEqual(ferried.tokens, computed.tokens);
+        }
+      });
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test("sequences are independent: two commands at once disturb neither, and a sequence that is not there is refused", async () => {
+  await withPair(async ({ prefill, decode }) => {
+    const other = [...PROMPT].reverse().join("");
+    const [one, two] = [await decode.decode(decodeOf(PROMPT)), await decode.decode(decodeOf(other))];
+    const [{ ticket }, { ticket: otherTicket }] = await Promise.all([
+      prefill.prefill(prefillOf(PROMPT)),
+      prefill.prefill(prefillOf(other, 1)),
+    ]);
+    const runs = await Promise.all([
+      decode.decode({ ...decodeOf(PROMPT, 1), from: { ...FROM, ticket } }),
+      decode.decode({ ...decodeOf(other, 0), from: { ...FROM, ticket: otherTicket } }),
+    ]);
+    assert.deepEqual(
+      runs.map(({ via, tokens }) => ({ via, tokens })),
+      [one, two].map(({ tokens }) => ({ via: "ferried", tokens })),
+    );
+    await assert.rejects(decode.decode(decodeOf(PROMPT, 2)), { code: "invalid_argument", message: /sequence 2, and there are 2/ });
+  });
+});
+
+test("tickets of another prompt are noticed before anything is fetched, and a handle is spent once", async () => {
+  await withPair(async ({ prefill, decode, decodeSidecar }) => {
+    const other = `${PROMPT.slice(0, -2)}!!`;
+    const computed = await decode.decode(decodeOf(other));
+    const { ticket } = await prefill.prefill(prefillOf(PROMPT));
+    for (const wrong of [{ ...ticket, tokens: 2 }, { ...ticket, digest: "0".repeat(64) }, ticket]) {
+      const run = await decode.decode({ ...decodeOf(other), from: { ...FROM, ticket: wrong } });
+      assert.equal(run.failure?.code, "invalid_argument");
+      assert.deepEqual(run.tokens, computed.tokens);
+    }
+    assert.equal((await decode.decode({ ...decodeOf(PROMPT), from: { ...FROM, ticket } })).via, "ferried");
+    assert.equal((await decode.decode({ ...decodeOf(PROMPT), from: { ...FROM, ticket } })).failure?.code, "handle_unknown");
+    assert.equal(decodeSidecar.held.size, 0);
   });
 });
 
@@ -204,19 +263,19 @@ test("without its sidecar an engine computes; when it is back, in the same life 
   await withPair(async ({ prefill, decode, prefillSidecar, decodeSidecar }) => {
     const computed = await decode.decode(decodeOf(PROMPT));
     for (const forgets of [false, true]) {
-      const { ticket } = await prefill.prefill({ op: "prefill", id: 1, prompt: PROMPT });
+      const { ticket } = await prefill.prefill(prefillOf(PROMPT));
       for (const sidecar of [prefillSidecar, decodeSidecar]) {
         sidecar.forgets = forgets;
         sidecar.leave();
       }
-      await assert.rejects(prefill.prefill({ op: "prefill", id: 1, prompt: PROMPT }), { code: "connect_failed" });
-      const from = { peer: "prefill", ticket, deadlineMs: 1000 };
-      assert.equal((await decode.decode({ ...decodeOf(PROMPT), from })).failure?.code, "connect_failed");
+      await assert.rejects(prefill.prefill(prefillOf(PROMPT)), { code: "connect_failed" });
+      const from = { ...FROM, ticket };
+      assert.equal((await decode.decode({ ...decodeOf(PROMPT), from, reuse: REUSE })).failure?.code, "connect_failed");
       prefillSidecar.away = false;
       decodeSidecar.away = false;
       // The offer of before is withdrawn: only the new one holds blocks.
-      const again = await prefill.prefill({ op: "prefill", id: 1, prompt: PROMPT });
-      assert.equal(prefillSidecar.held.size, again.ticket.blocks);
+      const again = await prefill.prefill(prefillOf(PROMPT));
+      assert.equal(prefillSidecar.held.size, 1);
       const ferried = await decode.decode({ ...decodeOf(PROMPT), from: { ...from, ticket: again.ticket } });
       assert.equal(ferried.via, "ferried", ferried.failure?.message);
       assert.deepEqual(ferried.tokens, computed.tokens);
@@ -227,9 +286,9 @@ test("without its sidecar an engine computes; when it is back, in the same life 
 
 test("an exhausted pool fails the prefill with its code and keeps nothing", async () => {
   await withPair(async ({ prefill, prefillSidecar }) => {
-    await assert.rejects(prefill.prefill({ op: "prefill", id: 1, prompt: "x".repeat(1000) }), { code: "pool_exhausted" });
+    await assert.rejects(prefill.prefill(prefillOf("x".repeat(1100))), { code: "pool_exhausted" });
     assert.equal(prefillSidecar.held.size, 0);
-    await assert.rejects(prefill.prefill({ op: "prefill", id: 1, prompt: "x" }), { code: "invalid_argument" });
+    await assert.rejects(prefill.prefill(prefillOf("x")), { code: "invalid_argument" });
   });
 });
 

@@ -1,9 +1,9 @@
 /**
  * `npm run demo`: one prompt, two engines, and a KV cache that travels between them.
  *
- * Method: the decode engine answers a real prompt three times. First alone. Then with the KV that the prefill engine computed, ferried
- * over TCP from one sidecar to the other. Then with the link slowed down and the sending sidecar killed half way. The three answers must
- * be equal, token for token; the exit code is 1 if they are not, 2 if something is missing.
+ * Method: the decode engine answers a real prompt four times. First alone. Then with the KV that the prefill engine computed, ferried
+ * over TCP from one sidecar to the other. Then without a ticket, with what is published of the prompt's beginning. Then with the link
+ * slowed down and the sending sidecar killed half way. The four answers must be equal, token for token; the exit code is 1 if they are not, 2 if something is missing.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -21,7 +21,8 @@ const CAPPED_RATE = "64Mbit";
 const KILL_AT = 0.4;
 const DEADLINE_MS = 30_000;
 const DEADLINE_AFTER_KILL_MS = 6_000;
-const POOL = { "pool-bytes": "32MiB", "pool-block-bytes": "256KiB", "pool-huge-pages": "off", "log-level": "warn" };
+/** A block is 16 tokens of this model: 30 layers x K and V x 3 heads x 64 channels of 16 bits. */
+const POOL = { "pool-bytes": "32MiB", "pool-block-bytes": "360KiB", "pool-huge-pages": "off", "log-level": "warn" };
 
 const INTRODUCTION = [
   "To answer a prompt, an engine first reads it (prefill), which leaves a large cache of keys and values behind, and then writes",
@@ -65,16 +66,17 @@ async function main(folder: string): Promise<boolean> {
 
   const alone = await decodeAlone(stage);
   const ferried = await decodeFerried(stage, alone);
+  const reused = await decodeReused(stage, alone);
   // Its blocks and handles end with it; the engine finds the new one by itself.
   const code = await sender.end("SIGTERM");
   if (code !== 0) throw new Error(`the prefill sidecar ended with exit code ${code} after SIGTERM`);
   sender = await startPrefillSidecar(folder, prefillAddress, { rate: CAPPED_RATE });
   const recomputed = await decodeKilled(stage, sender, alone);
 
-  const equal = [ferried, recomputed].every((run) => sameTokens(alone, run));
+  const equal = [ferried, reused, recomputed].every((run) => sameTokens(alone, run));
   title(
     equal
-      ? "Three runs, one answer. What kvferry carries is the same cache, or none."
+      ? "Four runs, one answer. What kvferry carries is the same cache, or none."
       : "THE ANSWERS DIFFER. That must not happen; please report it.",
   );
   return equal;
@@ -118,8 +120,25 @@ async function decodeFerried({ prefillEngine, decodeEngine }: Stage, alone: Deco
   return run;
 }
 
+async function decodeReused({ decodeEngine }: Stage, alone: Decoded): Promise<Decoded> {
+  title("3  The same prompt comes again, and nobody says where its KV is");
+  const reuse = { peers: ["prefill"], deadlineMs: DEADLINE_MS };
+  const run = await decodeEngine.ask("decoded", { op: "decode", prompt: PROMPT, count: NEW_TOKENS, reuse });
+  const { report, reused } = run;
+  if (report === undefined || reused === undefined) throw new Error(`no prefix was found: ${run.failure?.message ?? "no reason given"}`);
+  const blocks = reused.tokens / decodeEngine.ready.blockTokens;
+  say("found by their content", `${blocks} blocks of ${decodeEngine.ready.blockTokens} tokens, published at the prefill sidecar`);
+  say(
+    "ferried",
+    `${mebibytes(report.bytes)} in ${duration(report.seconds * 1000)}; ${run.promptTokens - reused.tokens} tokens computed here`,
+  );
+  say("first token after", `${duration(run.firstTokenMs)} instead of ${duration(alone.firstTokenMs)}`);
+  sayEqual(alone, run);
+  return run;
+}
+
 async function decodeKilled({ decode, prefillEngine, decodeEngine }: Stage, sender: SidecarProcess, alone: Decoded): Promise<Decoded> {
-  title(`3  The same at ${CAPPED_RATE.replace("Mbit", " Mbit/s")}, and the sending sidecar killed half way`);
+  title(`4  With a ticket again, at ${CAPPED_RATE.replace("Mbit", " Mbit/s")}, and the sending sidecar killed half way`);
   const { ticket } = await prefill(prefillEngine);
   const before = (await decode.ferry.stats()).bytesReceived;
   const from = { peer: "prefill", ticket, deadlineMs: DEADLINE_AFTER_KILL_MS };

@@ -26,7 +26,7 @@ export interface EngineProcess {
   ask<E extends Answer["event"]>(event: E, command: Omitted<Command>): Promise<Extract<Answer, { event: E }>>;
 }
 
-type Omitted<T> = T extends { readonly id: number } ? Omit<T, "id"> : never;
+type Omitted<T> = T extends { readonly sequence: number } ? Omit<T, "id" | "sequence"> & { readonly sequence?: number } : Omit<T, "id">;
 /** A command without its number, which the process gives it. */
 export type Request = Omitted<Command>;
 
@@ -55,7 +55,7 @@ export async function startSidecar(flags: Readonly<Record<string, string>>, sock
   };
 }
 
-export async function startEngine(socket: string, model: string, contextTokens: number): Promise<EngineProcess> {
+export async function startEngine(socket: string, model: string, contextTokens: number, sequences = 1): Promise<EngineProcess> {
   const child = start([
     join(ROOT, "engines", "llama", "main.ts"),
     "--socket",
@@ -64,6 +64,8 @@ export async function startEngine(socket: string, model: string, contextTokens: 
     model,
     "--context",
     String(contextTokens),
+    "--sequences",
+    String(sequences),
   ]);
   const waiting = new Map<number, (answer: Answer) => void>();
   const answered = (id: number): Promise<Answer> =>
