@@ -117,10 +117,11 @@ function move(state: SequenceState, place: BlockMemory, blocks: Blocks, firstTok
   }
   checkShape(state.shape, place.layout);
   const values = new Uint16Array(place.memory.buffer, place.memory.byteOffset, Math.floor(place.memory.byteLength / VALUE_BYTES));
+  const strange = blocks.ids.find((block) => block >= place.pool.blockCount);
+  if (strange !== undefined) {
+    throw new KvferryError("invalid_argument", `block ${strange} is not one of the pool's ${place.pool.blockCount}`);
+  }
   blocks.ids.forEach((block, index) => {
-    if (block >= place.pool.blockCount) {
-      throw new KvferryError("invalid_argument", `block ${block} is not one of the pool's ${place.pool.blockCount}`);
-    }
     const token = firstToken + index * blockTokens;
     const count = Math.min(blockTokens, tokens - index * blockTokens);
     moveBlock(state, place, values, { block, token, count }, direction);
