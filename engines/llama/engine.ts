@@ -3,6 +3,7 @@
  * or with the published KV of a prefix. Whatever goes wrong on those ways, with whatever code, it computes the prompt itself and gives the
  * same answer later. Its sequences are independent; each carries out one command at a time, which is the caller's care.
  */
+import assert from "node:assert/strict";
 import { blockTokensOf } from "./blocks.ts";
 import { Handover } from "./handover.ts";
 import { type FerryEvent, KvferryError } from "./kvferry.ts";
@@ -44,7 +45,12 @@ export class Engine {
     const startedAt = performance.now();
     const { reused } = await this.#fill(sequence, before, command);
     const prefilledAt = performance.now();
-    const ticket = await this.#handover.offer(await sequence.save());
+    const state = await sequence.save();
+    assert(
+      state.tokens.length === before.length && state.tokens.every((token, at) => token === before[at]),
+      "a state is that of its prompt",
+    );
+    const ticket = await this.#handover.offer(state);
     return {
       event: "prefilled",
       id: command.id,
@@ -102,6 +108,11 @@ export class Engine {
     const tokens = this.#runtime.tokenize(prompt);
     const last = tokens.pop();
     if (last === undefined || tokens.length === 0) throw new KvferryError("invalid_argument", "a prompt has at least 2 tokens");
+    const { contextTokens } = this.#runtime;
+    // llama.cpp would drop a part of it and move the rest, which is the KV of no prompt.
+    if (tokens.length >= contextTokens) {
+      throw new KvferryError("invalid_argument", `a prompt of ${tokens.length + 1} tokens, and a context of ${contextTokens} (--context)`);
+    }
     return { before: tokens, last };
   }
 

@@ -27,6 +27,8 @@ export interface Runtime {
   readonly kv: KvShape;
   /** Of every state that is saved and restored here. */
   readonly stateShape: StateShape;
+  /** Of each sequence. */
+  readonly contextTokens: number;
   /** For people: which model, which llama.cpp. */
   readonly description: string;
   /** Independent of each other. */
@@ -109,6 +111,7 @@ export async function openRuntime({ modelPath, contextTokens, sequences, log }: 
     },
     kv: kvShapeOf(metadata, stateShape),
     stateShape,
+    contextTokens,
     description: `${basename(modelPath)}, llama.cpp ${release}, ${THREADS} thread`,
     sequences: opened.map((sequence) => sequenceVerbs(sequence, stateShape)),
     tokenize: (text) => model.tokenize(text, true),

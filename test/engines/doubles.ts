@@ -72,6 +72,7 @@ export class SumRuntime implements Runtime {
   readonly identity = IDENTITY;
   readonly kv = KV;
   readonly stateShape = SHAPE;
+  readonly contextTokens = 1_200;
   readonly description = "sums";
   readonly sequences = [new SumSequence(), new SumSequence()];
 

@@ -288,7 +288,8 @@ test("an exhausted pool fails the prefill with its code and keeps nothing", asyn
   await withPair(async ({ prefill, prefillSidecar }) => {
     await assert.rejects(prefill.prefill(prefillOf("x".repeat(1100))), { code: "pool_exhausted" });
     assert.equal(prefillSidecar.held.size, 0);
-    await assert.rejects(prefill.prefill(prefillOf("x")), { code: "invalid_argument" });
+    await assert.rejects(prefill.prefill(prefillOf("x")), { code: "invalid_argument", message: /at least 2 tokens/ });
+    await assert.rejects(prefill.prefill(prefillOf("x".repeat(1201))), { code: "invalid_argument", message: /a context of 1200/ });
   });
 });
 

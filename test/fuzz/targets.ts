@@ -10,6 +10,7 @@ import { configTargets } from "./targets/config.ts";
 import { controlTargets } from "./targets/control.ts";
 import { frameTargets } from "./targets/frames.ts";
 import { layoutTargets } from "./targets/layouts.ts";
+import { llamaTargets } from "./targets/llama-state.ts";
 import { peerSessionTargets } from "./targets/peer-session.ts";
 import { messageTargets } from "./targets/messages.ts";
 import { laneTargets } from "./targets/lanes.ts";
@@ -28,6 +29,7 @@ export const targets: readonly Target[] = [
   ...apiClientTargets,
   ...configTargets,
   ...benchTargets,
+  ...llamaTargets,
 ];
 
 export function targetNamed(name: string): Target {

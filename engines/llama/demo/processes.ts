@@ -67,24 +67,25 @@ export async function startEngine(socket: string, model: string, contextTokens: 
     "--sequences",
     String(sequences),
   ]);
-  const waiting = new Map<number, (answer: Answer) => void>();
-  const answered = (id: number): Promise<Answer> =>
-    new Promise((resolve, reject) => {
-      waiting.set(id, resolve);
-      child.once("close", (code, signal) => reject(new Error(`an engine ended (${signal ?? code}): ${wordsOf(child)}`)));
-    });
+  const waiting = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
+  const answered = (id: number): Promise<Answer> => new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+  child.once("close", (code, signal) => {
+    for (const { reject } of waiting.values()) reject(new Error(`an engine ended (${signal ?? code}): ${wordsOf(child)}`));
+    waiting.clear();
+  });
   let commands = 0;
   const first = answered(0);
   createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
     const answer = JSON.parse(line) as Answer;
     const id = answer.event === "ready" ? 0 : answer.id;
-    waiting.get(id)?.(answer);
+    waiting.get(id)?.resolve(answer);
     waiting.delete(id);
   });
   const ready = expectEvent("ready", await within(first, START_SECONDS, "an engine did not start"));
   return {
     ready,
     async ask(event, command) {
+      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`an engine has ended: ${wordsOf(child)}`);
       const id = ++commands;
       const answer = answered(id);
       child.stdin?.write(`${JSON.stringify({ id, ...command })}\n`);
