@@ -121,40 +121,20 @@ function move(state: SequenceState, place: BlockMemory, blocks: Blocks, firstTok
   if (strange !== undefined) {
     throw new KvferryError("invalid_argument", `block ${strange} is not one of the pool's ${place.pool.blockCount}`);
   }
-  blocks.ids.forEach((block, index) => {
-    const token = firstToken + index * blockTokens;
-    const count = Math.min(blockTokens, tokens - index * blockTokens);
-    moveBlock(state, place, values, { block, token, count }, direction);
-  });
-}
-
-interface Span {
-  readonly block: number;
-  /** Of the state, at which the block begins. */
-  readonly token: number;
-  readonly count: number;
-}
-
-function moveBlock(
-  state: SequenceState,
-  { pool, layout }: BlockMemory,
-  values: Uint16Array,
-  { block, token, count }: Span,
-  direction: Direction,
-): void {
-  const { rowValues, transposed } = state.shape;
-  for (const component of group(layout).components) {
+  // Layer by layer, so that a transposed V of a long sequence stays in the cache while its blocks are turned.
+  for (const component of group(place.layout).components) {
     state.layers.forEach(({ k, v }, layer) => {
-      const byte = pool.dataOffset + (component.offsets[layer] as number) + block * component.blockStride;
-      const inBlock = values.subarray(byte / VALUE_BYTES, byte / VALUE_BYTES + count * rowValues);
-      const tensor = component.name === "k" ? k : v;
-      if (component.name === "v" && transposed) {
-        turn(tensor, inBlock, { rowValues, cells: state.positions.length, token, count }, direction);
-        return;
-      }
-      const inState = tensor.subarray(token * rowValues, (token + count) * rowValues);
-      if (direction === "to blocks") inBlock.set(inState);
-      else inState.set(inBlock);
+      const { rowValues, transposed } = state.shape;
+      blocks.ids.forEach((block, index) => {
+        const byte = place.pool.dataOffset + (component.offsets[layer] as number) + block * component.blockStride;
+        const token = firstToken + index * blockTokens;
+        const count = Math.min(blockTokens, tokens - index * blockTokens);
+        const inBlock = values.subarray(byte / VALUE_BYTES, byte / VALUE_BYTES + count * rowValues);
+        const tile = { rowValues, cells: state.positions.length, token, count };
+        if (component.name === "k") copyRows(k, inBlock, tile, direction);
+        else if (transposed) turn(v, inBlock, tile, direction);
+        else copyRows(v, inBlock, tile, direction);
+      });
     });
   }
 }
@@ -164,6 +144,13 @@ interface Tile {
   readonly cells: number;
   readonly token: number;
   readonly count: number;
+}
+
+/** Token by token on both sides. */
+function copyRows(tensor: Uint16Array, inBlock: Uint16Array, { rowValues, token, count }: Tile, direction: Direction): void {
+  const inState = tensor.subarray(token * rowValues, (token + count) * rowValues);
+  if (direction === "to blocks") inBlock.set(inState);
+  else inState.set(inBlock);
 }
 
 /** Channel by channel of the whole sequence on one side, token by token of the block on the other. */
