@@ -111,13 +111,14 @@ interface World {
   readonly decode: (more: Pick<DecodeRequest, "prompt" | "sequence" | "reuse" | "from">) => Promise<Decoded>;
 }
 
-/** Two sidecars and two engines; the one that decodes has two sequences. */
-async function openWorld(name: string): Promise<World> {
+/** Two sidecars and two engines; the one that decodes has two sequences, and blocks of another size if wanted. */
+async function openWorld(name: string, decodeBlockBytes: string): Promise<World> {
   const home = mkdtempSync(join(folder, name));
   const addresses = { prefill: await freeAddress(), decode: await freeAddress() };
   const start: World["start"] = (side) => {
-    const peers = { decode: { peers: `prefill=${addresses.prefill}` }, prefill: {} }[side];
-    return startSidecar({ ...FLAGS, ...peers, name: side, "pool-directory": home }, join(home, `${side}.sock`), addresses[side]);
+    const decodeFlags = { peers: `prefill=${addresses.prefill}`, "pool-block-bytes": decodeBlockBytes };
+    const own = { decode: decodeFlags, prefill: {} }[side];
+    return startSidecar({ ...FLAGS, ...own, name: side, "pool-directory": home }, join(home, `${side}.sock`), addresses[side]);
   };
   const [prefillSidecar, decodeSidecar] = await Promise.all([start("prefill"), start("decode")]);
   const prefillEngine = await startEngine(prefillSidecar.socket, MODEL, 512);
@@ -135,18 +136,18 @@ async function openWorld(name: string): Promise<World> {
 
 const fromPrefill = (ticket: Ticket) => ({ peer: "prefill", ticket, deadlineMs: 4_000 });
 
-test("between engine processes: handed over whole, as a published prefix, and two sequences at once", {
+test("between engine processes: with other blocks on each side: handed over whole, as a published prefix, two sequences at once", {
   skip,
   timeout: 170_000,
 }, async () => {
-  const { prefill, decode, decodeEngine, prefillSidecar, decodeSidecar } = await openWorld("whole-");
+  const { prefill, decode, decodeEngine, prefillSidecar, decodeSidecar } = await openWorld("whole-", "720KiB");
   const computed = await decode({ prompt: PROMPT });
   assert.equal(computed.tokens.length, NEW_TOKENS);
   const ticket = await prefill(PROMPT);
   assert.equal(ticket.bytes, (computed.promptTokens - 1) * TOKEN_BYTES);
   const ferried = await decode({ prompt: PROMPT, from: fromPrefill(ticket) });
   assert.equal(ferried.via, "ferried", ferried.failure?.message);
-  assert.equal(ferried.report?.bytes, ticket.blocks * decodeEngine.ready.blockTokens * TOKEN_BYTES, "whole blocks");
+  assert.deepEqual({ blockTokens: decodeEngine.ready.blockTokens, bytes: ferried.report?.bytes }, { blockTokens: 32, bytes: ticket.bytes });
   assert.deepEqual(ferried.tokens, computed.tokens);
 
   // Another prompt that begins alike: its first pages are fetched by their keys, then found here.
@@ -177,7 +178,7 @@ test("between engine processes: handed over whole, as a published prefix, and tw
 });
 
 test("the same answer whatever happens to the sidecars", { skip, timeout: 170_000 }, async () => {
-  const { start, prefill, decode, ...world } = await openWorld("killed-");
+  const { start, prefill, decode, ...world } = await openWorld("killed-", FLAGS["pool-block-bytes"]);
   let { prefillSidecar, decodeSidecar } = world;
   const computed = await decode({ prompt: PROMPT });
   const expect = async (ticket: Ticket, via: Decoded["via"]): Promise<Decoded> => {
@@ -187,7 +188,7 @@ test("the same answer whatever happens to the sidecars", { skip, timeout: 170_00
     return run;
   };
   const first = await prefill(PROMPT);
-  await expect(first, "ferried");
+  assert.equal((await expect(first, "ferried")).report?.bytes, first.blocks * 16 * TOKEN_BYTES, "equal blocks move whole");
   assert.equal((await expect(first, "computed")).failure?.code, "handle_unknown", "a handle is spent once");
 
   // The receiver's own sidecar dies: no way to fetch, until it is back; the engine was never restarted.
