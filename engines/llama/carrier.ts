@@ -9,6 +9,8 @@ import { KvferryError } from "./kvferry.ts";
 
 /** For choosing a folder: a state of a long prompt. */
 const STATE_BYTES_EXPECTED = 256 * 1024 * 1024;
+/** At once: the system calls take at most 2 GiB. */
+const COPY_BYTES = 1024 * 1024 * 1024;
 
 /** A path of its own for one state, in a folder that goes with it. */
 export async function withStateFile<T>(use: (path: string) => Promise<T>): Promise<T> {
@@ -24,7 +26,7 @@ export function readStateFile(path: string): Uint8Array {
   return withFile(path, "r", (file) => {
     const bytes = Buffer.allocUnsafeSlow(fstatSync(file).size);
     for (let at = 0; at < bytes.length; ) {
-      const count = readSync(file, bytes, at, bytes.length - at, at);
+      const count = readSync(file, bytes, at, Math.min(bytes.length - at, COPY_BYTES), at);
       if (count === 0) throw new KvferryError("memory_unavailable", `${path} ends at ${at}`);
       at += count;
     }
@@ -35,7 +37,7 @@ export function readStateFile(path: string): Uint8Array {
 /** The file must be new. */
 export function writeStateFile(path: string, bytes: Uint8Array): void {
   withFile(path, "wx", (file) => {
-    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at, at);
+    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, Math.min(bytes.length - at, COPY_BYTES), at);
   });
 }
 

@@ -101,7 +101,7 @@ export interface NewState {
   readonly positions?: Uint32Array;
 }
 
-/** A whole file whose K and V are zero, to be filled through its views. Throws invalid_argument. */
+/** A whole file whose K and V are zero, to be filled through its views. Throws KvferryError invalid_argument, memory_unavailable. */
 export function newState({ shape, tokens, stream = 0, sequence = 0, positions }: NewState): SequenceState {
   const { layers, rowValues, transposed, streams } = shape;
   const cells = positions?.length ?? tokens.length;
@@ -258,7 +258,11 @@ class Writer {
   #at = 0;
 
   constructor(bytes: number) {
-    this.#view = new DataView(new ArrayBuffer(bytes));
+    try {
+      this.#view = new DataView(new ArrayBuffer(bytes));
+    } catch (cause) {
+      throw new KvferryError("memory_unavailable", `no memory for a state of ${bytes} bytes`, { cause });
+    }
   }
 
   u32(word: number): void {

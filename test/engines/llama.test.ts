@@ -3,9 +3,12 @@
  * part of the KV comes from elsewhere, and whatever error keeps it away, the answer is the one that a computed prompt gives.
  */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
 import { kvLayout } from "../../engines/llama/blocks.ts";
+import { readStateFile, withStateFile, writeStateFile } from "../../engines/llama/carrier.ts";
 import { Engine } from "../../engines/llama/engine.ts";
 import { idOf, parseCommand } from "../../engines/llama/protocol.ts";
 import { Sidecar } from "../../engines/llama/sidecar.ts";
@@ -291,6 +294,25 @@ test("an exhausted pool fails the prefill with its code and keeps nothing", asyn
     await assert.rejects(prefill.prefill(prefillOf("x")), { code: "invalid_argument", message: /at least 2 tokens/ });
     await assert.rejects(prefill.prefill(prefillOf("x".repeat(1201))), { code: "invalid_argument", message: /a context of 1200/ });
   });
+});
+
+test("a state file is written new, read whole, and gone afterwards", async () => {
+  const bytes = Uint8Array.from({ length: 70_000 }, (_, at) => at % 251);
+  const path = await withStateFile(async (file) => {
+    writeStateFile(file, bytes);
+    assert.equal(Buffer.compare(readStateFile(file), bytes), 0);
+    assert.throws(() => writeStateFile(file, bytes), { code: "memory_unavailable" });
+    return file;
+  });
+  assert.throws(() => readStateFile(path), { code: "memory_unavailable", message: /cannot copy through/ });
+  let failed = "";
+  const use = withStateFile(async (file) => {
+    failed = file;
+    writeStateFile(file, bytes);
+    throw new Error("as the test asked");
+  });
+  await assert.rejects(use, /as the test asked/);
+  assert.equal(existsSync(dirname(failed)), false);
 });
 
 test("wrapped lines keep every word, in order, and their width", () => {

@@ -192,4 +192,6 @@ test("a state that nobody can load is not made", () => {
     { shape, tokens, positions: Uint32Array.of(0, 0x8000_0000) },
   ];
   for (const wrong of cases) assert.throws(() => newState(wrong), { name: "KvferryError", code: "invalid_argument" });
+  const huge = { shape: { layers: 1_024, rowValues: 1 << 18, transposed: true, streams: 1 }, tokens: new Uint32Array(1 << 16) };
+  assert.throws(() => newState(huge), { name: "KvferryError", code: "memory_unavailable" });
 });
