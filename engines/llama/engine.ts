@@ -140,8 +140,8 @@ export class Engine {
 
   async #fetch(sequence: RuntimeSequence, tokens: readonly number[], from: NonNullable<DecodeCommand["from"]>): Promise<Filled> {
     const { peer, ticket, deadlineMs } = from;
-    const { state, report } = await this.#handover.fetch(this.#runtime.stateShape, Uint32Array.from(tokens), peer, ticket, deadlineMs);
-    const arrivedAt = performance.now();
+    const { stateShape } = this.#runtime;
+    const { state, report, arrivedAt } = await this.#handover.fetch(stateShape, Uint32Array.from(tokens), peer, ticket, deadlineMs);
     await sequence.resume(state, tokens);
     return { via: "ferried", report, restoreMs: performance.now() - arrivedAt };
   }

@@ -13,6 +13,8 @@ import { newState, type SequenceState, type StateShape } from "./state.ts";
 interface Fetched {
   readonly state: SequenceState;
   readonly report: TransferReport;
+  /** When the blocks were there, before the state was made of them (performance.now). */
+  readonly arrivedAt: number;
 }
 
 export class Handover {
@@ -77,9 +79,10 @@ export class Handover {
       const into = [{ group: 0, blocks, tokens: tokens.length }];
       const answer = ferry.fetch({ peer, model, source: { handle: ticket.handle }, into, deadlineMs }).then(({ done }) => done);
       const report = await withDeadline(answer, deadlineMs);
+      const arrivedAt = performance.now();
       const state = newState({ shape, tokens });
       copyFromBlocks(state, attached, blocks);
-      return { state, report };
+      return { state, report, arrivedAt };
     } finally {
       await this.#free(attached, blocks);
     }
