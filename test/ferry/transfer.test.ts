@@ -111,6 +111,7 @@ test("layers travel as they become ready", { skip }, async (t) => {
   const groups = [{ group: 0, blocks: source, tokens: 64 }];
   const handle = await a.ferry.offer({ model: modelA, groups, ready: false });
   await a.ferry.ready(handle, 2);
+  await assert.rejects(a.ferry.ready(handle, 4), { code: "invalid_argument" });
   const target = await b.ferry.alloc(4);
   const into = [{ group: 0, blocks: target, tokens: 64 }];
   const transfer = await b.ferry.fetch({ peer, model: modelB, source: { handle }, into, layers: true });

@@ -4,7 +4,7 @@ import { limits } from "../limits.ts";
 import type { OutgoingTransfer } from "../peer/outgoing.ts";
 import type { GroupBlocks } from "./ferry.ts";
 import { checkHandle, newHandle, unknownHandle } from "./handles.ts";
-import type { Model } from "./models.ts";
+import { groupOf, type Model } from "./models.ts";
 
 export interface OfferRecord {
   readonly handle: string;
@@ -19,6 +19,11 @@ export interface OfferRecord {
   taken: boolean;
   /** Called once when nothing can read the blocks for this offer any more. */
   readonly onEnd: (ok: boolean, code: string) => void;
+}
+
+/** The model's layers that its groups have, each once. */
+export function layerCount({ model, groups }: OfferRecord): number {
+  return new Set(groups.flatMap(({ group }) => groupOf(model, group).layers)).size;
 }
 
 export class OfferTable {

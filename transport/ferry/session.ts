@@ -31,7 +31,7 @@ import type { FerrySession, SessionOptions } from "./host.ts";
 import { groupOf } from "./models.ts";
 import { kvContent, matchedKeys, publishBlocks } from "./blocks.ts";
 import type { NodeContext } from "./context.ts";
-import type { OfferRecord } from "./offers.ts";
+import { layerCount, type OfferRecord } from "./offers.ts";
 
 import { Transfers } from "./transfers.ts";
 
@@ -201,7 +201,7 @@ export class Session implements FerrySession, Ferry {
   async ready(handle: string, layer: number): Promise<void> {
     const node = this.#open();
     const offer = this.#offerOf(handle);
-    integer(layer, "layer", 0, limits.layersMax - 1);
+    integer(layer, "layer", 0, layerCount(offer) - 1);
     if (offer.ready === "all") return;
     offer.ready.add(layer);
     offer.transfer?.handleReady(node.runtime.nowUs(), layer);
