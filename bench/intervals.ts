@@ -83,9 +83,12 @@ export class IntervalMeter {
   }
 
   #streams(times: Times, now: Sample, { sender }: Flow, index: number): Stream[] {
-    const lanes = [...new Set([...this.#last.lanes.keys(), ...now.lanes.keys()])].sort((a, b) => a - b);
+    const moved = now.moved[index]!.map((bytes, lane) => bytes - this.#last.moved[index]![lane]!);
+    // A lane that is gone may still be acknowledged.
+    const late = [...moved.keys()].filter((lane) => moved[lane]! > 0);
+    const lanes = [...new Set([...this.#last.lanes.keys(), ...now.lanes.keys(), ...late])].sort((a, b) => a - b);
     return lanes.map((lane) => {
-      const bytes = now.moved[index]![lane]! - this.#last.moved[index]![lane]!;
+      const bytes = moved[lane]!;
       const [before, after] = [this.#last.lanes.get(lane), now.lanes.get(lane)];
       return {
         socket: lane,

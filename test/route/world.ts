@@ -2,10 +2,13 @@
 import assert from "node:assert/strict";
 import { type IncomingHttpHeaders, request as httpRequest } from "node:http";
 import type { TestContext } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { routeConfigOf } from "../../transport/config/route.ts";
 import type { RouteInput } from "../../transport/config/route-schema.ts";
 import { RouteServer } from "../../transport/route/server.ts";
 import { type Behaviour, FakeEngine } from "./fake-engine.ts";
+
+const METRIC_WAIT_MS = 2_000;
 
 export interface Reply {
   readonly status: number;
@@ -79,9 +82,14 @@ export class World {
     });
   }
 
+  /** Waits for a line of the metrics: what a client sees of its end comes before what is counted. */
   async metric(line: string): Promise<void> {
-    const { text } = await this.server.metrics.scrape();
-    assert.ok(text.split("\n").includes(line), `${line}\n${text}`);
+    let text = "";
+    for (const endMs = Date.now() + METRIC_WAIT_MS; Date.now() < endMs; await setTimeout(10)) {
+      text = (await this.server.metrics.scrape()).text;
+      if (text.split("\n").includes(line)) return;
+    }
+    assert.fail(`${line}\n${text}`);
   }
 
   said(message: RegExp): Line[] {
