@@ -1,0 +1,163 @@
+"""One prompt's KV on its way in: fetched into the pool, copied into the engine's blocks as layers arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kvferry import AsyncFerry, Blocks, GroupBlocks, Keyed, KvferryError, Model, Report, Transfer
+
+from .copier import Copier, DeviceCopier
+from .layout import CacheMap, Heads
+from .metadata import Load
+from .saving import Room, make_room
+
+log = logging.getLogger("vllm.kvferry")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    seconds: float
+    bytes: int
+    wire_bytes: int
+
+
+class Loading:
+    """Runs on the client's loop. `run` returns when nothing writes the engine's blocks any more, however it ends."""
+
+    def __init__(self, ferry: AsyncFerry, caches: CacheMap, copier: Copier | DeviceCopier, heads: Heads, load: Load, timeout_s: float) -> None:
+        self.request = load.request
+        self._ferry = ferry
+        self._caches = caches
+        self._copier = copier
+        self._heads = heads
+        self._load = load
+        self._timeout_s = timeout_s
+        #: (group, layer in it) by the number that a layer has over all groups.
+        self._layers = [(group, layer) for group, map_ in enumerate(caches.groups) for layer in range(len(map_.layers))]
+        self._copied: set[int] = set()
+        self._bytes = 0
+
+    async def run(self, model: Model) -> Loaded:
+        """Raises KvferryError; then some of the blocks may have been written, and all are to be computed."""
+        started = time.monotonic()
+        if self._load.sources:
+            reports = await self._hand_over(model)
+        elif self._load.peer:
+            reports = [await self._fetch_published(model)]
+        else:
+            reports = []
+            await self._lease_published(model)
+        return Loaded(time.monotonic() - started, self._bytes, sum(report.wire_bytes for report in reports))
+
+    async def _hand_over(self, model: Model) -> list[Report]:
+        """From every prefill rank that holds heads of ours."""
+        wanted = [part for part in self._load.sources if self._overlap(part.first_head, part.heads) is not None]
+        if not wanted:
+            raise KvferryError("layout_unconvertible", f"no source holds the KV heads from {self._heads.first} on")
+        room = await make_room(self._ferry, self._caches, self._load.tokens, 0)
+        arrived: Counter[int] = Counter()
+
+        def on_layer(layer: int) -> None:
+            arrived[layer] += 1
+            if arrived[layer] == len(wanted):
+                self._copy(room, layer)
+
+        try:
+            transfers = []
+            try:
+                for part in wanted:
+                    heads = self._overlap(part.first_head, part.heads)
+                    transfers.append(
+                        await self._ferry.fetch(
+                            part.peer, model, part.handle, room.groups,
+                            deadline_s=self._timeout_s, heads=heads if len(wanted) > 1 or part.heads != self._heads.count else None,
+                            on_layer=on_layer, trace=self._load.trace or None,
+                        )
+                    )
+                reports = [await transfer for transfer in transfers]
+            except BaseException:
+                await _end(transfers)
+                raise
+            self._copy_rest(room)
+            return reports
+        finally:
+            await self._give_back(self._ferry.free, [group.blocks for group in room.groups])
+
+    async def _fetch_published(self, model: Model) -> Report:
+        """From a peer that has published it; then we have, too."""
+        load = self._load
+        room = await make_room(self._ferry, self._caches, load.tokens, 0)
+        held = [group.blocks for group in room.groups]
+        try:
+            transfer = await self._ferry.fetch(
+                load.peer, model, Keyed(load.keys, 0, load.tokens), room.groups, deadline_s=self._timeout_s,
+                on_layer=lambda layer: self._copy(room, layer), trace=load.trace or None,
+            )
+            try:
+                report = await transfer
+            except BaseException:
+                await _end([transfer])
+                raise
+            self._copy_rest(room)
+            try:
+                await self._ferry.publish(model, 0, room.groups[0].blocks, load.keys)
+                held = []
+            except KvferryError as error:
+                # It is loaded; that others find it here as well is no more than a saving.
+                log.debug("what %s loaded was not published: %s", load.request, error)
+            return report
+        finally:
+            await self._give_back(self._ferry.free, held)
+
+    async def _lease_published(self, model: Model) -> None:
+        blocks = await self._ferry.lease(model, 0, self._load.keys)
+        try:
+            pool = await self._ferry.pool()
+            if pool.incarnation != blocks.incarnation:
+                raise KvferryError("incarnation_mismatch", "the sidecar has restarted")
+            self._copy_rest(Room(pool, (GroupBlocks(0, blocks, self._load.tokens),), 0))
+        finally:
+            await self._give_back(self._ferry.release, [blocks])
+
+    def _copy_rest(self, room: Room) -> None:
+        """Layers whose arrival was not told, or could not be taken then."""
+        for layer in range(len(self._layers)):
+            if layer not in self._copied:
+                self._copy(room, layer)
+        self._copier.finish()
+
+    def _copy(self, room: Room, layer: int) -> None:
+        if not room.pool.valid:
+            raise KvferryError("incarnation_mismatch", "the sidecar has restarted")
+        group, index = self._layers[layer]
+        for copy in self._load.copies:
+            if copy.group == group:
+                self._bytes += self._copier.load(room.pool, group, index, room.ids(self._caches, copy), copy.blocks)
+        self._copied.add(layer)
+
+    def _overlap(self, first: int, count: int) -> tuple[int, int] | None:
+        start = max(first, self._heads.first)
+        end = min(first + count, self._heads.first + self._heads.count)
+        return (start, end - start) if start < end else None
+
+    async def _give_back(self, verb: Callable[[Blocks], object], held: list[Blocks]) -> None:
+        listed = [blocks for blocks in held if len(blocks) > 0]
+        if not listed:
+            return
+        try:
+            await verb(Blocks.concatenate(listed))  # type: ignore[misc]
+        except KvferryError as error:
+            if error.code not in ("connection_lost", "connect_failed", "incarnation_mismatch", "closed"):
+                raise
+
+
+async def _end(transfers: list[Transfer]) -> None:
+    """Until they have ended, their blocks may still be written."""
+    for transfer in transfers:
+        transfer.cancel()
+    await asyncio.gather(*transfers, return_exceptions=True)

@@ -1,0 +1,340 @@
+"""The half of the connector that lives with the scheduler: which requests load, what each step saves, and what a finished prefill says.
+
+Nothing here waits: what must be asked of the sidecar is asked without waiting, and the request is looked at again in a later step."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kvferry import KeyChain, KvferryError, Place
+from kvferry.sync import LoopThread
+
+from .identity import seed_of
+from .metadata import GroupCopy, Load, Metadata, Save
+from .options import Options, check_ranks
+from .params import Handover, Source, handle_of, new_secret, offers_handover, parse_handover, prompt_digest, wants_handover
+from .shape import Handshake
+from .sidecar import Sidecar
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.request import Request
+
+log = logging.getLogger("vllm.kvferry")
+
+
+@dataclass(slots=True)
+class Lookup:
+    """Where the prefix of a waiting request lies."""
+
+    chain: KeyChain
+    future: Future[list[Place]] | None
+    asked: float
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A prompt whose KV is saved as it is made."""
+
+    tokens: int
+    secret_and_digest: str
+    digest: str
+    secret: str
+    chain: KeyChain | None
+    trace: str
+    #: Blocks of the sequence that somebody has published already; they are not saved again.
+    first_block: int = 0
+    #: Tokens from the first that have been saved without a gap.
+    saved: int = 0
+    opened: bool = False
+    done: bool = False
+    block_ids: tuple[list[int], ...] = ()
+
+
+@dataclass(slots=True)
+class Incoming:
+    handover: Handover | None
+    place: Place | None
+    keys: bytes
+    tokens: int
+
+
+class Scheduler:
+    def __init__(self, options: Options, groups: Sequence[int]) -> None:
+        """`groups`: numbers of the cache groups whose KV is transferred."""
+        self._options = options
+        self._groups = tuple(groups)
+        self._thread = LoopThread()
+        self._fingerprint = ""
+        self._block_tokens: tuple[int, ...] = ()
+        self._ranks: list[tuple[Handshake, Sidecar]] = []
+        self._prefix = False
+        self._outgoing: dict[str, Outgoing] = {}
+        self._incoming: dict[str, Incoming] = {}
+        self._lookups: dict[str, Lookup] = {}
+        #: Hand-overs and prefixes are tried once: a request that comes again after a failure is computed.
+        self._tried: set[str] = set()
+        self._loads: list[Load] = []
+        self._dropped: list[str] = []
+
+    def meet(self, handshakes: Sequence[Handshake]) -> None:
+        """The workers' caches are there; by rank. Raises KvferryError where the operator wants no engine without a sidecar."""
+        first = handshakes[0]
+        if any(other.identity != first.identity or other.shape.block_tokens != first.shape.block_tokens for other in handshakes):
+            raise KvferryError("unsupported", "the workers' KV is cut differently from rank to rank")
+        check_ranks(self._options, len(handshakes))
+        self._fingerprint = first.identity.fingerprint
+        self._block_tokens = first.shape.block_tokens
+        refuse = self._options.absent == "refuse"
+        self._ranks = [
+            (handshake, Sidecar(self._thread, self._options.socket_of(rank), rank, handshake.identity, handshake.shape, refuse))
+            for rank, handshake in enumerate(handshakes)
+        ]
+        self._prefix = self._options.prefix and len(self._block_tokens) == 1 and self._block_tokens[0] > 0
+        if self._options.prefix and not self._prefix:
+            log.warning("kvferry: prefixes are not shared for a model with several kinds of KV; hand-over works")
+
+    # What vLLM asks.
+
+    def new_request(self, request: Request) -> None:
+        params = request.kv_transfer_params
+        hands_over = wants_handover(params)
+        if request.prompt_token_ids is None or not self._ranks or not (hands_over or self._prefix):
+            return
+        if getattr(request, "prompt_embeds", None) is not None:
+            return
+        seed = seed_of(request, self._options)
+        digest = prompt_digest(self._fingerprint, request.prompt_token_ids, seed) if hands_over else ""
+        secret = new_secret() if hands_over else ""
+        chain = None
+        if self._prefix:
+            chain = KeyChain(self._fingerprint, self._block_tokens[0], seed)
+            chain.extend(request.prompt_token_ids)
+        self._outgoing[request.request_id] = Outgoing(
+            tokens=request.num_prompt_tokens, secret_and_digest=secret + digest, digest=digest, secret=secret, chain=chain, trace=_trace_of(request)
+        )
+
+    def matched_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
+        """Tokens beyond `computed` that can be loaded; None: not known yet."""
+        if request.request_id in self._tried or request.prompt_token_ids is None or not self._ranks:
+            return 0, False
+        if offers_handover(request.kv_transfer_params):
+            return self._handover_tokens(request, computed)
+        if self._prefix:
+            return self._prefix_tokens(request, computed)
+        return 0, False
+
+    def allocated(self, request: Request, all_ids: tuple[list[int], ...], external: int) -> None:
+        block_ids = self._select(all_ids)
+        incoming = self._incoming.pop(request.request_id, None)
+        self._lookups.pop(request.request_id, None)
+        if incoming is None or external <= 0:
+            return
+        self._tried.add(request.request_id)
+        first = incoming.tokens - external
+        copies = []
+        for group, (tokens, ids) in enumerate(zip(self._block_tokens, block_ids, strict=True)):
+            if tokens == 0:
+                copies.append(GroupCopy(group, (0,), (ids[-1],)))
+                continue
+            start, end = first // tokens, -(-incoming.tokens // tokens)
+            # Block 0 is vLLM's placeholder where a window has left a block behind.
+            wanted = [place for place in range(start, end) if ids[place] != 0]
+            copies.append(GroupCopy(group, tuple(wanted), tuple(ids[place] for place in wanted)))
+        self._loads.append(
+            Load(
+                request=request.request_id,
+                tokens=incoming.tokens,
+                copies=tuple(copies),
+                sources=() if incoming.handover is None else incoming.handover.sources,
+                peer="" if incoming.place is None else incoming.place.peer,
+                keys=incoming.keys,
+                trace=_trace_of(request),
+            )
+        )
+
+    def step(self, output: SchedulerOutput) -> Metadata:
+        metadata = Metadata(loads=self._loads, dropped=self._dropped, idle=output.total_num_scheduled_tokens == 0)
+        self._loads, self._dropped = [], []
+        for new in output.scheduled_new_reqs:
+            outgoing = self._outgoing.get(new.req_id)
+            if outgoing is not None:
+                outgoing.block_ids = self._select(new.block_ids)
+                self._save(metadata, new.req_id, outgoing, new.num_computed_tokens, output)
+        cached = output.scheduled_cached_reqs
+        for at, request in enumerate(cached.req_ids):
+            outgoing = self._outgoing.get(request)
+            if outgoing is None:
+                continue
+            ids = cached.new_block_ids[at]
+            if request in cached.resumed_req_ids:
+                outgoing.block_ids = self._select(ids)
+            elif ids is not None:
+                for known, added in zip(outgoing.block_ids, self._select(ids), strict=True):
+                    known.extend(added)
+            self._save(metadata, request, outgoing, cached.num_computed_tokens[at], output)
+        return metadata
+
+    def finished(self, request: Request, complete: bool) -> dict[str, Any] | None:
+        """`complete`: it ended as it should. What the answer says about where its KV is."""
+        name = request.request_id
+        self._tried.discard(name)
+        self._lookups.pop(name, None)
+        self._incoming.pop(name, None)
+        outgoing = self._outgoing.pop(name, None)
+        if outgoing is None:
+            # A load that nobody waits for any more ends at once.
+            self._dropped.append(name)
+            return None
+        if not complete or not outgoing.done:
+            self._dropped.append(name)
+            return None
+        if not outgoing.secret:
+            return None
+        sources = self._sources(outgoing)
+        if sources is None:
+            self._dropped.append(name)
+            return None
+        return Handover(sources, outgoing.tokens, self._fingerprint).to_params()
+
+    def close(self) -> None:
+        for _, sidecar in self._ranks:
+            sidecar.close()
+        self._thread.stop()
+
+    def _select(self, block_ids: tuple[list[int], ...]) -> tuple[list[int], ...]:
+        return tuple(list(block_ids[group]) for group in self._groups)
+
+    # Loading.
+
+    def _handover_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
+        params = request.kv_transfer_params
+        assert params is not None
+        digest = prompt_digest(self._fingerprint, request.prompt_token_ids or (), seed_of(request, self._options))
+        try:
+            handover = parse_handover(params, self._fingerprint, digest)
+            if handover.tokens != request.num_prompt_tokens:
+                raise KvferryError("invalid_argument", f"KV of {handover.tokens} tokens for a prompt of {request.num_prompt_tokens}")
+        except KvferryError as error:
+            self._tried.add(request.request_id)
+            log.warning("kvferry: the KV that %s brings is not used: %s", request.request_id, error)
+            return 0, False
+        return self._take(request, computed, Incoming(handover, None, b"", handover.tokens))
+
+    def _prefix_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
+        name = request.request_id
+        tokens = self._block_tokens[0]
+        # The last token is computed in any case.
+        most = (request.num_prompt_tokens - 1) // tokens
+        if most * tokens - computed < self._options.min_tokens:
+            return 0, False
+        lookup = self._lookups.get(name)
+        if lookup is None:
+            outgoing = self._outgoing.get(name)
+            if outgoing is None or outgoing.chain is None:
+                return 0, False
+            lookup = self._lookups[name] = Lookup(outgoing.chain, self._ask(outgoing.chain, most), time.monotonic())
+        if lookup.future is None:
+            return 0, False
+        if not lookup.future.done():
+            if time.monotonic() - lookup.asked < self._options.lookup_timeout_s:
+                return None, False
+            lookup.future.cancel()
+            lookup.future = None
+            return 0, False
+        place, blocks = self._best(lookup)
+        if place is None or blocks * tokens <= computed:
+            return 0, False
+        if place.peer == "" and name in self._outgoing:
+            self._outgoing[name].first_block = blocks
+        keys = lookup.chain.of_blocks(0, blocks)
+        return self._take(request, computed, Incoming(None, place, keys, blocks * tokens))
+
+    def _take(self, request: Request, computed: int, incoming: Incoming) -> tuple[int, bool]:
+        external = incoming.tokens - computed
+        if external < self._options.min_tokens:
+            return 0, False
+        self._incoming[request.request_id] = incoming
+        return external, True
+
+    def _ask(self, chain: KeyChain, blocks: int) -> Future[list[Place]] | None:
+        # All ranks publish the same blocks; one is asked for all.
+        return self._ranks[0][1].lookup(chain.of_blocks(0, blocks), self._options.peers, self._options.lookup_timeout_s)
+
+    def _best(self, lookup: Lookup) -> tuple[Place | None, int]:
+        """Where most of it lies; our own sidecar among equals."""
+        assert lookup.future is not None
+        try:
+            places = lookup.future.result(0)
+        except KvferryError as error:
+            log.debug("kvferry: look-up: %s", error)
+            return None, 0
+        pages = self._block_tokens[0] // lookup.chain.page_tokens
+        best = max(places, key=lambda place: (place.matched // pages, place.peer == ""), default=None)
+        return best, 0 if best is None else best.matched // pages
+
+    # Saving.
+
+    def _save(self, metadata: Metadata, request: str, outgoing: Outgoing, computed: int, output: SchedulerOutput) -> None:
+        if outgoing.done:
+            return
+        end = min(computed + output.num_scheduled_tokens.get(request, 0), outgoing.tokens)
+        start = max(min(outgoing.saved, computed), outgoing.first_block * (self._block_tokens[0] or 1))
+        final = end >= outgoing.tokens
+        if end <= start and not final:
+            return
+        copies = []
+        for group, tokens in enumerate(self._block_tokens):
+            ids = outgoing.block_ids[group]
+            if tokens == 0:
+                if final and ids:
+                    copies.append(GroupCopy(group, (0,), (ids[-1],)))
+                continue
+            last = -(-end // tokens) if outgoing.secret else end // tokens
+            places = [place for place in range(start // tokens, last) if ids[place] != 0]
+            copies.append(GroupCopy(group, tuple(places), tuple(ids[place] for place in places)))
+        keys = b""
+        if final and outgoing.chain is not None:
+            whole = outgoing.chain.block_count
+            keys = outgoing.chain.of_blocks(outgoing.first_block, whole - outgoing.first_block)
+        if not outgoing.opened and final and not outgoing.secret and not keys:
+            outgoing.done = True
+            return
+        tokens_kept = outgoing.tokens if outgoing.secret else outgoing.chain.block_count * self._block_tokens[0] if outgoing.chain else 0
+        metadata.saves.append(
+            Save(
+                request=request,
+                tokens=tokens_kept,
+                copies=tuple(copies),
+                opening=not outgoing.opened,
+                final=final,
+                secret_and_digest=outgoing.secret_and_digest,
+                keys=keys,
+                first_key_block=outgoing.first_block,
+                trace=outgoing.trace,
+            )
+        )
+        outgoing.opened = True
+        outgoing.saved = max(outgoing.saved, end)
+        outgoing.done = final
+
+    def _sources(self, outgoing: Outgoing) -> tuple[Source, ...] | None:
+        sources = []
+        for handshake, sidecar in self._ranks:
+            known = sidecar.known
+            if known is None or known.info.address == "":
+                return None
+            handle = handle_of(known.incarnation, outgoing.secret, outgoing.digest)
+            sources.append(Source(known.info.address, handle, handshake.first_head, handshake.heads))
+        return tuple(sources)
+
+
+def _trace_of(request: Request) -> str:
+    """What a router's log knows the request by."""
+    headers = request.trace_headers or {}
+    return str(headers.get("traceparent") or request.request_id)[:256]
