@@ -1,0 +1,143 @@
+/**
+ * vLLM with KV carried by kvferry, and by vLLM's own NixlConnector: npm run bench:engines.
+ *   node dist/bench/engines.js [--quick] [--only tokens|first-token|hooks|preemption|nixl|chaos] [--requests N] [--seed N] [--write]
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { loadavg } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { packageRoot, packageVersion } from "../transport/cli/package.ts";
+import { chaosFigures } from "./engines/chaos.ts";
+import { firstTokenFigures, measureFirstTokens } from "./engines/first-token.ts";
+import { hookFigures } from "./engines/hooks.ts";
+import { type Carrier, Pair, type PairOptions } from "./engines/pair.ts";
+import { LENGTHS, parityFigures } from "./engines/parity.ts";
+import { Prompts } from "./engines/prompts.ts";
+import { findVllm, VLLM_VERSION } from "./engines/vllm.ts";
+import { mix } from "./random.ts";
+import { type Figure, markdown } from "./suite-report.ts";
+
+const MARKS = ["<!-- engines: begin -->", "<!-- engines: end -->"] as const;
+const PARTS = ["first-token", "tokens", "hooks", "preemption", "nixl", "chaos"] as const;
+type Part = (typeof PARTS)[number];
+
+/** So few blocks that requests that run together do not fit. */
+const TINY_BLOCKS = 24;
+const CHUNKED = ["--enable-chunked-prefill", "--max-num-batched-tokens", "1024", "--enable-prefix-caching"];
+
+await main();
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: "boolean" },
+      only: { type: "string" },
+      requests: { type: "string" },
+      seed: { type: "string" },
+      write: { type: "boolean" },
+    },
+  });
+  const wanted = (values.only?.split(",") ?? PARTS.filter((part) => part !== "chaos")) as readonly Part[];
+  const unknown = wanted.find((part) => !PARTS.includes(part));
+  if (unknown !== undefined) {
+    process.stderr.write(`Expected some of ${PARTS.join(", ")} for --only but received ${unknown}\n`);
+    process.exit(2);
+  }
+  const run = new Run(values.quick === true ? LENGTHS.filter((_, at) => at % 6 === 0) : LENGTHS);
+  const load = loadavg()[0]!;
+  for (const part of PARTS) if (wanted.includes(part)) await run.part(part, Number(values.requests ?? 500), Number(values.seed ?? 1));
+  const day = new Date().toISOString().slice(0, 10);
+  const table = `kvferry ${packageVersion()}, vLLM ${VLLM_VERSION} (CPU), SmolLM2-135M bf16, ${day}; load ${load.toFixed(1)} before.\n\n${markdown(run.figures)}\n`;
+  process.stdout.write(table);
+  if (values.write === true) writeResults(table);
+}
+
+class Run {
+  readonly figures: Figure[] = [];
+  readonly #lengths: readonly number[];
+  readonly #place = findVllm();
+
+  constructor(lengths: readonly number[]) {
+    this.#lengths = lengths;
+  }
+
+  async part(part: Part, requests: number, seed: number): Promise<void> {
+    say(part);
+    try {
+      if (part === "first-token") await this.#firstToken("kvferry");
+      if (part === "nixl") await this.#firstToken("nixl");
+      if (part === "hooks") await this.#with({ carrier: "kvferry" }, hookFigures);
+      if (part === "tokens") {
+        await this.#with({ carrier: "kvferry", flags: CHUNKED }, (pair, prompts) => parityFigures(pair, prompts, this.#lengths, say));
+      }
+      if (part === "preemption") await this.#preemption();
+      if (part === "chaos") {
+        const options: Omit<PairOptions, "place"> = {
+          carrier: "kvferry",
+          flags: ["--max-num-seqs", "1"],
+          extra: { offer_timeout_s: 15, load_timeout_s: 5 },
+        };
+        await this.#with(options, (pair, prompts) => chaosFigures(pair, prompts, requests, sequence(seed), say));
+      }
+    } catch (error) {
+      process.exitCode = 1;
+      process.stderr.write(`${(error as Error).stack}\n`);
+      this.figures.push({
+        name: part,
+        measured: `failed: ${(error as Error).message.replaceAll("|", "/").slice(0, 300)}`,
+        wanted: "",
+        met: false,
+      });
+    }
+  }
+
+  async #firstToken(carrier: Carrier): Promise<void> {
+    await this.#with({ carrier }, async (pair, prompts) => firstTokenFigures(carrier, await measureFirstTokens(pair, prompts)));
+  }
+
+  async #preemption(): Promise<void> {
+    const flags = [...CHUNKED, "--num-gpu-blocks-override", String(TINY_BLOCKS), "--max-model-len", "2304"];
+    await this.#with({ carrier: "kvferry", flags }, async (pair, prompts) => {
+      const figures = await parityFigures(
+        pair,
+        prompts,
+        this.#lengths.filter((tokens) => tokens <= 2_048),
+        say,
+      );
+      const preempted =
+        (await pair.prefill.metric("vllm:num_preemptions_total")) + (await pair.decode.metric("vllm:num_preemptions_total"));
+      return [
+        ...figures.map((figure) => ({ ...figure, name: `${TINY_BLOCKS} blocks of KV cache: ${figure.name}` })),
+        { name: "preemptions in these runs", measured: String(preempted), wanted: "some", met: preempted > 0 },
+      ];
+    });
+  }
+
+  async #with(options: Omit<PairOptions, "place">, measure: (pair: Pair, prompts: Prompts) => Promise<Figure[]>): Promise<void> {
+    const pair = await Pair.start({ place: this.#place, ...options });
+    try {
+      this.figures.push(...(await measure(pair, await Prompts.from(pair.decode))));
+    } finally {
+      await pair.end();
+    }
+  }
+}
+
+/** Numbers from 0 to 1, the same for the same seed. */
+function sequence(seed: number): () => number {
+  let index = 0;
+  return () => mix(seed, index++) / 2 ** 32;
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+function writeResults(table: string): void {
+  const path = join(packageRoot, "bench", "RESULTS.md");
+  const text = readFileSync(path, "utf8");
+  const begin = text.indexOf(MARKS[0]);
+  const end = text.indexOf(MARKS[1]);
+  if (begin < 0 || end < begin) throw new Error(`${path} has no ${MARKS.join(" and ")}`);
+  writeFileSync(path, `${text.slice(0, begin + MARKS[0].length)}\n${table}${text.slice(end)}`);
+}
