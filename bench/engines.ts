@@ -25,8 +25,6 @@ type Part = (typeof PARTS)[number];
 const TINY_BLOCKS = 24;
 const CHUNKED = ["--enable-chunked-prefill", "--max-num-batched-tokens", "1024", "--enable-prefix-caching"];
 
-await main();
-
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -141,3 +139,5 @@ function writeResults(table: string): void {
   if (begin < 0 || end < begin) throw new Error(`${path} has no ${MARKS.join(" and ")}`);
   writeFileSync(path, `${text.slice(0, begin + MARKS[0].length)}\n${table}${text.slice(end)}`);
 }
+
+await main();

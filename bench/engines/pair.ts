@@ -76,7 +76,7 @@ export class Pair {
   async end(): Promise<void> {
     await Promise.all([this.prefill.end(), this.decode.end()]);
     for (const sidecar of this.sidecars) await sidecar.end("SIGTERM");
-    rmSync(this.folder, { recursive: true, force: true });
+    if (process.env.KVFERRY_BENCH_KEEP === undefined) rmSync(this.folder, { recursive: true, force: true });
   }
 }
 
