@@ -65,6 +65,11 @@ class CacheMap:
     packing: str
 
     @property
+    def layer_numbers(self) -> list[int]:
+        """In kvferry's order: a transfer's layers are counted by this."""
+        return sorted({layer.number for group in self.groups for layer in group.layers})
+
+    @property
     def shape(self) -> CacheShape:
         groups = tuple(
             Group(block_tokens=group.block_tokens, layers=tuple(layer.number for layer in group.layers), components=group.components)

@@ -37,8 +37,16 @@ class Loading:
         self._heads = heads
         self._load = load
         self._timeout_s = timeout_s
-        #: (group, layer in it) by the number that a layer has over all groups.
-        self._layers = [(group, layer) for group, map_ in enumerate(caches.groups) for layer in range(len(map_.layers))]
+        #: (group, layer in it) of each of a transfer's layers.
+        self._layers = [
+            [
+                (group, index)
+                for group, cached in enumerate(caches.groups)
+                for index, layer in enumerate(cached.layers)
+                if layer.number == number
+            ]
+            for number in caches.layer_numbers
+        ]
         self._copied: set[int] = set()
         self._bytes = 0
 
@@ -134,10 +142,10 @@ class Loading:
     def _copy(self, room: Room, layer: int) -> None:
         if not room.pool.valid:
             raise KvferryError("incarnation_mismatch", "the sidecar has restarted")
-        group, index = self._layers[layer]
-        for copy in self._load.copies:
-            if copy.group == group:
-                self._bytes += self._copier.load(room.pool, group, index, room.ids(self._caches, copy), copy.blocks)
+        for group, index in self._layers[layer]:
+            for copy in self._load.copies:
+                if copy.group == group:
+                    self._bytes += self._copier.load(room.pool, group, index, room.ids(self._caches, copy), copy.blocks)
         self._copied.add(layer)
 
     def _overlap(self, first: int, count: int) -> tuple[int, int] | None:

@@ -75,7 +75,7 @@ class Saving:
         self._settled = asyncio.Event()
 
     def ready(self, layer: int) -> None:
-        """That layer, counted over all groups, is complete."""
+        """That layer of the transfer is complete."""
         self._loop.call_soon_threadsafe(self._layer_is_ready, layer)
 
     def copied(self, save: Save) -> None:

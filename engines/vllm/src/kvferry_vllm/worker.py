@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,8 +46,10 @@ class Worker:
         self._copier: Copier | DeviceCopier | None = None
         self._identity: Any = None
         self._model: Model | None = None
-        #: (group, layer in it, number over all groups) of each layer's name.
+        #: (group, layer in it, its place among all layers) of each layer's name.
         self._places: dict[str, tuple[int, int, int]] = {}
+        #: Layers whose KV lies in several groups: they are complete when the step is.
+        self._shared: set[int] = set()
         self._saving: dict[str, Saving] = {}
         self._loading: dict[str, asyncio.Future[None]] = {}
         self._copying = threading.Lock()
@@ -60,11 +63,12 @@ class Worker:
         """Raises KvferryError where the operator wants no engine without a sidecar, or the pool does not fit."""
         self._caches, self._identity = caches, identity
         self._copier = make_copier(caches)
-        number = 0
+        numbers = caches.layer_numbers
         for group, cached in enumerate(caches.groups):
             for index, layer in enumerate(cached.layers):
-                self._places[layer.name] = (group, index, number)
-                number += 1
+                self._places[layer.name] = (group, index, numbers.index(layer.number))
+        counts = Counter(number for _, _, number in self._places.values())
+        self._shared = {number for number, count in counts.items() if count > 1}
         wait = self._options.absent == "refuse"
         self._ferry = self._thread.wait(
             aio.connect(self._socket, client=self._name, wait=wait, connect_timeout_s=CONNECT_TIMEOUT_S, quiesce=self._quiesce, on_restart=self._restarted)
@@ -111,6 +115,9 @@ class Worker:
                 saving = self._saving.get(save.request)
                 if saving is None or not save.final:
                     continue
+                if save.secret_and_digest:
+                    for number in self._shared:
+                        saving.ready(number)
                 saving.copied(save)
 
     def results(self, idle: bool) -> tuple[set[str], set[str]]:
@@ -161,7 +168,7 @@ class Worker:
                     self._drop(save.request)
                     return
                 saving.bytes += self._copier.save(room.pool, group, index, room.ids(self._caches, copy), copy.blocks)
-        if save.final and save.secret_and_digest:
+        if save.final and save.secret_and_digest and number not in self._shared:
             self._copier.finish()
             saving.ready(number)
 
