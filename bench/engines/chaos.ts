@@ -32,8 +32,8 @@ export async function chaosFigures(
   say: (line: string) => void,
 ): Promise<Figure[]> {
   const asked = Array.from({ length: PROMPTS }, (_, at) => prompts.take(60 + Math.round((at * 640) / PROMPTS)));
-  const expected: string[] = [];
-  for (const prompt of asked) expected.push((await pair.decode.complete({ prompt, maxTokens: ANSWER_TOKENS })).tokens.join("\0"));
+  const expected: Set<string>[] = [];
+  for (const prompt of asked) expected.push(await rightAnswers(pair, prompt));
   const tally: Tally = { right: 0, wrong: 0, aborted: 0, refused: 0, late: 0, faults: new Map(), words: new Map() };
   let started = 0;
   let over = false;
@@ -47,15 +47,28 @@ export async function chaosFigures(
     }
   };
   const breaking = breakThings(pair, tally, random, () => over);
-  await Promise.all(Array.from({ length: TOGETHER }, worker));
-  over = true;
-  await breaking;
+  try {
+    await Promise.all(Array.from({ length: TOGETHER }, worker));
+  } finally {
+    over = true;
+    await breaking;
+  }
   return report(pair, asked[0]!, expected[0]!, tally, requests);
 }
 
-async function request(pair: Pair, prompt: readonly number[], expected: string, tally: Tally, random: () => number): Promise<void> {
+/** bf16 rounds differently where a prompt is computed in other pieces: alone, behind a cached prefix, behind KV that was carried. */
+async function rightAnswers(pair: Pair, prompt: readonly number[]): Promise<Set<string>> {
+  const answers = new Set<string>();
+  await pair.forgetPrefixes();
+  for (let time = 0; time < 2; time++) answers.add((await pair.decode.complete({ prompt, maxTokens: ANSWER_TOKENS })).tokens.join("\0"));
+  await pair.decode.forgetPrefixes();
+  for (let time = 0; time < 2; time++) answers.add((await pair.handOver(prompt, ANSWER_TOKENS)).decode.tokens.join("\0"));
+  return answers;
+}
+
+async function request(pair: Pair, prompt: readonly number[], expected: ReadonlySet<string>, tally: Tally, random: () => number): Promise<void> {
   // One in ten is given up by its client at some moment.
-  const patience = random() < 0.1 ? 20 + random() * 1_500 : REQUEST_DEADLINE_MS;
+  const patience = random() < 0.1 ? Math.round(20 + random() * 1_500) : REQUEST_DEADLINE_MS;
   const signal = AbortSignal.timeout(patience);
   const started = Date.now();
   try {
@@ -68,10 +81,10 @@ async function request(pair: Pair, prompt: readonly number[], expected: string, 
     if (params !== undefined && random() < 0.1) params = forge(params, random);
     const tokens = (await pair.decode.complete({ prompt, maxTokens: ANSWER_TOKENS, ...(params === undefined ? {} : { params }), signal }))
       .tokens;
-    if (tokens.join("\0") === expected) tally.right++;
+    if (expected.has(tokens.join("\0"))) tally.right++;
     else {
       tally.wrong++;
-      count(tally.words, `wrong: ${JSON.stringify(tokens)} for ${JSON.stringify(expected.split("\0"))}`);
+      count(tally.words, `wrong: ${JSON.stringify(tokens)} for ${[...expected].map((answer) => JSON.stringify(answer.split("\0"))).join(" or ")}`);
     }
   } catch (error) {
     if (patience !== REQUEST_DEADLINE_MS && signal.aborted) tally.aborted++;
@@ -132,10 +145,10 @@ async function breakThings(pair: Pair, tally: Tally, random: () => number, over:
   }
 }
 
-async function report(pair: Pair, prompt: readonly number[], expected: string, tally: Tally, requests: number): Promise<Figure[]> {
+async function report(pair: Pair, prompt: readonly number[], expected: ReadonlySet<string>, tally: Tally, requests: number): Promise<Figure[]> {
   await pair.decode.forgetPrefixes();
   const before = await loads(pair);
-  const last = (await pair.handOver(prompt, ANSWER_TOKENS)).decode.tokens.join("\0") === expected;
+  const last = expected.has((await pair.handOver(prompt, ANSWER_TOKENS)).decode.tokens.join("\0"));
   const carried = (await loads(pair)).done > before.done;
   const held = await settled(pair);
   const usage = [await pair.prefill.metric("vllm:kv_cache_usage_perc"), await pair.decode.metric("vllm:kv_cache_usage_perc")];
