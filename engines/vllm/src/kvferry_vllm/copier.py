@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,9 @@ from kvferry import Pool
 
 from .layout import CachedGroup, CachedLayer, CacheMap
 
-Bytes = npt.NDArray[np.uint8]
+MADV_POPULATE_WRITE = 23
+
+_libc = ctypes.CDLL(None)
 
 
 class Copier:
@@ -20,6 +24,9 @@ class Copier:
 
     def __init__(self, caches: CacheMap) -> None:
         self._caches = caches
+        for cached in caches.groups:
+            for layer in cached.layers:
+                _populate(layer.pages)
         self._engine = {
             (group, layer): _rows(cached) for group, map_ in enumerate(caches.groups) for layer, cached in enumerate(map_.layers)
         }
@@ -123,14 +130,22 @@ def _rows(layer: CachedLayer) -> npt.NDArray[Any]:
     return np.ndarray((pages.shape[0], *shape), np.uint8, buffer=memory, strides=(pages.stride(0) * size, *strides))
 
 
+def _populate(pages: torch.Tensor) -> None:
+    """Has the kernel back the memory now, which vLLM has only reserved: the first load would wait for it, page by page. Kernels before
+    5.14 cannot, and then it does wait."""
+    page = mmap.PAGESIZE
+    start = -(-pages.data_ptr() // page) * page
+    size = (pages.data_ptr() + _extent_bytes(pages) - start) // page * page
+    if size > 0:
+        _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_POPULATE_WRITE)
+
+
 def _extent_bytes(tensor: torch.Tensor) -> int:
     last = sum((extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return (last + 1) * tensor.element_size()
 
 
 def _bytes_at(address: int, size: int) -> Any:
-    import ctypes
-
     return (ctypes.c_uint8 * size).from_address(address)
 
 
