@@ -5,7 +5,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { Figure } from "../suite-report.ts";
 import type { Pair } from "./pair.ts";
-import { loads } from "./parity.ts";
+import { loads, loadsOf } from "./parity.ts";
 import type { Prompts } from "./prompts.ts";
 
 const ANSWER_TOKENS = 8;
@@ -66,7 +66,13 @@ async function rightAnswers(pair: Pair, prompt: readonly number[]): Promise<Set<
   return answers;
 }
 
-async function request(pair: Pair, prompt: readonly number[], expected: ReadonlySet<string>, tally: Tally, random: () => number): Promise<void> {
+async function request(
+  pair: Pair,
+  prompt: readonly number[],
+  expected: ReadonlySet<string>,
+  tally: Tally,
+  random: () => number,
+): Promise<void> {
   // One in ten is given up by its client at some moment.
   const patience = random() < 0.1 ? Math.round(20 + random() * 1_500) : REQUEST_DEADLINE_MS;
   const signal = AbortSignal.timeout(patience);
@@ -84,7 +90,10 @@ async function request(pair: Pair, prompt: readonly number[], expected: Readonly
     if (expected.has(tokens.join("\0"))) tally.right++;
     else {
       tally.wrong++;
-      count(tally.words, `wrong: ${JSON.stringify(tokens)} for ${[...expected].map((answer) => JSON.stringify(answer.split("\0"))).join(" or ")}`);
+      count(
+        tally.words,
+        `wrong: ${JSON.stringify(tokens)} for ${[...expected].map((answer) => JSON.stringify(answer.split("\0"))).join(" or ")}`,
+      );
     }
   } catch (error) {
     if (patience !== REQUEST_DEADLINE_MS && signal.aborted) tally.aborted++;
@@ -145,25 +154,39 @@ async function breakThings(pair: Pair, tally: Tally, random: () => number, over:
   }
 }
 
-async function report(pair: Pair, prompt: readonly number[], expected: ReadonlySet<string>, tally: Tally, requests: number): Promise<Figure[]> {
+async function report(
+  pair: Pair,
+  prompt: readonly number[],
+  expected: ReadonlySet<string>,
+  tally: Tally,
+  requests: number,
+): Promise<Figure[]> {
   await pair.decode.forgetPrefixes();
-  const before = await loads(pair);
+  const before = (await loads(pair)).done;
   const last = expected.has((await pair.handOver(prompt, ANSWER_TOKENS)).decode.tokens.join("\0"));
-  const carried = (await loads(pair)).done > before.done;
+  const carried = (await loadsOf(pair, before + 1)).done > before;
   const held = await settled(pair);
   const usage = [await pair.prefill.metric("vllm:kv_cache_usage_perc"), await pair.decode.metric("vllm:kv_cache_usage_perc")];
   const faults = [...tally.faults].map(([name, times]) => `${times} x ${name}`).join(", ");
-  const words = [...tally.words].map(([text, times]) => `${times} x "${text}"`).join(", ");
+  const words = [...tally.words].map(([text, times]) => `${times} x "${text.replaceAll("|", "/")}"`).join(", ");
+  const { right, wrong, aborted, refused, late } = tally;
+  const shares = usage.map((share) => `${(100 * share).toFixed(1)} %`).join(" and ");
   return [
     {
       name: `chaos: ${requests} requests, ${TOGETHER} at once; ${faults}`,
-      measured: `${tally.right} right, ${tally.wrong} wrong, ${tally.aborted} given up by their clients, ${tally.refused} refused${words === "" ? "" : ` (${words.replaceAll("|", "/")})`}, ${tally.late} late`,
+      measured: [
+        `${right} right, ${wrong} wrong, ${aborted} given up by their clients`,
+        `${refused} refused${words === "" ? "" : ` (${words})`}, ${late} late`,
+      ].join(", "),
       wanted: "none wrong, none late; refused only by an engine that was killed",
-      met: tally.wrong === 0 && tally.late === 0,
+      met: wrong === 0 && late === 0,
     },
     {
       name: "afterwards",
-      measured: `next request ${last ? "right" : "wrong"}, its KV ${carried ? "carried" : "not carried"}; blocks in use in the pools ${held.join(" and ")}, in the engines ${usage.map((share) => `${(100 * share).toFixed(1)} %`).join(" and ")}`,
+      measured: [
+        `next request ${last ? "right" : "wrong"}, its KV ${carried ? "carried" : "not carried"}`,
+        `blocks in use in the pools ${held.join(" and ")}, in the engines ${shares}`,
+      ].join("; "),
       wanted: "right, carried, nothing in use",
       met: last && carried && held.every((blocks) => blocks === 0) && usage.every((share) => share === 0),
     },

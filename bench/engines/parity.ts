@@ -33,7 +33,7 @@ export async function parityFigures(
       met: together === 1 ? differing === 0 : differing <= noise + 1,
     });
   }
-  const after = await loads(pair);
+  const after = await loadsOf(pair, before.done + 3 * lengths.length);
   const [done, failed] = [after.done - before.done, after.failed - before.failed];
   figures.push({
     name: "loads of these runs",
@@ -64,4 +64,14 @@ export async function loads(pair: Pair): Promise<{ readonly done: number; readon
     done: await pair.decode.metric("vllm:kvferry_load_seconds_count"),
     failed: await pair.decode.metric("vllm:kvferry_failed_loads_total"),
   };
+}
+
+/** The same once so many are done: vLLM passes statistics on with some delay. */
+export async function loadsOf(pair: Pair, done: number): Promise<{ readonly done: number; readonly failed: number }> {
+  let counted = await loads(pair);
+  for (let waited = 0; counted.done < done && waited < 20; waited++) {
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    counted = await loads(pair);
+  }
+  return counted;
 }

@@ -81,9 +81,11 @@ for (const kind of kinds) {
       assert.deepEqual(host.calls.at(-1)?.args, [{ model: 3, groups, handle: chosen, ready: false, deadlineMs: 500 }]);
       await ferry.ready(handle, 31);
       await ferry.withdraw(handle);
-      assert.deepEqual(host.calls.slice(-2), [
+      await ferry.discard("b", handle);
+      assert.deepEqual(host.calls.slice(-3), [
         { op: "ready", args: [handle, 31] },
         { op: "withdraw", args: [handle] },
+        { op: "discard", args: ["b", handle] },
       ]);
       await ferry.free(held);
       await assert.rejects(ferry.free(held), code("generation_mismatch"));

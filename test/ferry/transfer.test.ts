@@ -1,139 +1,17 @@
 /**
- * KV between two nodes over the real link: offers and handles, published keys, pushes, buffers; what is refused and what is given back.
+ * KV between two nodes over the real link: published keys, pushes, buffers; what is refused and what is given back.
  * Method: two nodes in this process with pools of a few MiB; every byte is compared, and the pools are counted afterwards.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
-import test, { type TestContext } from "node:test";
-import type { Blocks } from "../../transport/memory/pool.ts";
+import test from "node:test";
 import { denseLayout } from "../../transport/kv/build.ts";
 import { limits } from "../../transport/limits.ts";
-import { native, nativeProblem } from "../../transport/native.ts";
-import { openTestNode, type TestNode, type TestNodeOptions } from "./node.ts";
-
-const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
-const IDENTITY = { model: "tiny", revision: "1", element: "bf16", rope: "none", profile: "", extra: "" };
-const BLOCK_TOKENS = 16;
-const BLOCK_BYTES = 32_768;
-/** 4 layers x (K, V) x 16 tokens x 2 heads x 64 channels of 2 bytes: 32 KiB a block. */
-const layoutOf = (blockCount: number) =>
-  denseLayout({
-    layers: 4,
-    kvHeads: 2,
-    headDim: 64,
-    blockTokens: BLOCK_TOKENS,
-    element: "bf16",
-    order: "NHD",
-    form: "block-contiguous",
-    kv: "split",
-    blockCount,
-  });
-
-interface Pair {
-  readonly a: TestNode;
-  readonly b: TestNode;
-  /** The name by which b asks a. */
-  readonly peer: string;
-  readonly modelA: number;
-  readonly modelB: number;
-}
-
-async function pair(t: TestContext, extra: Partial<TestNodeOptions> = {}): Promise<Pair> {
-  const a = await openTestNode({ name: "a", blockBytes: BLOCK_BYTES, ...extra });
-  const b = await openTestNode({ name: "b", blockBytes: BLOCK_BYTES, ...extra });
-  t.after(async () => {
-    await b.close();
-    await a.close();
-  });
-  const modelA = (await a.ferry.registerModel(IDENTITY, layoutOf(a.pool.blockCount))).model;
-  const modelB = (await b.ferry.registerModel(IDENTITY, layoutOf(b.pool.blockCount))).model;
-  return { a, b, peer: `127.0.0.1:${a.address.port}`, modelA, modelB };
-}
-
-function bytesOf(node: TestNode, block: number): Uint8Array {
-  const from = node.pool.dataOffset + block * BLOCK_BYTES;
-  return node.pool.region.view.subarray(from, from + BLOCK_BYTES);
-}
-
-function fill(node: TestNode, blocks: Blocks): void {
-  for (const id of blocks.ids) bytesOf(node, id).set(randomBytes(BLOCK_BYTES));
-}
-
-function assertSame(a: TestNode, from: Blocks, b: TestNode, to: Blocks): void {
-  for (let i = 0; i < from.ids.length; i++) {
-    assert.equal(Buffer.compare(bytesOf(a, from.ids[i] ?? 0), bytesOf(b, to.ids[i] ?? 0)), 0, `block ${i}`);
-  }
-}
-
-/** The other side hears of the end a little later. */
-async function until(holds: () => boolean): Promise<void> {
-  for (let round = 0; round < 500; round++) {
-    if (holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  assert.fail(`never held: ${holds}`);
-}
-
-test("an offer is fetched by its handle, once, and both sides get their blocks back", { skip }, async (t) => {
-  const { a, b, peer, modelA, modelB } = await pair(t);
-  const source = await a.ferry.alloc(20);
-  fill(a, source);
-  const handle = await a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 20 * BLOCK_TOKENS }] });
-  const target = await b.ferry.alloc(20);
-  const into = [{ group: 0, blocks: target, tokens: 20 * BLOCK_TOKENS }];
-  const request = { peer, model: modelB, source: { handle }, into, layers: true };
-  const transfer = await b.ferry.fetch(request);
-  const report = await transfer.done;
-  assertSame(a, source, b, target);
-  assert.equal(report.bytes, 20 * BLOCK_BYTES);
-  assert.equal(report.order, "flat");
-  assert.deepEqual(
-    b.events
-      .filter((event) => event.kind === "layer")
-      .map((event) => event.layer)
-      .sort(),
-    [0, 1, 2, 3],
-  );
-  const again = await b.ferry.fetch(request);
-  await assert.rejects(again.done, { code: "handle_unknown" });
-  await until(() => a.events.some((event) => event.kind === "offerEnded" && event.ok && event.handle === handle));
-  await a.ferry.free(source);
-  await b.ferry.free(target);
-  assert.deepEqual([a.pool.stats().held, a.pool.stats().pinned, b.pool.stats().held, b.pool.stats().pinned], [0, 0, 0, 0]);
-});
-
-test("layers travel as they become ready", { skip }, async (t) => {
-  const { a, b, peer, modelA, modelB } = await pair(t);
-  const source = await a.ferry.alloc(4);
-  fill(a, source);
-  const groups = [{ group: 0, blocks: source, tokens: 64 }];
-  const handle = await a.ferry.offer({ model: modelA, groups, ready: false });
-  await a.ferry.ready(handle, 2);
-  await assert.rejects(a.ferry.ready(handle, 4), { code: "invalid_argument" });
-  const target = await b.ferry.alloc(4);
-  const into = [{ group: 0, blocks: target, tokens: 64 }];
-  const transfer = await b.ferry.fetch({ peer, model: modelB, source: { handle }, into, layers: true });
-  const layer = (): Promise<number> =>
-    new Promise((resolve) => {
-      const stop = b.ferry.on((event) => {
-        if (event.kind !== "layer") return;
-        stop();
-        resolve(event.layer);
-      });
-    });
-  for (const [index, next] of [
-    [2, 0],
-    [0, 1],
-    [1, 3],
-  ] as const) {
-    assert.equal(await layer(), index);
-    await a.ferry.ready(handle, next);
-  }
-  await transfer.done;
-  assertSame(a, source, b, target);
-});
+import type { Blocks } from "../../transport/memory/pool.ts";
+import { openTestNode, type TestNode } from "./node.ts";
+import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, bytesOf, fill, IDENTITY, layoutOf, pair, skip, until } from "./pair.ts";
 
 test("published blocks are looked up and fetched by key, and leased", { skip }, async (t) => {
   const { a, b, peer, modelA, modelB } = await pair(t);
@@ -310,26 +188,6 @@ test("more look-ups than one peer may have waiting are refused at once", { skip 
   assert.deepEqual((await asked.at(-1))?.at(-1), { peer, matched: 0, code: "full" });
   const first = (await asked[0])?.at(-1);
   assert.ok(first !== undefined && first.code !== "" && first.code !== "full", first?.code);
-});
-
-test("a handle may be chosen before there is an offer: of this life of the pool, well formed, and one offer at a time", {
-  skip,
-}, async (t) => {
-  const { a, b, peer, modelA, modelB } = await pair(t);
-  const chosen = `${a.node.incarnation.slice(0, 8)}-${randomBytes(27).toString("hex")}`;
-  const target = await b.ferry.alloc(1);
-  const request = { peer, model: modelB, source: { handle: chosen }, into: [{ group: 0, blocks: target, tokens: 5 }] };
-  await assert.rejects((await b.ferry.fetch(request)).done, { code: "handle_unknown" });
-  const source = await a.ferry.alloc(1);
-  fill(a, source);
-  const offered = (handle: string) => a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 5 }], handle });
-  await assert.rejects(offered("any name"), { code: "invalid_argument" });
-  const former = `${a.node.incarnation.startsWith("0") ? "1" : "0"}${chosen.slice(1)}`;
-  await assert.rejects(offered(former), { code: "incarnation_mismatch" });
-  assert.equal(await offered(chosen), chosen);
-  await assert.rejects(offered(chosen), { code: "invalid_argument" });
-  await (await b.ferry.fetch(request)).done;
-  await a.ferry.free(source);
 });
 
 test("a block that is being filled is published, offered or filled by nobody else; nor does one fetch fill a block twice", {

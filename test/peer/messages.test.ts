@@ -33,6 +33,7 @@ const examples: readonly Message[] = [
   { kind: "refuse", code: 31, detail: "no", version: 1, minVersion: 1, re: 0 },
   { kind: "lookup", id: 7, fingerprint: "f".repeat(64), group: 2, keys: bytes(96) },
   { kind: "lookupReply", id: 7, code: 0, matched: 3 },
+  { kind: "discard", handle: `01234567-${"a".repeat(32)}` },
   {
     kind: "fetch",
     id: 1,

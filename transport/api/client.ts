@@ -203,6 +203,10 @@ class Client implements ClientFerry {
     return this.#request("withdraw", { handle }, replies.nothing);
   }
 
+  discard(peer: string, handle: string): Promise<void> {
+    return this.#request("discard", { peer, handle }, replies.nothing);
+  }
+
   fetch(request: FetchRequest): Promise<Transfer> {
     return this.#start("fetch", request);
   }

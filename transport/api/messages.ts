@@ -101,6 +101,9 @@ export const operations = {
     done(await ferry.ready(fields.handle, fields.layer)),
   ),
   withdraw: operation(z.strictObject({ handle }), async (ferry, fields) => done(await ferry.withdraw(fields.handle))),
+  discard: operation(z.strictObject({ peer: name, handle }), async (ferry, fields) =>
+    done(await ferry.discard(fields.peer, fields.handle)),
+  ),
   fetch: operation(
     z.strictObject({
       peer: name,

@@ -181,6 +181,8 @@ export interface Ferry {
   /** Layer (index in order of the offer's layers) is complete in every block of the offer. */
   ready(handle: string, layer: number): Promise<void>;
   withdraw(handle: string): Promise<void>;
+  /** Tells a peer that nobody will fetch this offer of it, so that its blocks need not wait for their deadline. A hint: nothing is answered. */
+  discard(peer: string, handle: string): Promise<void>;
   fetch(request: FetchRequest): Promise<Transfer>;
   push(request: PushRequest): Promise<Transfer>;
   /** In process: any Uint8Array. Otherwise a memfd of another process, as client.createBuffer makes it. */

@@ -210,6 +210,10 @@ export class FerryNode implements FerryHost, NodeContext {
     return this.#serving.lookup(lookup);
   }
 
+  onDiscard(handle: string): void {
+    this.offers.discard(handle);
+  }
+
   onPeer(peer: PeerPort, up: boolean, detail: string): void {
     this.observer.peer?.(peer.name, up, detail);
     this.broadcast({ kind: "peer", peer: peer.name, up, detail });

@@ -69,6 +69,12 @@ export class OfferTable {
     else offer.transfer.cancel(nowUs, code, "the offer was withdrawn", true);
   }
 
+  /** A peer says that nobody will fetch it. */
+  discard(handle: string): void {
+    const offer = this.#offers.get(handle);
+    if (offer !== undefined && !offer.taken) this.end(offer, false, "cancelled");
+  }
+
   expire(nowUs: number): void {
     for (const offer of this.#offers.values()) {
       // A transfer has its own deadline.

@@ -212,6 +212,11 @@ export class Session implements FerrySession, Ferry {
     node.offers.withdraw(node.runtime.nowUs(), this.#offerOf(handle), "cancelled");
   }
 
+  async discard(peer: string, handle: string): Promise<void> {
+    const node = this.#open();
+    node.peers.get(peer).discard(node.runtime.nowUs(), handle);
+  }
+
   #offerOf(handle: string): OfferRecord {
     const offer = this.#node.offers.get(handle);
     if (!this.#offers.has(offer)) throw new KvferryError("not_owner", "the offer is another client's");

@@ -25,6 +25,7 @@ export interface PeerHost {
   /** A push: answers through peer.receive() or peer.refuseOffer(). */
   onOffer(peer: PeerPort, offer: Offer): void;
   onLookup(lookup: Lookup): LookupReply;
+  onDiscard(handle: string): void;
   onPeer(peer: PeerPort, up: boolean, detail: string): void;
   onLaneLost(peer: PeerPort, lane: number, code: ErrorCode): void;
 }

@@ -140,7 +140,26 @@ export interface Bye {
   readonly kind: "bye";
   readonly reason: string;
 }
-export type Message = Hello | Models | Refuse | Lookup | LookupReply | Fetch | Offer | Accept | Resume | Done | Cancel | Ping | Pong | Bye;
+export interface Discard {
+  readonly kind: "discard";
+  readonly handle: string;
+}
+export type Message =
+  | Discard
+  | Hello
+  | Models
+  | Refuse
+  | Lookup
+  | LookupReply
+  | Fetch
+  | Offer
+  | Accept
+  | Resume
+  | Done
+  | Cancel
+  | Ping
+  | Pong
+  | Bye;
 
 /** Bytes of one control message; shorter than limits.controlMessageBytes or an error. */
 export function encodeMessage(message: Message): Uint8Array {
@@ -222,6 +241,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     deadlineMs: number(f, "deadlineMs", 1, limits.deadlineMaxMs),
     trace: text(f, "trace", 256),
   }),
+  discard: (f) => ({ kind: "discard", handle: text(f, "handle", limits.handleCharacters) }),
   offer: (f) => ({
     kind: "offer",
     id: number(f, "id", 1),

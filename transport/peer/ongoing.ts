@@ -3,12 +3,12 @@
  * ones ended, for whom that did not reach.
  */
 import { assert } from "../check.ts";
-import type { KvferryError } from "../errors.ts";
+import { codeOfNumber, type KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { EndedTransfers } from "./ended.ts";
 import type { IncomingTransfer } from "./incoming.ts";
 import type { OutgoingTransfer } from "./outgoing.ts";
-import type { Accept } from "./messages.ts";
+import type { Accept, Cancel } from "./messages.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
 
 export class Ongoing {
@@ -43,6 +43,17 @@ export class Ongoing {
     const transfer = this.outgoing.get(accept.id);
     if (transfer === undefined) remote.send(this.sent.answer(accept.id));
     else transfer.handleAccept(nowUs, accept);
+  }
+
+  handleCancel(nowUs: number, { id, fetch, code, detail, fromReceiver }: Cancel): void {
+    const reason = codeOfNumber(code);
+    if (fromReceiver && id === 0) this.preparing.delete(fetch);
+    const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver ? this.outgoing.values() : this.incoming.values();
+    for (const transfer of mine) {
+      // An id alone may be that of another transfer, if this process has started since.
+      const named = id !== 0 ? transfer.id === id && (fetch === 0 || transfer.fetch === fetch) : fetch !== 0 && transfer.fetch === fetch;
+      if (named) transfer.cancel(nowUs, reason, detail, false);
+    }
   }
 
   all(): (OutgoingTransfer | IncomingTransfer)[] {

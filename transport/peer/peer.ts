@@ -2,7 +2,7 @@
  * One remote node: its connection, the transfers with it, look-ups. Lives as long as it is configured or has transfers, over any number of
  * connections; a remote that comes back as another process (`node` differs) has lost what it held.
  */
-import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { LayoutCache } from "../kv/layout-cache.ts";
 import type { ConnectionId, Endpoint, LaneInfo, Link, LinkEvent, PlacementId } from "../link/link.ts";
@@ -16,7 +16,7 @@ import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.t
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
 import { Ongoing } from "./ongoing.ts";
-import type { Cancel, Fetch, Hello, Lookup, Message, Offer, Resume } from "./messages.ts";
+import type { Fetch, Hello, Lookup, Message, Offer, Resume } from "./messages.ts";
 import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
 
@@ -124,7 +124,7 @@ export class Peer implements Remote, PeerPort {
   get unused(): boolean {
     return this.#ongoing.idle && this.#lookups.size === 0;
   }
-  /** And it is away: only what it may ask after when it is back is kept. */
+  /** And it is away. */
   get idle(): boolean {
     return this.unused && this.#connection.linkId === undefined;
   }
@@ -216,10 +216,20 @@ export class Peer implements Remote, PeerPort {
 
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
     if (this.up && !this.#models.has(fingerprint)) return done(0, "");
-    if (this.#lookups.size >= limits.lookupsPendingMax) return done(0, "full");
+    if (this.#lookups.isFull) return done(0, "full");
     const message: Lookup = { kind: "lookup", id: this.#newId(), fingerprint, group, keys };
     this.send(message);
     this.#lookups.add(nowUs, message, done);
+    this.#connection.want(nowUs);
+    this.#host.touched();
+  }
+
+  /** Nobody will fetch that offer of the remote. A hint: without it, the offer ends by its own deadline. */
+  discard(nowUs: number, handle: string): void {
+    if (!isCapable(this.#hello, "discard")) return;
+    const discard = { kind: "discard", handle } as const;
+    if (this.up) return this.send(discard);
+    this.#lookups.keep(nowUs, discard);
     this.#connection.want(nowUs);
     this.#host.touched();
   }
@@ -281,7 +291,7 @@ export class Peer implements Remote, PeerPort {
       if (restarted && transfer.met) transfer.handleRestarted(nowUs);
       else if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
     }
-    for (const message of this.#lookups.messages()) this.send(message);
+    for (const message of this.#lookups.takeMessages(isCapable(hello, "discard"))) this.send(message);
     this.#host.onPeer(this, true, "");
   }
 
@@ -315,7 +325,9 @@ export class Peer implements Remote, PeerPort {
       case "done":
         return this.#ongoing.outgoing.get(message.id)?.handleDone(nowUs);
       case "cancel":
-        return this.#handleCancel(nowUs, message);
+        return this.#ongoing.handleCancel(nowUs, message);
+      case "discard":
+        return this.#host.onDiscard(message.handle);
       case "lookup":
         return this.send(this.#host.onLookup(message));
       case "lookupReply":
@@ -355,18 +367,6 @@ export class Peer implements Remote, PeerPort {
     const transfer = this.#ongoing.incoming.get(grant);
     if (transfer !== undefined && transfer.id === id) return transfer.handleResume(nowUs);
     this.send(this.#ongoing.received.answer(id));
-  }
-
-  #handleCancel(nowUs: number, { id, fetch, code, detail, fromReceiver }: Cancel): void {
-    const reason = codeOfNumber(code);
-    if (fromReceiver && id === 0) this.#ongoing.preparing.delete(fetch);
-    const { outgoing, incoming } = this.#ongoing;
-    const mine: Iterable<IncomingTransfer | OutgoingTransfer> = fromReceiver ? outgoing.values() : incoming.values();
-    for (const transfer of mine) {
-      // An id alone may be that of another transfer, if this process has started since.
-      const named = id !== 0 ? transfer.id === id && (fetch === 0 || transfer.fetch === fetch) : fetch !== 0 && transfer.fetch === fetch;
-      if (named) transfer.cancel(nowUs, reason, detail, false);
-    }
   }
 
   turn(nowUs: number): void {

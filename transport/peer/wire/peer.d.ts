@@ -71,8 +71,11 @@ export namespace kvferry {
                 /** Envelope resume. */
                 resume?: (kvferry.peer.v1.Resume.$Properties|null);
 
+                /** Envelope discard. */
+                discard?: (kvferry.peer.v1.Discard.$Properties|null);
+
                 /** Envelope kind. */
-                kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume");
+                kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard");
 
                 /**
                  * Encodes the specified Envelope message. Does not implicitly {@link kvferry.peer.v1.Envelope.verify|verify} messages.
@@ -140,8 +143,11 @@ export namespace kvferry {
                     /** Envelope resume */
                     resume?: (kvferry.peer.v1.Resume.$Properties|null);
 
+                    /** Envelope discard */
+                    discard?: (kvferry.peer.v1.Discard.$Properties|null);
+
                     /** Envelope kind */
-                    kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume");
+                    kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard");
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -163,9 +169,10 @@ export namespace kvferry {
                   pong?: kvferry.peer.v1.Pong.$Shape|null;
                   bye?: kvferry.peer.v1.Bye.$Shape|null;
                   resume?: kvferry.peer.v1.Resume.$Shape|null;
+                  discard?: kvferry.peer.v1.Discard.$Shape|null;
                   $unknowns?: Uint8Array[];
                 } & (
-                  ({ kind?: undefined; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "hello"; hello: kvferry.peer.v1.Hello.$Shape; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "refuse"; hello?: null; refuse: kvferry.peer.v1.Refuse.$Shape; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "models"; hello?: null; refuse?: null; models: kvferry.peer.v1.Models.$Shape; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "lookup"; hello?: null; refuse?: null; models?: null; lookup: kvferry.peer.v1.Lookup.$Shape; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "lookupReply"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply: kvferry.peer.v1.LookupReply.$Shape; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "fetch"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch: kvferry.peer.v1.Fetch.$Shape; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "offer"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer: kvferry.peer.v1.Offer.$Shape; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "accept"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept: kvferry.peer.v1.Accept.$Shape; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "done"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done: kvferry.peer.v1.Done.$Shape; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "cancel"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel: kvferry.peer.v1.Cancel.$Shape; ping?: null; pong?: null; bye?: null; resume?: null }|{ kind?: "ping"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping: kvferry.peer.v1.Ping.$Shape; pong?: null; bye?: null; resume?: null }|{ kind?: "pong"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong: kvferry.peer.v1.Pong.$Shape; bye?: null; resume?: null }|{ kind?: "bye"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye: kvferry.peer.v1.Bye.$Shape; resume?: null }|{ kind?: "resume"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume: kvferry.peer.v1.Resume.$Shape })
+                  ({ kind?: undefined; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "hello"; hello: kvferry.peer.v1.Hello.$Shape; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "refuse"; hello?: null; refuse: kvferry.peer.v1.Refuse.$Shape; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "models"; hello?: null; refuse?: null; models: kvferry.peer.v1.Models.$Shape; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "lookup"; hello?: null; refuse?: null; models?: null; lookup: kvferry.peer.v1.Lookup.$Shape; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "lookupReply"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply: kvferry.peer.v1.LookupReply.$Shape; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "fetch"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch: kvferry.peer.v1.Fetch.$Shape; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "offer"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer: kvferry.peer.v1.Offer.$Shape; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "accept"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept: kvferry.peer.v1.Accept.$Shape; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "done"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done: kvferry.peer.v1.Done.$Shape; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "cancel"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel: kvferry.peer.v1.Cancel.$Shape; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "ping"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping: kvferry.peer.v1.Ping.$Shape; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "pong"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong: kvferry.peer.v1.Pong.$Shape; bye?: null; resume?: null; discard?: null }|{ kind?: "bye"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye: kvferry.peer.v1.Bye.$Shape; resume?: null; discard?: null }|{ kind?: "resume"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume: kvferry.peer.v1.Resume.$Shape; discard?: null }|{ kind?: "discard"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard: kvferry.peer.v1.Discard.$Shape })
                 );
             }
 
@@ -1036,6 +1043,63 @@ export namespace kvferry {
 
                 /** Shape of a Ranges. */
                 type $Shape = kvferry.peer.v1.Ranges.$Properties;
+            }
+
+            /**
+             * Properties of a Discard.
+             * @deprecated Use kvferry.peer.v1.Discard.$Properties instead.
+             */
+            interface IDiscard extends kvferry.peer.v1.Discard.$Properties {
+            }
+
+            /** Represents a Discard. */
+            class Discard {
+
+                /**
+                 * Constructs a new Discard.
+                 * @param [p] Properties to set
+                 */
+                constructor(p?: kvferry.peer.v1.Discard.$Properties);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+
+                /** Discard handle. */
+                handle: string;
+
+                /**
+                 * Encodes the specified Discard message. Does not implicitly {@link kvferry.peer.v1.Discard.verify|verify} messages.
+                 * @param m Discard message or plain object to encode
+                 * @param [w] Writer to encode to
+                 * @returns Writer
+                 */
+                static encode(m: kvferry.peer.v1.Discard.$Properties, w?: $protobuf.Writer): $protobuf.Writer;
+
+                /**
+                 * Decodes a Discard message from the specified reader or buffer.
+                 * @param r Reader or buffer to decode from
+                 * @param [l] Message length if known beforehand
+                 * @returns {kvferry.peer.v1.Discard & kvferry.peer.v1.Discard.$Shape} Discard
+                 * @throws {Error} If the payload is not a reader or valid buffer
+                 * @throws {$protobuf.util.ProtocolError} If required fields are missing
+                 */
+                static decode(r: ($protobuf.Reader|Uint8Array), l?: number): kvferry.peer.v1.Discard & kvferry.peer.v1.Discard.$Shape;
+            }
+
+            namespace Discard {
+
+                /** Properties of a Discard. */
+                interface $Properties {
+
+                    /** Discard handle */
+                    handle?: (string|null);
+
+                    /** Unknown fields preserved while decoding when enabled */
+                    $unknowns?: Uint8Array[];
+                }
+
+                /** Shape of a Discard. */
+                type $Shape = kvferry.peer.v1.Discard.$Properties;
             }
 
             /**

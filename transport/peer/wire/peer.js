@@ -41,11 +41,12 @@ export const kvferry = $root.kvferry = (() => {
                 Envelope.prototype.pong = null;
                 Envelope.prototype.bye = null;
                 Envelope.prototype.resume = null;
+                Envelope.prototype.discard = null;
 
                 let $oneOfFields;
 
                 $Object.defineProperty(Envelope.prototype, "kind", {
-                    get: $util.oneOfGetter($oneOfFields = ["hello", "refuse", "models", "lookup", "lookupReply", "fetch", "offer", "accept", "done", "cancel", "ping", "pong", "bye", "resume"]),
+                    get: $util.oneOfGetter($oneOfFields = ["hello", "refuse", "models", "lookup", "lookupReply", "fetch", "offer", "accept", "done", "cancel", "ping", "pong", "bye", "resume", "discard"]),
                     set: $util.oneOfSetter($oneOfFields)
                 });
 
@@ -84,6 +85,8 @@ export const kvferry = $root.kvferry = (() => {
                         $root.kvferry.peer.v1.Bye.encode(m.bye, w.uint32(106).fork(), q + 1).ldelim();
                     if (m.resume != null && $Object.hasOwnProperty.call(m, "resume"))
                         $root.kvferry.peer.v1.Resume.encode(m.resume, w.uint32(114).fork(), q + 1).ldelim();
+                    if (m.discard != null && $Object.hasOwnProperty.call(m, "discard"))
+                        $root.kvferry.peer.v1.Discard.encode(m.discard, w.uint32(122).fork(), q + 1).ldelim();
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -213,6 +216,13 @@ export const kvferry = $root.kvferry = (() => {
                                     break;
                                 m.resume = $root.kvferry.peer.v1.Resume.decode(r, r.size(), $undefined, q + 1, m.resume);
                                 m.kind = "resume";
+                                continue;
+                            }
+                        case 15: {
+                                if (u !== 2)
+                                    break;
+                                m.discard = $root.kvferry.peer.v1.Discard.decode(r, r.size(), $undefined, q + 1, m.discard);
+                                m.kind = "discard";
                                 continue;
                             }
                         }
@@ -1588,6 +1598,88 @@ export const kvferry = $root.kvferry = (() => {
                 };
 
                 return Ranges;
+            })();
+
+            v1.Discard = (function() {
+
+                const Discard = function (p) {
+                    if (p)
+                        for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
+                            if (p[ks[i]] != null && ks[i] !== "__proto__")
+                                this[ks[i]] = p[ks[i]];
+                };
+
+                Discard.prototype.handle = "";
+
+                Discard.encode = function (m, w, q) {
+                    if (!w)
+                        w = $Writer.create();
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    if (m.handle != null && $Object.hasOwnProperty.call(m, "handle") && m.handle !== "")
+                        w.uint32(10).string(m.handle);
+                    if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
+                        for (var i = 0; i < m.$unknowns.length; ++i)
+                            w.raw(m.$unknowns[i]);
+                    return w;
+                };
+
+                Discard.decode = function (r, l, z, q, g) {
+                    if (!(r instanceof $Reader))
+                        r = $Reader.create(r);
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $Reader.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    var c, m, v;
+                    if (l === $undefined)
+                        c = r.len;
+                    else {
+                        c = r.pos + l;
+                        if (c > r.len)
+                            throw $RangeError("index out of range");
+                        l = r.len;
+                        r.len = c;
+                    }
+                    m = g || new $root.kvferry.peer.v1.Discard();
+                    while (r.pos < c) {
+                        var s = r.pos;
+                        var t = r.tag();
+                        if (t === z) {
+                            z = $undefined;
+                            break;
+                        }
+                        var u = t & 7;
+                        switch (t >>>= 3) {
+                        case 1: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.stringVerify()).length)
+                                    m.handle = v;
+                                else
+                                    delete m.handle;
+                                continue;
+                            }
+                        }
+                        r.skipType(u, q, t);
+                        if (!r.discardUnknown) {
+                            $util.makeProp(m, "$unknowns", false);
+                            (m.$unknowns || (m.$unknowns = [])).push(r.raw(s, r.pos));
+                        }
+                    }
+                    if (l !== $undefined) {
+                        if (r.pos !== c)
+                            throw $RangeError("index out of range");
+                        r.len = l;
+                    }
+                    if (z !== $undefined)
+                        throw $Error("missing end group");
+                    return m;
+                };
+
+                return Discard;
             })();
 
             v1.Offer = (function() {

@@ -65,8 +65,12 @@ class Sidecar:
         self._thread.wait(self._ferry.close())
 
     def _heard(self, event: events.Event) -> None:
-        if isinstance(event, (events.Lost, events.Restarted)):
+        if isinstance(event, events.Lost):
             self._known = None
+        elif isinstance(event, (events.Back, events.Restarted)):
+            # At once, so that the next prefill can say where its KV is.
+            self._known = None
+            self._learning = self._thread.submit(self._learn())
 
     async def _learn(self) -> None:
         try:

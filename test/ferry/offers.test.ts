@@ -1,0 +1,116 @@
+/**
+ * Offers: fetched by their handle once, layer by layer, under a handle that was chosen, or given up by the other side.
+ * Method: two nodes in this process over the real link.
+ */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import test from "node:test";
+import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, fill, pair, skip, until } from "./pair.ts";
+
+test("an offer is fetched by its handle, once, and both sides get their blocks back", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(20);
+  fill(a, source);
+  const handle = await a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 20 * BLOCK_TOKENS }] });
+  const target = await b.ferry.alloc(20);
+  const into = [{ group: 0, blocks: target, tokens: 20 * BLOCK_TOKENS }];
+  const request = { peer, model: modelB, source: { handle }, into, layers: true };
+  const transfer = await b.ferry.fetch(request);
+  const report = await transfer.done;
+  assertSame(a, source, b, target);
+  assert.equal(report.bytes, 20 * BLOCK_BYTES);
+  assert.equal(report.order, "flat");
+  assert.deepEqual(
+    b.events
+      .filter((event) => event.kind === "layer")
+      .map((event) => event.layer)
+      .sort(),
+    [0, 1, 2, 3],
+  );
+  const again = await b.ferry.fetch(request);
+  await assert.rejects(again.done, { code: "handle_unknown" });
+  await until(() => a.events.some((event) => event.kind === "offerEnded" && event.ok && event.handle === handle));
+  await a.ferry.free(source);
+  await b.ferry.free(target);
+  assert.deepEqual([a.pool.stats().held, a.pool.stats().pinned, b.pool.stats().held, b.pool.stats().pinned], [0, 0, 0, 0]);
+});
+
+test("layers travel as they become ready", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(4);
+  fill(a, source);
+  const groups = [{ group: 0, blocks: source, tokens: 64 }];
+  const handle = await a.ferry.offer({ model: modelA, groups, ready: false });
+  await a.ferry.ready(handle, 2);
+  await assert.rejects(a.ferry.ready(handle, 4), { code: "invalid_argument" });
+  const target = await b.ferry.alloc(4);
+  const into = [{ group: 0, blocks: target, tokens: 64 }];
+  const transfer = await b.ferry.fetch({ peer, model: modelB, source: { handle }, into, layers: true });
+  const layer = (): Promise<number> =>
+    new Promise((resolve) => {
+      const stop = b.ferry.on((event) => {
+        if (event.kind !== "layer") return;
+        stop();
+        resolve(event.layer);
+      });
+    });
+  for (const [index, next] of [
+    [2, 0],
+    [0, 1],
+    [1, 3],
+  ] as const) {
+    assert.equal(await layer(), index);
+    await a.ferry.ready(handle, next);
+  }
+  await transfer.done;
+  assertSame(a, source, b, target);
+});
+
+test("an offer that the other side discards is over at once, also when it was not connected yet; one that is being fetched goes on", {
+  skip,
+}, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(1);
+  fill(a, source);
+  const offered = (ready: boolean) => a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 5 }], ready });
+  const ended = (handle: string) => a.events.find((event) => event.kind === "offerEnded" && event.handle === handle);
+  const first = await offered(true);
+  await b.ferry.discard(peer, "deadbeef-0");
+  await b.ferry.discard(peer, first);
+  await until(() => ended(first) !== undefined);
+  assert.deepEqual(ended(first), { kind: "offerEnded", handle: first, ok: false, code: "cancelled" });
+  const second = await offered(false);
+  const target = await b.ferry.alloc(1);
+  const transfer = await b.ferry.fetch({
+    peer,
+    model: modelB,
+    source: { handle: second },
+    into: [{ group: 0, blocks: target, tokens: 5 }],
+  });
+  await until(() => a.node.transfers > 0);
+  await b.ferry.discard(peer, second);
+  for (let layer = 0; layer < 4; layer++) await a.ferry.ready(second, layer);
+  await transfer.done;
+  await until(() => a.pool.stats().pinned === 0);
+  await assert.rejects(b.ferry.discard("8.8.8.8:1", second), { code: "peer_not_allowed" });
+});
+
+test("a handle may be chosen before there is an offer: of this life of the pool, well formed, and one offer at a time", {
+  skip,
+}, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const chosen = `${a.node.incarnation.slice(0, 8)}-${randomBytes(27).toString("hex")}`;
+  const target = await b.ferry.alloc(1);
+  const request = { peer, model: modelB, source: { handle: chosen }, into: [{ group: 0, blocks: target, tokens: 5 }] };
+  await assert.rejects((await b.ferry.fetch(request)).done, { code: "handle_unknown" });
+  const source = await a.ferry.alloc(1);
+  fill(a, source);
+  const offered = (handle: string) => a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 5 }], handle });
+  await assert.rejects(offered("any name"), { code: "invalid_argument" });
+  const former = `${a.node.incarnation.startsWith("0") ? "1" : "0"}${chosen.slice(1)}`;
+  await assert.rejects(offered(former), { code: "incarnation_mismatch" });
+  assert.equal(await offered(chosen), chosen);
+  await assert.rejects(offered(chosen), { code: "invalid_argument" });
+  await (await b.ferry.fetch(request)).done;
+  await a.ferry.free(source);
+});
