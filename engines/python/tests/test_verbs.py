@@ -159,6 +159,9 @@ def test_transfers_and_offers_can_be_ended(connect: Connect) -> None:
     second = a.offer(model, [GroupBlocks(0, a.alloc(1), BLOCK_TOKENS)])
     a.withdraw(second)
     assert code_of(lambda: second.result(WAIT_S)) == "cancelled"
+    unwanted = a.offer(model, [GroupBlocks(0, a.alloc(1), BLOCK_TOKENS)])
+    b.discard(a.info().address, unwanted.handle)
+    assert code_of(lambda: unwanted.result(WAIT_S)) == "cancelled"
     third = a.offer(model, [GroupBlocks(0, a.alloc(1), BLOCK_TOKENS)], ready=False)
     third.ready(1_000_000)
     assert code_of(lambda: third.result(WAIT_S)) == "message_malformed"

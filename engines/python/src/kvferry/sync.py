@@ -123,6 +123,7 @@ class Submit:
     offer = _submitting(AsyncFerry.offer)
     ready = _submitting(AsyncFerry.ready)
     withdraw = _submitting(AsyncFerry.withdraw)
+    discard = _submitting(AsyncFerry.discard)
     stats = _submitting(AsyncFerry.stats)
 
 
@@ -154,6 +155,7 @@ class Ferry:
     offer = _waiting(AsyncFerry.offer)
     ready = _waiting(AsyncFerry.ready)
     withdraw = _waiting(AsyncFerry.withdraw)
+    discard = _waiting(AsyncFerry.discard)
     stats = _waiting(AsyncFerry.stats)
 
     @property

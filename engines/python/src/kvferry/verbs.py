@@ -275,6 +275,10 @@ class AsyncFerry:
     async def withdraw(self, offer: Offer | str, *, timeout_s: float | None = None) -> None:
         await self._session.ask("withdraw", {"handle": self._handle(offer)}, _nothing, timeout_s)
 
+    async def discard(self, peer: str, handle: str, *, timeout_s: float | None = None) -> None:
+        """Tells a peer that nobody will fetch its offer, whose blocks need not wait for their deadline then. A hint: it may be lost."""
+        await self._session.ask("discard", {"peer": peer, "handle": handle}, _nothing, timeout_s)
+
     async def stats(self, *, timeout_s: float | None = None) -> Stats:
         return await self._session.ask("stats", {}, Stats.from_message, timeout_s)
 

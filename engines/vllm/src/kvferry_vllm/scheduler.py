@@ -183,6 +183,8 @@ class Scheduler:
     def finished(self, request: Request, complete: bool) -> dict[str, Any] | None:
         """`complete`: it ended as it should. What the answer says about where its KV is."""
         name = request.request_id
+        if name not in self._tried and offers_handover(request.kv_transfer_params):
+            self._discard(request)
         self._tried.discard(name)
         self._lookups.pop(name, None)
         self._incoming.pop(name, None)
@@ -213,18 +215,36 @@ class Scheduler:
     # Loading.
 
     def _handover_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
-        params = request.kv_transfer_params
-        assert params is not None
-        digest = prompt_digest(self._fingerprint, request.prompt_token_ids or (), seed_of(request, self._options))
         try:
-            handover = parse_handover(params, self._fingerprint, digest)
-            if handover.tokens != request.num_prompt_tokens:
-                raise KvferryError("invalid_argument", f"KV of {handover.tokens} tokens for a prompt of {request.num_prompt_tokens}")
+            handover = self._handover_of(request)
         except KvferryError as error:
             self._tried.add(request.request_id)
             log.warning("kvferry: the KV that %s brings is not used: %s", request.request_id, error)
             return 0, False
-        return self._take(request, computed, Incoming(handover, None, b"", handover.tokens))
+        external, waits = self._take(request, computed, Incoming(handover, None, b"", handover.tokens))
+        if not waits:
+            # It is here already, or too little to be worth a transfer.
+            self._tried.add(request.request_id)
+            self._discard(request)
+        return external, waits
+
+    def _handover_of(self, request: Request) -> Handover:
+        """Raises KvferryError if what the request brings is no hand-over of its own prompt."""
+        digest = prompt_digest(self._fingerprint, request.prompt_token_ids or (), seed_of(request, self._options))
+        handover = parse_handover(request.kv_transfer_params or {}, self._fingerprint, digest)
+        if handover.tokens != request.num_prompt_tokens:
+            raise KvferryError("invalid_argument", f"KV of {handover.tokens} tokens for a prompt of {request.num_prompt_tokens}")
+        return handover
+
+    def _discard(self, request: Request) -> None:
+        """The prefill engine's sidecar need not keep for its deadline what nobody will fetch."""
+        if not self._ranks or request.prompt_token_ids is None:
+            return
+        try:
+            for source in self._handover_of(request).sources:
+                self._ranks[0][1].discard(source.peer, source.handle)
+        except KvferryError as error:
+            log.debug("kvferry: discard: %s", error)
 
     def _prefix_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
         name = request.request_id

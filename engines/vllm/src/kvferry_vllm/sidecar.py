@@ -61,6 +61,17 @@ class Sidecar:
             return None
         return self._thread.submit(self._ferry.lookup(known.model, 0, keys, peers, timeout_s=timeout_s))
 
+    def discard(self, peer: str, handle: str) -> None:
+        """Nobody will fetch that offer of the peer."""
+        if self._ferry.up:
+            self._thread.submit(self._discard(peer, handle))
+
+    async def _discard(self, peer: str, handle: str) -> None:
+        try:
+            await self._ferry.discard(peer, handle)
+        except KvferryError as error:
+            log.debug("kvferry: discard: %s", error)
+
     def close(self) -> None:
         self._thread.wait(self._ferry.close())
 
