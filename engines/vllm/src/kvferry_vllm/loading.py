@@ -76,25 +76,25 @@ class Loading:
                 self._copy(room, layer)
 
         try:
-            transfers = []
-            try:
-                for part in wanted:
-                    heads = self._overlap(part.first_head, part.heads)
-                    transfers.append(
-                        await self._ferry.fetch(
-                            part.peer, model, part.handle, room.groups,
-                            deadline_s=self._timeout_s, heads=heads if len(wanted) > 1 or part.heads != self._heads.count else None,
-                            on_layer=on_layer, trace=self._load.trace or None,
-                        )
-                    )
-                reports = [await transfer for transfer in transfers]
-            except BaseException:
-                await _end(transfers)
-                raise
+            reports = []
+            # One behind the other: a block is filled by one transfer at a time.
+            for part in wanted:
+                heads = self._overlap(part.first_head, part.heads)
+                transfer = await self._ferry.fetch(
+                    part.peer,
+                    model,
+                    part.handle,
+                    room.groups,
+                    deadline_s=self._timeout_s,
+                    heads=heads if len(wanted) > 1 or part.heads != self._heads.count else None,
+                    on_layer=on_layer,
+                    trace=self._load.trace or None,
+                )
+                reports.append(await _ended(transfer))
             self._copy_rest(room)
             return reports
         finally:
-            await self._give_back(self._ferry.free, [group.blocks for group in room.groups])
+            await asyncio.shield(self._give_back(self._ferry.free, [group.blocks for group in room.groups]))
 
     async def _fetch_published(self, model: Model) -> Report:
         """From a peer that has published it; then we have, too."""
@@ -106,11 +106,7 @@ class Loading:
                 load.peer, model, Keyed(load.keys, 0, load.tokens), room.groups, deadline_s=self._timeout_s,
                 on_layer=lambda layer: self._copy(room, layer), trace=load.trace or None,
             )
-            try:
-                report = await transfer
-            except BaseException:
-                await _end([transfer])
-                raise
+            report = await _ended(transfer)
             self._copy_rest(room)
             try:
                 await self._ferry.publish(model, 0, room.groups[0].blocks, load.keys)
@@ -120,7 +116,7 @@ class Loading:
                 log.debug("what %s loaded was not published: %s", load.request, error)
             return report
         finally:
-            await self._give_back(self._ferry.free, held)
+            await asyncio.shield(self._give_back(self._ferry.free, held))
 
     async def _lease_published(self, model: Model) -> None:
         blocks = await self._ferry.lease(model, 0, self._load.keys)
@@ -130,7 +126,7 @@ class Loading:
                 raise KvferryError("incarnation_mismatch", "the sidecar has restarted")
             self._copy_rest(Room(pool, (GroupBlocks(0, blocks, self._load.tokens),), 0))
         finally:
-            await self._give_back(self._ferry.release, [blocks])
+            await asyncio.shield(self._give_back(self._ferry.release, [blocks]))
 
     def _copy_rest(self, room: Room) -> None:
         """Layers whose arrival was not told, or could not be taken then."""
@@ -164,8 +160,11 @@ class Loading:
                 raise
 
 
-async def _end(transfers: list[Transfer]) -> None:
-    """Until they have ended, their blocks may still be written."""
-    for transfer in transfers:
+async def _ended(transfer: Transfer) -> Report:
+    """Also where the load is given up: until the transfer has ended, its blocks may still be written."""
+    try:
+        return await transfer
+    except BaseException:
         transfer.cancel()
-    await asyncio.gather(*transfers, return_exceptions=True)
+        await asyncio.shield(asyncio.gather(transfer, return_exceptions=True))
+        raise

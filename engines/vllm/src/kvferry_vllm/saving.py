@@ -109,7 +109,7 @@ class Saving:
             finally:
                 await self._end_offer(offering)
         finally:
-            await self._free(held)
+            await asyncio.shield(self._free(held))
 
     def _make_offer(self, model: Model, room: Room) -> asyncio.Task[Offer] | None:
         tail = self._first.secret_and_digest
