@@ -120,7 +120,8 @@ class Claims:
         try:
             while True:
                 # The only other word is that it is done; what ends without it, was given up.
-                claimant.done = claimant.done or parse(await reader.readuntil()).get("done") is True
+                word = parse(await reader.readuntil())
+                claimant.done = claimant.done or word.get("done") is True
         finally:
             self._depart(claimant)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
+
 from kvferry import ELEMENT_BYTES, Component, Group, KvferryError, Layout, Part, packed
 
 from .facts import Facts, element_of
@@ -101,10 +101,11 @@ def cache_map(args: Any, facts: Facts, is_mla: bool) -> CacheMap:
     )
 
 
-def pool_slots(view: Bytes, cut: CacheMap, place: Place, slots: int, block_count: int) -> npt.NDArray[np.uint8]:
+def pool_slots(view: Bytes, cut: CacheMap, place: Place, slots: int, block_count: int) -> Bytes:
     """That buffer's rows in the whole pool: (block, slot, byte)."""
     shape = (block_count, slots, place.region.row_bytes)
-    return np.ndarray(shape, np.uint8, view, place.offset, (cut.block_bytes, place.slot_stride, 1))
+    slots_of: Bytes = np.ndarray(shape, np.uint8, view, place.offset, (cut.block_bytes, place.slot_stride, 1))
+    return slots_of
 
 
 def _kv_kind(args: Any, facts: Facts, is_mla: bool, element: str, slots: int, block_bytes: int) -> Kind:
@@ -119,7 +120,7 @@ def _kv_kind(args: Any, facts: Facts, is_mla: bool, element: str, slots: int, bl
     by_layer = [[regions[layer]] if is_mla else [regions[layer], regions[count + layer]] for layer in range(count)]
     first_head, heads = facts.heads
     names: Sequence[Literal["k", "v", "latent"]] = ["latent"] if is_mla else ["k", "v"]
-    parts = []
+    parts: list[Part] = []
     for name, region in zip(names, by_layer[0], strict=True):
         row, rest = divmod(region.row_bytes, args.page_size * heads * ELEMENT_BYTES[element])
         if rest or any(layer[len(parts)].row_bytes != region.row_bytes for layer in by_layer):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
 from kvferry import KvferryError
 
 Bytes = npt.NDArray[np.uint8]
@@ -38,10 +39,11 @@ class HostRegion:
         self.row_bytes = row_bytes
         self.row_count = check_region(address, size, row_bytes)
         memory = (ctypes.c_uint8 * (self.row_count * row_bytes)).from_address(address)
-        self._array = np.frombuffer(memory, np.uint8).reshape(self.row_count, row_bytes)
+        self._array: Bytes = np.ctypeslib.as_array(memory).reshape(self.row_count, row_bytes)
 
     def take(self, rows: Rows) -> Bytes:
-        return self._array[rows]
+        taken: Bytes = self._array[rows]
+        return taken
 
     def put(self, rows: Rows, values: Bytes, window: Window | None) -> None:
         if window is None:

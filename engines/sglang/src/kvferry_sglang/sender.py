@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import numpy as np
+
 from kvferry import KvferryError
 
 from .contract import BaseKVSender, Indices, KVPoll, KVTransferMetric
