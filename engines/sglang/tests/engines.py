@@ -76,10 +76,32 @@ class Pools:
         return self.kv[buffer][pages].reshape(len(pages), size, heads, -1)
 
 
+class Fleet:
+    """A prefill and a decode sidecar for each rank: one sidecar holds one cut of a model."""
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+        self._pairs: list[tuple[Sidecar, Sidecar]] = []
+
+    def pairs(self, count: int) -> list[tuple[Sidecar, Sidecar]]:
+        new = range(len(self._pairs), count)
+        self._pairs += [(Sidecar(f"{self._name}prefill-{rank}"), Sidecar(f"{self._name}decode-{rank}")) for rank in new]
+        started = [sidecar for rank in new for sidecar in self._pairs[rank]]
+        for sidecar in started:
+            sidecar.start()
+        for sidecar in started:
+            sidecar.connect().close()
+        return self._pairs[:count]
+
+    def close(self) -> None:
+        for sidecar in (sidecar for pair in self._pairs for sidecar in pair):
+            sidecar.close()
+
+
 class Cluster:
     def __init__(
         self,
-        sidecars: tuple[Sidecar, Sidecar],
+        fleet: Fleet,
         shape: Shape | None = None,
         prefill_tp: int = 1,
         decode_tp: int = 1,
@@ -88,11 +110,11 @@ class Cluster:
         **options: Any,
     ) -> None:
         self.shape = shape or Shape()
-        self.sidecars = sidecars
+        pairs = fleet.pairs(max(prefill_tp, decode_tp))
+        sidecars = [pair[0] for pair in pairs[:prefill_tp]] + [pair[1] for pair in pairs[:decode_tp]]
         self.bootstrap = KvferryKVBootstrapServer("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.bootstrap.port}"
         self.watchers = [sidecar.connect(attach=False, client="watcher") for sidecar in sidecars]
-        self.free_at_start = [watcher.stats().pool["free"] for watcher in self.watchers]
         settings = Options("", **{"waiting_timeout_s": WAIT_S, "bootstrap_timeout_s": WAIT_S, **options})
         self.prefill: list[KvferryKVManager] = []
         self.decode: list[KvferryKVManager] = []
@@ -106,7 +128,7 @@ class Cluster:
                 KvferryKVManager(
                     pools.args(), "prefill", None, self.shape.mla,
                     facts=replace(facts, tp_rank=rank, tp_size=prefill_tp),
-                    options=replace(settings, socket=sidecars[0].socket),
+                    options=replace(settings, socket=pairs[rank][0].socket),
                 )
             )  # fmt: skip
         for rank, pools in enumerate(self.decode_pools):
@@ -114,9 +136,12 @@ class Cluster:
                 KvferryKVManager(
                     pools.args(), "decode", None, self.shape.mla,
                     facts=replace(facts, tp_rank=rank, tp_size=decode_tp, model=decode_model),
-                    options=replace(settings, socket=sidecars[1].socket),
+                    options=replace(settings, socket=pairs[rank][1].socket),
                 )
             )  # fmt: skip
+
+        # A layout of larger blocks leaves fewer of them, so only now.
+        self.free_at_start = [watcher.stats().pool["free"] for watcher in self.watchers]
 
     def senders(self, room: int) -> list[KvferryKVSender]:
         return [KvferryKVSender(manager, self.address, room) for manager in self.prefill]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,8 @@ BLOCK_TOKENS = 16
 #: A row above this is a block of state of its own; smaller ones share blocks as if they were tokens.
 ROW_BYTES_MAX = 65_536
 ROWS_PER_BLOCK_MAX = 4_096
-AUX_GROUP = 1
+#: Rows have layer numbers of their own, above a model's: an offer counts layers by their numbers over all of its groups.
+ROW_LAYER_FIRST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,6 @@ class CacheMap:
     states: tuple[str, ...]
     #: Bytes of a page of KV in all layers.
     page_bytes: int
-    layer_counts: tuple[int, ...] = field(default=())
 
     def layout(self, data_bytes: int, block_count: int) -> Layout:
         """Raises invalid_config for a pool that cannot hold one block."""
@@ -88,7 +88,7 @@ def cache_map(args: Any, facts: Facts, is_mla: bool) -> CacheMap:
     slots = max(1, BLOCK_TOKENS // args.page_size)
     block_bytes = max([slots * page_bytes, *(sum(region.row_bytes for region in regions) for _, regions in rows)])
     kinds = [_kv_kind(args, facts, is_mla, element, slots, block_bytes)]
-    kinds += [_row_kind(name, regions, block_bytes) for name, regions in rows]
+    kinds += [_row_kind(name, ROW_LAYER_FIRST + at, regions, block_bytes) for at, (name, regions) in enumerate(rows)]
     return CacheMap(
         kinds=tuple(kinds),
         block_bytes=block_bytes,
@@ -97,7 +97,6 @@ def cache_map(args: Any, facts: Facts, is_mla: bool) -> CacheMap:
         heads=facts.heads,
         states=states,
         page_bytes=page_bytes,
-        layer_counts=tuple(len(kind.layers) for kind in kinds),
     )
 
 
@@ -139,7 +138,7 @@ def _kv_kind(args: Any, facts: Facts, is_mla: bool, element: str, slots: int, bl
     return Kind("KV", group, slots, args.page_size, layers, min(region.row_count for region in regions))
 
 
-def _row_kind(name: str, regions: Sequence[Region], block_bytes: int) -> Kind:
+def _row_kind(name: str, layer: int, regions: Sequence[Region], block_bytes: int) -> Kind:
     """Buffers whose rows with the same index belong together are one row, and one layer."""
     if not regions:
         raise KvferryError("invalid_config", f"SGLang has no buffers of {name}")
@@ -161,14 +160,18 @@ def _row_kind(name: str, regions: Sequence[Region], block_bytes: int) -> Kind:
     for region in regions:
         places.append(Place(region, offset, row))
         offset += region.row_bytes
-    group = Group(slots if shared else 0, (0,), (component,))
+    group = Group(slots if shared else 0, (layer,), (component,))
     return Kind(name, group, slots, 1, (tuple(places),), min(region.row_count for region in regions))
 
 
 def _layer_numbers(args: Any, count: int) -> list[int]:
     """SGLang tells the model's layer numbers only of hybrid models; K's come first there as well."""
     told = list(getattr(args, "kv_layer_ids", None) or [])[:count]
-    return told if len(set(told)) == count else list(range(count))
+    rising = all(before < after for before, after in zip(told, told[1:], strict=False))
+    numbers = told if len(told) == count and rising else list(range(count))
+    if numbers[-1] >= ROW_LAYER_FIRST:
+        raise KvferryError("invalid_config", f"a model of more than {ROW_LAYER_FIRST} layers")
+    return numbers
 
 
 def _regions(
