@@ -111,7 +111,7 @@ class Cluster:
     ) -> None:
         self.shape = shape or Shape()
         pairs = fleet.pairs(max(prefill_tp, decode_tp))
-        sidecars = [pair[0] for pair in pairs[:prefill_tp]] + [pair[1] for pair in pairs[:decode_tp]]
+        self.sidecars = sidecars = [pair[0] for pair in pairs[:prefill_tp]] + [pair[1] for pair in pairs[:decode_tp]]
         self.bootstrap = KvferryKVBootstrapServer("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.bootstrap.port}"
         self.watchers = [sidecar.connect(attach=False, client="watcher") for sidecar in sidecars]
