@@ -157,7 +157,10 @@ class Cluster:
 
     def check_nothing_held(self) -> None:
         for watcher, free in zip(self.watchers, self.free_at_start, strict=True):
-            eventually(lambda watcher=watcher, free=free: watcher.stats().pool["free"] == free)
+            try:
+                eventually(lambda watcher=watcher, free=free: watcher.stats().pool["free"] == free)
+            except AssertionError as error:
+                raise AssertionError(f"{free} blocks were free: {dict(watcher.stats().pool)}") from error
             assert watcher.stats().pool["held"] == 0
         for manager in self.prefill:
             eventually(lambda manager=manager: manager.claims.open_count == 0)

@@ -353,7 +353,8 @@ def test_a_killed_prefill_engine(cluster: Make) -> None:
         reaches([receiver], KVPoll.Transferring)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
-        assert failure_of(receiver) == "connection_lost"
+        # Its offers end with it, so the fetch under way may be the first to notice.
+        assert failure_of(receiver) in ("connection_lost", "handle_unknown")
         eventually(lambda: address not in made.decode[0].prefill_info_table)
     finally:
         process.kill()

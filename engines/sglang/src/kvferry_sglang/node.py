@@ -14,6 +14,8 @@ from .layout import CacheMap
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10.0
+#: How long a request waits for a sidecar that is gone.
+ABSENT_S = 2.0
 
 
 class Node:
@@ -51,7 +53,7 @@ class Node:
 
     async def model(self) -> Model:
         """Under the pool of the day; the same object as long as that is cut alike."""
-        pool = await self.ferry.pool()
+        pool = await self.ferry.pool(timeout_s=ABSENT_S)
         return await self.ferry.register_model(
             self.identity, self.cut.layout(pool.block_bytes * pool.block_count, pool.block_count)
         )

@@ -105,5 +105,5 @@ class KvferryKVReceiver(BaseKVReceiver):
     async def _run(self, fetching: Fetching, topology: Any, dp_rank: int) -> None:
         await fetching.run(topology, dp_rank)
         error = self._status.error
-        if error is not None and error.code in ("connect_failed", "connection_lost", "peer_not_allowed"):
+        if error is not None and error.code != "cancelled":
             self.kv_mgr.forget(self.bootstrap_addr)

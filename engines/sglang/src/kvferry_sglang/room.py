@@ -13,6 +13,7 @@ from kvferry import AsyncFerry, Blocks, GroupBlocks, KvferryError, Model, Pool
 
 from .layout import CacheMap, pool_slots, window_of
 from .memory import Rows
+from .node import ABSENT_S
 from .status import Status
 
 RETRY_S = 0.02
@@ -82,7 +83,7 @@ class Room:
 
 async def make_room(ferry: AsyncFerry, cut: CacheMap, model: Model, counts: Sequence[int], timeout_s: float) -> Room:
     """Waits for blocks that others give back. Raises pool_exhausted after that time, or what a lost sidecar raises."""
-    pool = await ferry.pool()
+    pool = await ferry.pool(timeout_s=ABSENT_S)
     wanted = sum(kind.blocks_for(count) for kind, count in zip(cut.kinds, counts, strict=True))
     if wanted > model.layout.block_count:
         raise KvferryError("pool_exhausted", f"{wanted} blocks are needed, the pool has {model.layout.block_count}")
