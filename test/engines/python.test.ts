@@ -1,16 +1,18 @@
 /**
- * The Python client's own checks (pytest on real sidecars, mypy, ruff), run in a virtual environment that is kept in the cache folder. Without
- * Python 3.10, or where its packages cannot be had, they are skipped with the reason.
+ * The own checks of the Python projects (pytest on real sidecars, mypy, ruff), run in a virtual environment that is kept in the cache folder. Without
+ * Python 3.10, or where the packages cannot be had, they are skipped with the reason.
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { cacheFolder } from "../../bench/cache.ts";
 
-const PROJECT = join(import.meta.dirname, "../../engines/python");
+const ENGINES = join(import.meta.dirname, "../../engines");
+/** What the client needs is all that the other projects need, besides the client. */
+const REQUIREMENTS = join(ENGINES, "python/pyproject.toml");
 const INSTALL_TIMEOUT_MS = 90_000;
 const CHECK_TIMEOUT_MS = 150_000;
 
@@ -44,7 +46,7 @@ function environment(): { readonly python: string } | { readonly reason: string 
 
 /** A list of the project's file. */
 function listed(name: string): string[] {
-  const text = readFileSync(join(PROJECT, "pyproject.toml"), "utf8");
+  const text = readFileSync(REQUIREMENTS, "utf8");
   const list = new RegExp(`^${name} = \\[(.*)\\]$`, "m").exec(text)?.[1];
   assert.ok(list !== undefined, `pyproject.toml has no list ${name}`);
   return [...list.matchAll(/"([^"]+)"/g)].map((match) => match[1]!);
@@ -60,21 +62,30 @@ const checks: [string, string[]][] = [
   ["ruff's format", ["ruff", "format", "--check", "--no-cache"]],
 ];
 
-for (const [name, args] of checks) {
-  test(`the Python client passes ${name}`, { skip, timeout: CHECK_TIMEOUT_MS }, async (t) => {
-    assert.ok("python" in found);
-    // A group of its own, so that what the tests have started ends with them.
-    const child = spawn(found.python, ["-m", ...args], { cwd: PROJECT, stdio: ["ignore", "pipe", "pipe"], detached: true });
-    t.after(() => {
-      if (child.exitCode === null && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
-    });
-    let output = "";
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on("data", (chunk: Buffer) => {
-        output = (output + chunk.toString()).slice(-20_000);
-      });
-    }
-    const status = await new Promise((resolve, reject) => child.once("close", resolve).once("error", reject));
-    assert.equal(status, 0, `${name} fails:\n${output}`);
+const projects: [string, string][] = [
+  ["the Python client", "python"],
+  ["SGLang's backend", "sglang"],
+];
+
+for (const [title, folder] of projects) {
+  for (const [name, args] of checks) {
+    test(`${title} passes ${name}`, { skip, timeout: CHECK_TIMEOUT_MS }, (t) => runCheck(t, folder, name, args));
+  }
+}
+
+async function runCheck(t: TestContext, folder: string, name: string, args: readonly string[]): Promise<void> {
+  assert.ok("python" in found);
+  // A group of its own, so that what the tests have started ends with them.
+  const child = spawn(found.python, ["-m", ...args], { cwd: join(ENGINES, folder), stdio: ["ignore", "pipe", "pipe"], detached: true });
+  t.after(() => {
+    if (child.exitCode === null && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
   });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk: Buffer) => {
+      output = (output + chunk.toString()).slice(-20_000);
+    });
+  }
+  const status = await new Promise((resolve, reject) => child.once("close", resolve).once("error", reject));
+  assert.equal(status, 0, `${name} fails:\n${output}`);
 }

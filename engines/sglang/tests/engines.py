@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sidecars import WAIT_S, Sidecar, eventually
 
+from kvferry import Ferry
 from kvferry_sglang import KvferryKVBootstrapServer, KvferryKVManager, KvferryKVReceiver, KvferryKVSender
 from kvferry_sglang.contract import KVPoll
 from kvferry_sglang.facts import Facts, heads_of
 from kvferry_sglang.options import Options
-from sidecars import WAIT_S, Sidecar, eventually
 
 Bytes = npt.NDArray[np.uint8]
 LAYERS = 3
@@ -149,7 +151,7 @@ class Cluster:
     def receivers(self, room: int, start: bool = True) -> list[KvferryKVReceiver]:
         made = []
         for manager in self.decode:
-            eventually(lambda manager=manager: manager.try_ensure_parallel_info(self.address))
+            eventually(partial(manager.try_ensure_parallel_info, self.address))
             made.append(KvferryKVReceiver(manager, self.address, room))
             if start:
                 made[-1].init(0)
@@ -158,12 +160,12 @@ class Cluster:
     def check_nothing_held(self) -> None:
         for watcher, free in zip(self.watchers, self.free_at_start, strict=True):
             try:
-                eventually(lambda watcher=watcher, free=free: watcher.stats().pool["free"] == free)
+                eventually(partial(_is_free, watcher, free))
             except AssertionError as error:
                 raise AssertionError(f"{free} blocks were free: {dict(watcher.stats().pool)}") from error
             assert watcher.stats().pool["held"] == 0
         for manager in self.prefill:
-            eventually(lambda manager=manager: manager.claims.open_count == 0)
+            eventually(partial(_no_claims, manager))
 
     def close(self) -> None:
         for manager in (*self.prefill, *self.decode):
@@ -171,6 +173,14 @@ class Cluster:
         self.bootstrap.close()
         for watcher in self.watchers:
             watcher.close()
+
+
+def _is_free(watcher: Ferry, count: int) -> bool:
+    return watcher.stats().pool["free"] == count
+
+
+def _no_claims(manager: KvferryKVManager) -> bool:
+    return manager.claims.open_count == 0
 
 
 def indices(pages: list[int]) -> npt.NDArray[np.int32]:

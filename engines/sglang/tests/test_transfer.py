@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,8 @@ def hand_over(cluster: Cluster, room: int, chunks: list[int], prefix: int = 0) -
             assert sender.poll() in (KVPoll.Transferring, KVPoll.Success)
         start = end
     reaches([*senders, *receivers], KVPoll.Success)
-    for handle in (*senders, *receivers):
+    handles: list[Any] = [*senders, *receivers]
+    for handle in handles:
         handle.clear()
         assert handle.poll() == KVPoll.Success
 
@@ -94,7 +97,9 @@ def test_state_travels_with_the_last_chunk(cluster: Make) -> None:
             assert np.array_equal(mine[[3, 1, 2]], theirs[[3, 1, 2]])
 
 
-@pytest.mark.parametrize(("prefill_tp", "decode_tp", "heads"), [(2, 2, 4), (2, 1, 4), (1, 2, 4), (4, 2, 4), (4, 2, 2), (2, 4, 2)])
+@pytest.mark.parametrize(
+    ("prefill_tp", "decode_tp", "heads"), [(2, 2, 4), (2, 1, 4), (1, 2, 4), (4, 2, 4), (4, 2, 2), (2, 4, 2)]
+)
 def test_tensor_parallelism(cluster: Make, prefill_tp: int, decode_tp: int, heads: int) -> None:
     made = cluster(shape=Shape(total_heads=heads), prefill_tp=prefill_tp, decode_tp=decode_tp)
     hand_over(made, 3, [2, 6])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from kvferry import KvferryError, Transfer
 
@@ -16,7 +18,8 @@ from .facts import Facts, heads_of
 from .messages import LINE_BYTES_MAX, Chunk, Claim, failure_in, line, parse
 from .node import Node
 from .options import Options
-from .room import Cargo, give_back, make_room
+from .room import Cargo, Room, give_back, make_room
+from .settle import settle
 from .status import Status
 
 log = logging.getLogger("sglang.kvferry")
@@ -83,6 +86,7 @@ class Fetching:
         self._address = address
         self._wish: asyncio.Future[Wish] = node.loop.create_future()
         self._task: asyncio.Task[None] | None = None
+        self._given_up = False
         self._writers: list[asyncio.StreamWriter] = []
 
     async def run(self, topology: Topology, dp_rank: int) -> None:
@@ -121,7 +125,8 @@ class Fetching:
             self._wish.set_result(wish)
 
     def give_up(self) -> None:
-        if self._task is not None:
+        if self._task is not None and not self._given_up:
+            self._given_up = True
             self._task.cancel()
 
     async def _fetch_all(self, topology: Topology, dp_rank: int) -> None:
@@ -143,9 +148,7 @@ class Fetching:
         try:
             await asyncio.wait_for(asyncio.gather(*listening), self._options.waiting_timeout_s)
         finally:
-            for task in listening:
-                task.cancel()
-            await asyncio.gather(*listening, return_exceptions=True)
+            await settle(_cancel(listening))
 
     async def _claim(self, source: Source, rank: RankInfo, wish: Wish) -> None:
         opening = asyncio.open_connection(rank.rank_ip, rank.rank_port, limit=LINE_BYTES_MAX)
@@ -226,10 +229,18 @@ class Fetching:
                 load(layer)
             self.bytes += sum(await asyncio.gather(*loading.values()))
         finally:
-            if transfer is not None:
-                transfer.cancel()
-                await asyncio.gather(transfer, return_exceptions=True)
-            for task in loading.values():
-                task.cancel()
-            await asyncio.gather(*loading.values(), return_exceptions=True)
-            await give_back(node.ferry, room.blocks)
+            await settle(self._end(transfer, list(loading.values()), room))
+
+    async def _end(self, transfer: Transfer | None, loading: list[asyncio.Future[int]], room: Room) -> None:
+        """Until all of it has ended, the blocks may still be written or read."""
+        if transfer is not None:
+            transfer.cancel()
+            await asyncio.gather(transfer, return_exceptions=True)
+        await _cancel(loading)
+        await give_back(self._node.ferry, room.blocks)
+
+
+async def _cancel(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -167,7 +168,7 @@ def _row_kind(name: str, layer: int, regions: Sequence[Region], block_bytes: int
 def _layer_numbers(args: Any, count: int) -> list[int]:
     """SGLang tells the model's layer numbers only of hybrid models; K's come first there as well."""
     told = list(getattr(args, "kv_layer_ids", None) or [])[:count]
-    rising = all(before < after for before, after in zip(told, told[1:], strict=False))
+    rising = all(before < after for before, after in itertools.pairwise(told))
     numbers = told if len(told) == count and rising else list(range(count))
     if numbers[-1] >= ROW_LAYER_FIRST:
         raise KvferryError("invalid_config", f"a model of more than {ROW_LAYER_FIRST} layers")

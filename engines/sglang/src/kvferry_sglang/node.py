@@ -11,6 +11,7 @@ from kvferry import AsyncFerry, Identity, KvferryError, Model, aio
 from kvferry.sync import LoopThread
 
 from .layout import CacheMap
+from .settle import settle
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10.0
@@ -67,14 +68,7 @@ class Node:
 
     async def copy(self, work: Callable[..., Result], *arguments: object) -> Result:
         """In the thread that copies. Returns only when that is over, also when it is cancelled: then the memory is let go."""
-        running = self.loop.run_in_executor(self._copying, work, *arguments)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            if not running.cancelled():
-                running.exception()
-            raise
+        return await settle(self.loop.run_in_executor(self._copying, work, *arguments))
 
     def close(self) -> None:
         ferry = getattr(self, "ferry", None)

@@ -15,7 +15,8 @@ from .contract import KVPoll
 from .messages import Chunk, failure, line
 from .node import Node
 from .options import Options
-from .room import Cargo, give_back, make_room
+from .room import Cargo, Room, give_back, make_room
+from .settle import settle
 from .status import Status
 
 log = logging.getLogger("sglang.kvferry")
@@ -76,7 +77,7 @@ class Sending:
                 self.status.fail(error)
             for claimant in self._claimants:
                 claimant.dismiss(line({"finished": True}) if error is None else failure(error))
-            await self._end_shipments()
+            await settle(self._end_shipments())
         if error is None:
             self.seconds = time.monotonic() - self.started_s
             self.status.advance(KVPoll.Success)
@@ -160,10 +161,13 @@ class Sending:
             for offer in offers:
                 await offer
         finally:
-            for offer in offers:
-                offer.withdraw()
-            await asyncio.gather(*offers, return_exceptions=True)
-            await give_back(ferry, room.blocks)
+            await settle(self._end(offers, room))
+
+    async def _end(self, offers: list[Offer], room: Room) -> None:
+        for offer in offers:
+            offer.withdraw()
+        await asyncio.gather(*offers, return_exceptions=True)
+        await give_back(self._node.ferry, room.blocks)
 
     def _shipped(self, shipment: asyncio.Task[None]) -> None:
         error = None if shipment.cancelled() else shipment.exception()
