@@ -229,14 +229,15 @@ class Fetching:
                 load(layer)
             self.bytes += sum(await asyncio.gather(*loading.values()))
         finally:
-            await settle(self._end(transfer, list(loading.values()), room))
+            await settle(self._end(transfer, loading, room))
 
-    async def _end(self, transfer: Transfer | None, loading: list[asyncio.Future[int]], room: Room) -> None:
+    async def _end(self, transfer: Transfer | None, loading: dict[int, asyncio.Future[int]], room: Room) -> None:
         """Until all of it has ended, the blocks may still be written or read."""
         if transfer is not None:
             transfer.cancel()
             await asyncio.gather(transfer, return_exceptions=True)
-        await _cancel(loading)
+        # Only now does no layer come any more.
+        await _cancel(list(loading.values()))
         await give_back(self._node.ferry, room.blocks)
 
 
