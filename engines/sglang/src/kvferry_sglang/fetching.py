@@ -86,7 +86,7 @@ class Fetching:
         self._address = address
         self._wish: asyncio.Future[Wish] = node.loop.create_future()
         self._task: asyncio.Task[None] | None = None
-        self._given_up = False
+        self.given_up = False
         self._writers: list[asyncio.StreamWriter] = []
 
     async def run(self, topology: Topology, dp_rank: int) -> None:
@@ -125,8 +125,8 @@ class Fetching:
             self._wish.set_result(wish)
 
     def give_up(self) -> None:
-        if self._task is not None and not self._given_up:
-            self._given_up = True
+        if self._task is not None and not self.given_up:
+            self.given_up = True
             self._task.cancel()
 
     async def _fetch_all(self, topology: Topology, dp_rank: int) -> None:

@@ -104,6 +104,5 @@ class KvferryKVReceiver(BaseKVReceiver):
 
     async def _run(self, fetching: Fetching, topology: Any, dp_rank: int) -> None:
         await fetching.run(topology, dp_rank)
-        error = self._status.error
-        if error is not None and error.code != "cancelled":
+        if self._status.value == KVPoll.Failed and not fetching.given_up:
             self.kv_mgr.forget(self.bootstrap_addr)
