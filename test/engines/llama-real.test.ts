@@ -8,15 +8,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { endAll, freeAddress, type SidecarProcess, startSidecar } from "../../engines/demo/processes.ts";
 import { hasLlama } from "../../engines/llama/demo/install.ts";
-import {
-  endAll,
-  type EngineProcess,
-  freeAddress,
-  type SidecarProcess,
-  startEngine,
-  startSidecar,
-} from "../../engines/llama/demo/processes.ts";
+import { type EngineProcess, startEngine } from "../../engines/llama/demo/engine.ts";
 import { blockTokensOf, copyFromBlocks, copyToBlocks, kvLayout } from "../../engines/llama/blocks.ts";
 import { openRuntime, type RuntimeSequence } from "../../engines/llama/runtime.ts";
 import type { Command, Decoded, Reused, Ticket } from "../../engines/llama/protocol.ts";

@@ -12,7 +12,7 @@ import { readStateFile, withStateFile, writeStateFile } from "../../engines/llam
 import { Engine } from "../../engines/llama/engine.ts";
 import { idOf, parseCommand } from "../../engines/llama/protocol.ts";
 import { Sidecar } from "../../engines/llama/sidecar.ts";
-import { wrap } from "../../engines/llama/demo/words.ts";
+import { wrap } from "../../engines/demo/words.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import { ALL_CODES, BLOCK_TOKENS, KV, NearSidecar, Neighbourhood, SumRuntime } from "./doubles.ts";
 

@@ -1,17 +1,18 @@
 /**
- * `npm run demo`: one prompt, two engines, and a KV cache that travels between them.
+ * `npm run demo` with llama.cpp: one prompt, two engines, and a KV cache that travels between them.
  *
  * Method: the decode engine answers a real prompt four times. First alone. Then with the KV that the prefill engine computed, ferried
  * over TCP from one sidecar to the other. Then without a ticket, with what is published of the prompt's beginning. Then with the link
- * slowed down and the sending sidecar killed half way. The four answers must be equal, token for token; the exit code is 1 if they are not, 2 if something is missing.
+ * slowed down and the sending sidecar killed half way. The four answers must be equal, token for token.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { MissingError } from "../../demo/install.ts";
+import { freeAddress, pause, type SidecarProcess, startSidecar } from "../../demo/processes.ts";
+import { count, duration, during, gigabits, mebibytes, paragraph, progressLine, quote, say, title } from "../../demo/words.ts";
 import type { Decoded, Prefilled } from "../protocol.ts";
-import { install, MissingError } from "./install.ts";
-import { type EngineProcess, endAll, freeAddress, pause, type SidecarProcess, startEngine, startSidecar } from "./processes.ts";
-import { count, duration, during, gigabits, mebibytes, paragraph, progressLine, quote, say, title } from "./words.ts";
+import { type EngineProcess, startEngine } from "./engine.ts";
+import { install } from "./install.ts";
 
 const PROMPT = readFileSync(join(import.meta.dirname, "..", "prompts", "harbour.txt"), "utf8");
 const NEW_TOKENS = 52;
@@ -39,7 +40,8 @@ interface Stage {
   readonly decodeEngine: EngineProcess;
 }
 
-async function main(folder: string): Promise<boolean> {
+/** Resolves with whether the answers were equal. */
+export async function demo(folder: string): Promise<boolean> {
   title("kvferry demo: one prompt, two engines, and a KV cache that travels");
   console.log("");
   paragraph(INTRODUCTION);
@@ -171,17 +173,4 @@ function sayEqual(alone: Decoded, run: Decoded): void {
 
 function sameTokens(one: Decoded, other: Decoded): boolean {
   return one.tokens.length === other.tokens.length && one.tokens.every((token, index) => token === other.tokens[index]);
-}
-
-const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "kvferry-demo-"));
-process.on("exit", () => {
-  endAll();
-  rmSync(folder, { recursive: true, force: true });
-});
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));
-try {
-  process.exit((await main(folder)) ? 0 : 1);
-} catch (cause) {
-  console.error(`\ndemo: ${cause instanceof Error ? cause.message : String(cause)}`);
-  process.exit(cause instanceof MissingError ? 2 : 1);
 }
