@@ -73,7 +73,12 @@ class Sidecar:
             log.debug("kvferry: discard: %s", error)
 
     def close(self) -> None:
-        self._thread.wait(self._ferry.close())
+        try:
+            self._thread.wait(self._ferry.close())
+        except KvferryError as error:
+            # When the interpreter ends, the client's loop ends before vLLM shuts its scheduler down.
+            if error.code != "closed":
+                raise
 
     def _heard(self, event: events.Event) -> None:
         if isinstance(event, events.Lost):
