@@ -56,7 +56,7 @@ def free_blocks(engine: Any) -> int:
     return int(scheduler.kv_cache_manager.block_pool.get_num_free_blocks())
 
 
-def main(model: str, socket: str, first_step: int) -> None:
+def main(model: str, socket: str, step_tokens: int) -> None:
     from vllm import LLM, SamplingParams
 
     engine = LLM(
@@ -66,7 +66,7 @@ def main(model: str, socket: str, first_step: int) -> None:
         max_model_len=1024,
         enable_prefix_caching=False,
         enable_chunked_prefill=True,
-        long_prefill_token_threshold=first_step,
+        max_num_batched_tokens=step_tokens,
         kv_transfer_config=transfer(socket),
     )
     answers.write(json.dumps({"ready": True, "free": free_blocks(engine)}) + "\n")
