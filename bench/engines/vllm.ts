@@ -94,27 +94,8 @@ export class Vllm {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  async complete({ prompt, maxTokens, params, signal }: Ask): Promise<Completion> {
-    const started = performance.now();
-    const body = { model: "model", prompt, max_tokens: maxTokens, temperature: 0, stream: true, logprobs: 0, ignore_eos: true };
-    const response = await fetch(`${this.url}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(params === undefined ? body : { ...body, kv_transfer_params: params }),
-      signal: signal ?? AbortSignal.timeout(START_MS),
-    });
-    if (!response.ok || response.body === null) throw new Error(`${this.name}: HTTP ${response.status} ${await response.text()}`);
-    let firstMs = Number.NaN;
-    let text = "";
-    const tokens: string[] = [];
-    for await (const event of events(response.body)) {
-      const choice = event.choices?.[0];
-      if (choice === undefined) continue;
-      if (Number.isNaN(firstMs)) firstMs = performance.now() - started;
-      text += choice.text ?? "";
-      tokens.push(...(choice.logprobs?.tokens ?? []));
-    }
-    return { text, tokens, firstMs, totalMs: performance.now() - started, params: undefined };
+  complete(ask: Ask): Promise<Completion> {
+    return complete(this.name, this.url, ask);
   }
 
   /** A prefill for somebody else: what it says about where its KV is. */
@@ -199,6 +180,30 @@ export class Vllm {
     await this.end("SIGKILL");
     throw new KvferryError("unsupported", `${this.name} did not start: ${words}`);
   }
+}
+
+/** A streamed completion of an engine, or of what stands in front of engines. */
+export async function complete(name: string, url: string, { prompt, maxTokens, params, signal }: Ask): Promise<Completion> {
+  const started = performance.now();
+  const body = { model: "model", prompt, max_tokens: maxTokens, temperature: 0, stream: true, logprobs: 0, ignore_eos: true };
+  const response = await fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(params === undefined ? body : { ...body, kv_transfer_params: params }),
+    signal: signal ?? AbortSignal.timeout(START_MS),
+  });
+  if (!response.ok || response.body === null) throw new Error(`${name}: HTTP ${response.status} ${await response.text()}`);
+  let firstMs = Number.NaN;
+  let text = "";
+  const tokens: string[] = [];
+  for await (const event of events(response.body)) {
+    const choice = event.choices?.[0];
+    if (choice === undefined) continue;
+    if (Number.isNaN(firstMs)) firstMs = performance.now() - started;
+    text += choice.text ?? "";
+    tokens.push(...(choice.logprobs?.tokens ?? []));
+  }
+  return { text, tokens, firstMs, totalMs: performance.now() - started, params: undefined };
 }
 
 /** One thread an engine and no spinning: engines share these cores with each other and with sidecars. */
