@@ -111,6 +111,9 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
         ranks = {tensor: shake for (pipeline, tensor), shake in metadata.items() if pipeline == 0}
         if len(ranks) != len(metadata):
             raise ValueError("kvferry moves KV of engines without pipeline parallelism")
+        if not all(isinstance(shake, Handshake) for shake in ranks.values()):
+            # vLLM's MultiConnector passes on what the first of its connectors says that says anything.
+            raise ValueError("of MultiConnector's connectors, KvferryConnector must be the first that exchanges anything between workers")
         self._the_scheduler().meet([shake for _, shake in sorted(ranks.items()) if isinstance(shake, Handshake)])
 
     def on_new_request(self, request: Request) -> None:

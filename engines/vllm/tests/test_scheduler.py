@@ -1,0 +1,379 @@
+"""The scheduler's half, driven as vLLM drives it, with a sidecar that answers when a test says so. Method: what the steps' metadata tells the
+workers to copy is compared with what the request's blocks hold at that moment; nothing may be copied twice, left out, or copied too early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fakes import INCARNATION, FakeSidecar, handshake, new, request, step
+from kvferry import KvferryError, Seed
+
+from kvferry_vllm import scheduler as module
+from kvferry_vllm.metadata import GroupCopy, Load, Save
+from kvferry_vllm.options import Options
+from kvferry_vllm.params import Handover, Source, handle_of, new_secret, prompt_digest
+from kvferry_vllm.scheduler import Scheduler
+
+FINGERPRINT = handshake().identity.fingerprint
+PREFILL = {"do_remote_decode": True, "do_remote_prefill": False}
+
+
+@pytest.fixture(autouse=True)
+def no_sidecar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Sidecar", FakeSidecar)
+
+
+@pytest.fixture
+def made() -> Iterator[list[Scheduler]]:
+    schedulers: list[Scheduler] = []
+    yield schedulers
+    for each in schedulers:
+        each.close()
+
+
+def build(made: list[Scheduler], block_tokens: tuple[int, ...] = (16,), ranks: int = 1, groups: tuple[int, ...] | None = None, **extra: Any) -> Scheduler:
+    options = Options.parse({"socket": "/run/{rank}.sock", "lookup_timeout_s": 60, **extra})
+    made.append(Scheduler(options, groups or tuple(range(len(block_tokens)))))
+    made[-1].meet([handshake(block_tokens, rank * 2) for rank in range(ranks)])
+    return made[-1]
+
+
+def sidecar(scheduler: Scheduler) -> FakeSidecar:
+    return scheduler._ranks[0][1]  # type: ignore[return-value]
+
+
+def copied(saves: list[Save], group: int = 0) -> list[tuple[int, int]]:
+    """(place in the sequence, the engine's block) of everything that is saved, in order."""
+    return [pair for save in saves for copy in save.copies if copy.group == group for pair in zip(copy.places, copy.blocks, strict=True)]
+
+
+# A prefill for somebody else.
+
+
+def test_a_prompt_in_one_step_is_saved_with_its_last_partly_filled_block(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    asked = request("r", range(40), PREFILL)
+    scheduler.new_request(asked)
+    assert scheduler.matched_tokens(asked, 0) == (0, False)
+    (save,) = scheduler.step(step({"r": 40}, [new("r", [[7, 3, 9]])])).saves
+    assert copied([save]) == [(0, 7), (1, 3), (2, 9)]
+    assert (save.opening, save.final, save.tokens, save.keys) == (True, True, 40, b"")
+    params = scheduler.finished(asked, True)
+    assert params is not None and params["tokens"] == 40 and params["fingerprint"] == FINGERPRINT
+    (part,) = params["sources"]
+    assert part == ["10.0.0.1:7411", f"{INCARNATION[:8]}-{save.secret_and_digest}", 0, 2]
+    assert part[1].endswith(prompt_digest(FINGERPRINT, range(40), Seed()))
+    assert scheduler.step(step({})).dropped == []
+
+
+def test_chunks_save_each_block_as_it_fills_and_the_partly_filled_one_again(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    asked = request("r", range(70), PREFILL)
+    scheduler.new_request(asked)
+    first = scheduler.step(step({"r": 24}, [new("r", [[1, 2]])])).saves
+    second = scheduler.step(step({"r": 24}, again=[("r", ([3],), 24, False)])).saves
+    third = scheduler.step(step({"r": 22}, again=[("r", ([4, 5],), 48, False)])).saves
+    assert [save.final for save in (*first, *second, *third)] == [False, False, True]
+    assert [save.opening for save in (*first, *second, *third)] == [True, False, False]
+    assert copied(first) == [(0, 1), (1, 2)]
+    assert copied(second) == [(1, 2), (2, 3)], "block 1 was half filled"
+    assert copied(third) == [(3, 4), (4, 5)]
+    assert all(save.tokens == 70 for save in (*first, *second, *third))
+    # Decoding on is nobody's business.
+    assert scheduler.step(step({"r": 1}, again=[("r", None, 70, False)])).saves == []
+    assert scheduler.finished(asked, True) is not None
+
+
+def test_a_preempted_prompt_saves_what_it_computes_again_from_its_new_blocks(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    asked = request("r", range(48), PREFILL)
+    scheduler.new_request(asked)
+    scheduler.step(step({"r": 32}, [new("r", [[1, 2]])]))
+    # Preempted: its blocks are somebody else's; it comes back with others, from the beginning.
+    again = scheduler.step(step({"r": 32}, again=[("r", ([8, 9],), 0, True)])).saves
+    last = scheduler.step(step({"r": 16}, again=[("r", ([10],), 32, False)])).saves
+    assert copied(again) == [(0, 8), (1, 9)]
+    assert copied(last) == [(2, 10)], "and no block of before"
+    assert last[0].final
+    assert scheduler.finished(asked, True) is not None
+
+
+def test_what_the_engine_had_cached_itself_is_saved_too(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    asked = request("r", range(50), PREFILL)
+    scheduler.new_request(asked)
+    (save,) = scheduler.step(step({"r": 18}, [new("r", [[1, 2, 3, 4]], computed=32)])).saves
+    assert copied([save]) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_an_abort_gives_up_what_was_saved_in_every_phase(made: list[Scheduler], steps: int) -> None:
+    scheduler = build(made)
+    asked = request("r", range(40), PREFILL)
+    scheduler.new_request(asked)
+    if steps > 0:
+        scheduler.step(step({"r": 16}, [new("r", [[1]])]))
+    if steps > 1:
+        scheduler.step(step({"r": 24}, again=[("r", ([2, 3],), 16, False)]))
+    assert scheduler.finished(asked, False) is None
+    assert scheduler.step(step({})).dropped == ["r"]
+    assert scheduler.step(step({})).dropped == []
+    # Its name may come again.
+    scheduler.new_request(asked)
+    (save,) = scheduler.step(step({"r": 40}, [new("r", [[4, 5, 6]])])).saves
+    assert save.opening and save.final and scheduler.finished(asked, True) is not None
+
+
+def test_no_address_no_promise(made: list[Scheduler]) -> None:
+    for known in (None, "nowhere"):
+        scheduler = build(made)
+        asked = request("r", range(16), PREFILL)
+        scheduler.new_request(asked)
+        scheduler.step(step({"r": 16}, [new("r", [[1]])]))
+        if known is None:
+            sidecar(scheduler).known = None
+        else:
+            sidecar(scheduler).known.info = type(sidecar(scheduler).known.info)("p", "", "tcp")
+        assert scheduler.finished(asked, True) is None
+        assert scheduler.step(step({})).dropped == ["r"]
+
+
+def test_every_rank_is_named_with_its_heads(made: list[Scheduler]) -> None:
+    scheduler = build(made, ranks=3)
+    asked = request("r", range(16), PREFILL)
+    scheduler.new_request(asked)
+    scheduler.step(step({"r": 16}, [new("r", [[1]])]))
+    params = scheduler.finished(asked, True)
+    assert params is not None and [part[2:] for part in params["sources"]] == [[0, 2], [2, 2], [4, 2]]
+
+
+def test_several_groups_are_saved_each_in_its_own_blocks_without_placeholders(made: list[Scheduler]) -> None:
+    # Full attention in blocks of 16, a window in blocks of 32 whose first block has been left behind (vLLM's block 0), and state.
+    scheduler = build(made, (16, 32, 0))
+    asked = request("r", range(64), PREFILL)
+    scheduler.new_request(asked)
+    (save,) = scheduler.step(step({"r": 64}, [new("r", [[1, 2, 3, 4], [0, 6], [7, 8]])])).saves
+    assert save.copies == (GroupCopy(0, (0, 1, 2, 3), (1, 2, 3, 4)), GroupCopy(1, (1,), (6,)), GroupCopy(2, (0,), (8,)))
+
+
+def test_groups_that_are_not_transferred_are_passed_over(made: list[Scheduler]) -> None:
+    scheduler = build(made, (16,), groups=(1,))
+    asked = request("r", range(16), PREFILL)
+    scheduler.new_request(asked)
+    (save,) = scheduler.step(step({"r": 16}, [new("r", [[99], [5]])])).saves
+    assert copied([save]) == [(0, 5)]
+
+
+def test_prompts_without_token_ids_are_let_be(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    for asked in (request("a", range(16), PREFILL, prompt_token_ids=None), request("b", range(16), PREFILL, prompt_embeds=object())):
+        scheduler.new_request(asked)
+        assert scheduler.matched_tokens(asked, 0) == (0, False)
+        assert scheduler.step(step({asked.request_id: 16}, [new(asked.request_id, [[1]])])).saves == []
+
+
+# A request that brings KV along.
+
+
+def handed_over(length: int, **changes: Any) -> dict[str, Any]:
+    digest = prompt_digest(FINGERPRINT, range(length), Seed())
+    source = Source("10.0.0.9:7411", handle_of(INCARNATION, new_secret(), digest), 0, 2)
+    return {**Handover((source,), length, FINGERPRINT).to_params(), **changes}
+
+
+def loaded(scheduler: Scheduler, asked: Any, computed: int, blocks: tuple[list[int], ...]) -> Load:
+    tokens, asynchronous = scheduler.matched_tokens(asked, computed)
+    assert asynchronous and tokens == asked.num_prompt_tokens - computed
+    scheduler.allocated(asked, blocks, tokens)
+    (load,) = scheduler.step(step({})).loads
+    return load
+
+
+def test_all_tokens_are_loaded_into_the_blocks_that_were_allocated(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    asked = request("d", range(40), handed_over(40))
+    scheduler.new_request(asked)
+    load = loaded(scheduler, asked, 0, ([5, 6, 7],))
+    assert load.copies == (GroupCopy(0, (0, 1, 2), (5, 6, 7)),)
+    assert (load.tokens, load.sources[0].peer, load.peer) == (40, "10.0.0.9:7411", "")
+    assert scheduler.step(step({})).loads == [], "once"
+    # The load failed, vLLM asks again: it is computed.
+    assert scheduler.matched_tokens(asked, 0) == (0, False)
+    scheduler.finished(asked, True)
+
+
+def test_what_the_engine_has_cached_itself_is_not_written_over(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    load = loaded(scheduler, request("d", range(40), handed_over(40)), 16, ([1, 6, 7],))
+    assert load.copies == (GroupCopy(0, (1, 2), (6, 7)),)
+
+
+def test_several_groups_are_loaded_without_placeholders(made: list[Scheduler]) -> None:
+    scheduler = build(made, (16, 32, 0))
+    load = loaded(scheduler, request("d", range(64), handed_over(64)), 0, ([1, 2, 3, 4], [0, 6], [7, 8]))
+    assert load.copies == (GroupCopy(0, (0, 1, 2, 3), (1, 2, 3, 4)), GroupCopy(1, (1,), (6,)), GroupCopy(2, (0,), (8,)))
+
+
+@pytest.mark.parametrize("changes", [
+    {"kvferry": 2}, {"fingerprint": "00" * 32}, {"tokens": 39}, {"tokens": 41}, {"sources": []},
+    {"sources": [["10.0.0.9:7411", handle_of(INCARNATION, "0" * 32, "1" * 22), 0, 2]]},
+])  # fmt: skip
+def test_what_does_not_fit_is_computed_and_not_asked_for_again(made: list[Scheduler], changes: dict[str, Any]) -> None:
+    scheduler = build(made)
+    asked = request("d", range(40), handed_over(40, **changes))
+    scheduler.new_request(asked)
+    for _ in range(2):
+        assert scheduler.matched_tokens(asked, 0) == (0, False)
+    scheduler.allocated(asked, ([1, 2, 3],), 0)
+    assert scheduler.step(step({"d": 40}, [new("d", [[1, 2, 3]])])).loads == []
+
+
+@pytest.mark.parametrize("phase", ["asked", "allocated", "told"])
+def test_an_abort_ends_a_load_in_every_phase(made: list[Scheduler], phase: str) -> None:
+    scheduler = build(made)
+    asked = request("d", range(40), handed_over(40))
+    scheduler.matched_tokens(asked, 0)
+    if phase != "asked":
+        scheduler.allocated(asked, ([1, 2, 3],), 40)
+    if phase == "told":
+        scheduler.step(step({}))
+    assert scheduler.finished(asked, False) is None
+    assert "d" in scheduler.step(step({})).dropped
+    assert scheduler.matched_tokens(asked, 0) == (40, True), "nothing is remembered of it"
+
+
+def test_few_tokens_are_computed(made: list[Scheduler]) -> None:
+    scheduler = build(made, min_tokens=30)
+    assert scheduler.matched_tokens(request("a", range(40), handed_over(40)), 16) == (0, False)
+    assert scheduler.matched_tokens(request("b", range(40), handed_over(40)), 10) == (30, True)
+
+
+# Prefixes.
+
+
+def test_a_prefix_is_waited_for_then_loaded_from_where_most_of_it_lies(made: list[Scheduler]) -> None:
+    scheduler = build(made, prefix=True, peers=["p", "q"])
+    asked = request("r", range(70))
+    scheduler.new_request(asked)
+    assert scheduler.matched_tokens(asked, 0) == (None, False)
+    assert scheduler.matched_tokens(asked, 0) == (None, False)
+    assert [len(keys) for keys in sidecar(scheduler).asked] == [4 * 32], "asked once, for whole blocks"
+    sidecar(scheduler).answer(("", 1), ("p", 3), ("q", 2))
+    assert scheduler.matched_tokens(asked, 0) == (48, True)
+    scheduler.allocated(asked, ([1, 2, 3, 4, 5],), 48)
+    (load,) = scheduler.step(step({})).loads
+    assert (load.peer, load.tokens, load.sources, load.copies) == ("p", 48, (), (GroupCopy(0, (0, 1, 2), (1, 2, 3)),))
+    assert load.keys == sidecar(scheduler).asked[0][: 3 * 32]
+
+
+def test_the_last_token_is_always_computed(made: list[Scheduler]) -> None:
+    scheduler = build(made, prefix=True)
+    asked = request("r", range(64))
+    scheduler.new_request(asked)
+    scheduler.matched_tokens(asked, 0)
+    assert len(sidecar(scheduler).asked[0]) == 3 * 32
+    sidecar(scheduler).answer(("", 3))
+    assert scheduler.matched_tokens(asked, 0) == (48, True)
+    assert scheduler.matched_tokens(request("s", range(16)), 0) == (0, False)
+
+
+def test_our_own_sidecar_wins_among_equals_and_its_blocks_are_not_published_again(made: list[Scheduler]) -> None:
+    scheduler = build(made, prefix=True, peers=["p"])
+    asked = request("r", range(70))
+    scheduler.new_request(asked)
+    scheduler.matched_tokens(asked, 0)
+    sidecar(scheduler).answer(("p", 3), ("", 3))
+    assert scheduler.matched_tokens(asked, 0) == (48, True)
+    scheduler.allocated(asked, ([1, 2, 3, 4, 5],), 48)
+    assert scheduler.step(step({})).loads[0].peer == ""
+    (save,) = scheduler.step(step({"r": 22}, [new("r", [[1, 2, 3, 4, 5]], computed=48)])).saves
+    assert copied([save]) == [(3, 4)]
+    assert (save.first_key_block, len(save.keys), save.secret_and_digest) == (3, 32, "")
+    assert scheduler.finished(asked, True) is None
+
+
+@pytest.mark.parametrize("places", [[], [("p", 0)], [("p", 1)], [("", 2)]])
+def test_a_shorter_prefix_than_the_engines_own_is_not_loaded(made: list[Scheduler], places: list[tuple[str, int]]) -> None:
+    scheduler = build(made, prefix=True)
+    asked = request("r", range(70))
+    scheduler.new_request(asked)
+    scheduler.matched_tokens(asked, 32)
+    sidecar(scheduler).answer(*places)
+    assert scheduler.matched_tokens(asked, 32) == (0, False)
+
+
+def test_a_look_up_that_is_late_is_given_up_for_good(made: list[Scheduler], monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = build(made, prefix=True)
+    asked = request("r", range(70))
+    scheduler.new_request(asked)
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    assert scheduler.matched_tokens(asked, 0) == (None, False)
+    now[0] = 60.5
+    assert scheduler.matched_tokens(asked, 0) == (0, False)
+    assert sidecar(scheduler).answers.cancelled()  # type: ignore[union-attr]
+    assert scheduler.matched_tokens(asked, 0) == (0, False)
+    assert len(sidecar(scheduler).asked) == 1
+
+
+def test_a_look_up_that_fails_or_cannot_be_made_is_no_prefix(made: list[Scheduler]) -> None:
+    for answers in ("fails", None):
+        scheduler = build(made, prefix=True)
+        asked = request("r", range(70))
+        scheduler.new_request(asked)
+        if answers is None:
+            sidecar(scheduler).answers = None
+        else:
+            scheduler.matched_tokens(asked, 0)
+            sidecar(scheduler).fail("connection_lost")
+        assert scheduler.matched_tokens(asked, 0) == (0, False)
+        (save,) = scheduler.step(step({"r": 70}, [new("r", [[1, 2, 3, 4, 5]])])).saves
+        assert copied([save]) == [(0, 1), (1, 2), (2, 3), (3, 4)], "whole blocks are published all the same"
+        assert len(save.keys) == 4 * 32
+
+
+def test_an_abort_forgets_a_look_up(made: list[Scheduler]) -> None:
+    scheduler = build(made, prefix=True)
+    asked = request("r", range(70))
+    scheduler.new_request(asked)
+    scheduler.matched_tokens(asked, 0)
+    scheduler.finished(asked, False)
+    assert scheduler._lookups == {} and scheduler._outgoing == {}
+
+
+def test_prefixes_of_several_kinds_of_kv_are_not_shared(made: list[Scheduler]) -> None:
+    scheduler = build(made, (16, 0), prefix=True)
+    asked = request("r", range(70))
+    scheduler.new_request(asked)
+    assert scheduler.matched_tokens(asked, 0) == (0, False)
+    assert sidecar(scheduler).asked == []
+
+
+# All of it.
+
+
+def test_ranks_that_differ_are_refused(made: list[Scheduler]) -> None:
+    scheduler = Scheduler(Options.parse({"socket": "/run/{rank}.sock"}), (0,))
+    made.append(scheduler)
+    with pytest.raises(KvferryError) as raised:
+        scheduler.meet([handshake((16,)), handshake((32,))])
+    assert raised.value.code == "unsupported"
+
+
+def test_nothing_is_remembered_of_requests_that_are_over(made: list[Scheduler]) -> None:
+    scheduler = build(made, prefix=True)
+    for index in range(50):
+        params = [None, PREFILL, handed_over(40)][index % 3]
+        asked = request(f"r{index}", range(40), params)
+        scheduler.new_request(asked)
+        sidecar(scheduler).answers = None
+        tokens, _ = scheduler.matched_tokens(asked, 0)
+        if index % 2 == 0:
+            scheduler.allocated(asked, ([1, 2, 3],), tokens or 0)
+            scheduler.step(step({asked.request_id: 40}, [new(asked.request_id, [[1, 2, 3]], tokens or 0)]))
+        scheduler.finished(asked, index % 5 != 0)
+    scheduler.step(step({}))
+    state = (scheduler._outgoing, scheduler._incoming, scheduler._lookups, scheduler._tried, scheduler._loads, scheduler._dropped)
+    assert not any(state)
