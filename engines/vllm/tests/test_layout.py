@@ -1,5 +1,5 @@
-"""Method: values are written into caches as vLLM's backends would (its own CPU kernel where there is one), copied into a pool, and read there
-by the strides of the described layout alone. What comes out must be what went in, at each (block, head, token, channel)."""
+"""Method: values are written into caches as vLLM's backends would (its own CPU kernel where there is one), copied into a pool, and read
+there by the strides of the described layout alone. What comes out must be what went in, at each (block, head, token, channel)."""
 
 from __future__ import annotations
 

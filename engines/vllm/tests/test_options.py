@@ -37,10 +37,13 @@ def test_the_readme_says_these_options_and_defaults() -> None:
 
 
 @pytest.mark.parametrize("extra, named", [
-    ({"sockets": "/x"}, "sockets"), ({"socket": ""}, "socket"), ({"socket": 5}, "socket"), ({"prefix": "yes"}, "prefix"), ({"prefix": 1}, "prefix"),
+    ({"sockets": "/x"}, "sockets"), ({"socket": ""}, "socket"), ({"socket": 5}, "socket"),
+    ({"prefix": "yes"}, "prefix"), ({"prefix": 1}, "prefix"),
     ({"peers": "a,b"}, "peers"), ({"peers": ["a", ""]}, "peers"), ({"peers": [1]}, "peers"), ({"absent": "wait"}, "absent"),
-    ({"tenant": None}, "tenant"), ({"min_tokens": 0}, "min_tokens"), ({"min_tokens": True}, "min_tokens"), ({"min_tokens": 2**40}, "min_tokens"),
-    ({"load_timeout_s": 0}, "load_timeout_s"), ({"load_timeout_s": "30"}, "load_timeout_s"), ({"load_timeout_s": float("nan")}, "load_timeout_s"),
+    ({"tenant": None}, "tenant"), ({"min_tokens": 0}, "min_tokens"), ({"min_tokens": True}, "min_tokens"),
+    ({"min_tokens": 2**40}, "min_tokens"),
+    ({"load_timeout_s": 0}, "load_timeout_s"), ({"load_timeout_s": "30"}, "load_timeout_s"),
+    ({"load_timeout_s": float("nan")}, "load_timeout_s"),
     ({"offer_timeout_s": 10**6}, "offer_timeout_s"), ({"lookup_timeout_s": -1}, "lookup_timeout_s"),
 ])  # fmt: skip
 def test_what_is_wrong_is_named(extra: dict[str, Any], named: str) -> None:

@@ -1,5 +1,5 @@
-"""The scheduler's half, driven as vLLM drives it, with a sidecar that answers when a test says so. Method: what the steps' metadata tells the
-workers to copy is compared with what the request's blocks hold at that moment; nothing may be copied twice, left out, or copied too early."""
+"""The scheduler's half, driven as vLLM drives it, with a sidecar that answers when a test says so. Method: what the steps' metadata
+tells the workers to copy is compared with what the request's blocks hold at that moment: nothing may be left out or copied too early."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def made() -> Iterator[list[Scheduler]]:
         each.close()
 
 
-def build(made: list[Scheduler], block_tokens: tuple[int, ...] = (16,), ranks: int = 1, groups: tuple[int, ...] | None = None, **extra: Any) -> Scheduler:
+def build(
+    made: list[Scheduler], block_tokens: tuple[int, ...] = (16,), ranks: int = 1, groups: tuple[int, ...] | None = None, **extra: Any
+) -> Scheduler:
     options = Options.parse({"socket": "/run/{rank}.sock", "lookup_timeout_s": 60, **extra})
     made.append(Scheduler(options, groups or tuple(range(len(block_tokens)))))
     made[-1].meet([handshake(block_tokens, rank * 2) for rank in range(ranks)])
