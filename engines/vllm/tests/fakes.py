@@ -53,6 +53,7 @@ class FakeSidecar:
         self.known: Any = SimpleNamespace(incarnation=INCARNATION, info=NodeInfo("p", "10.0.0.1:7411", "tcp"))
         self.asked: list[bytes] = []
         self.answers: Future[list[Place]] | None = Future()
+        self.discarded: list[tuple[str, str]] = []
         self.closed = 0
 
     def lookup(self, keys: bytes, peers: Sequence[str], timeout_s: float) -> Future[list[Place]] | None:
@@ -66,6 +67,9 @@ class FakeSidecar:
     def fail(self, code: Any) -> None:
         assert self.answers is not None
         self.answers.set_exception(KvferryError(code))
+
+    def discard(self, peer: str, handle: str) -> None:
+        self.discarded.append((peer, handle))
 
     def close(self) -> None:
         self.closed += 1

@@ -230,6 +230,8 @@ def test_what_does_not_fit_is_computed_and_not_asked_for_again(made: list[Schedu
         assert scheduler.matched_tokens(asked, 0) == (0, False)
     scheduler.allocated(asked, ([1, 2, 3],), 0)
     assert scheduler.step(step({"d": 40}, [new("d", [[1, 2, 3]])])).loads == []
+    scheduler.finished(asked, True)
+    assert sidecar(scheduler).discarded == [], "a forged handle is nothing to act upon"
 
 
 @pytest.mark.parametrize("phase", ["asked", "allocated", "told"])
@@ -242,13 +244,18 @@ def test_an_abort_ends_a_load_in_every_phase(made: list[Scheduler], phase: str) 
     if phase == "told":
         scheduler.step(step({}))
     assert scheduler.finished(asked, False) is None
+    # Of a load that is under way the worker takes care.
+    assert len(sidecar(scheduler).discarded) == (1 if phase == "asked" else 0)
     assert "d" in scheduler.step(step({})).dropped
     assert scheduler.matched_tokens(asked, 0) == (40, True), "nothing is remembered of it"
 
 
 def test_few_tokens_are_computed(made: list[Scheduler]) -> None:
     scheduler = build(made, min_tokens=30)
-    assert scheduler.matched_tokens(request("a", range(40), handed_over(40)), 16) == (0, False)
+    asked = request("a", range(40), handed_over(40))
+    assert scheduler.matched_tokens(asked, 16) == (0, False)
+    assert sidecar(scheduler).discarded == [tuple(asked.kv_transfer_params["sources"][0][:2])], "nobody will fetch it"
+    assert scheduler.finished(asked, True) is None and len(sidecar(scheduler).discarded) == 1, "told once"
     assert scheduler.matched_tokens(request("b", range(40), handed_over(40)), 10) == (30, True)
 
 
