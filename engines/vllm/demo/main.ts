@@ -141,7 +141,7 @@ async function decodeFerried({ receiver, decode, url, prompt }: Stage, alone: Co
   say("first token after", `${duration(answer.firstMs)}, the work of the prefill server included`);
   say(
     "the decode server",
-    `took ${duration(first)} of it, instead of ${duration(alone.firstMs)}: ${(alone.firstMs / first).toFixed(0)} times less`,
+    `took ${duration(first)} of it, instead of ${duration(alone.firstMs)}: ${(alone.firstMs / first).toFixed(1)} times less`,
   );
   quote("answer", answer.text);
   sayEqual(alone, answer);
