@@ -30,7 +30,7 @@ log = logging.getLogger("vllm.kvferry")
 #: How long the first layer of a prefill waits for memory in the pool. A sidecar answers in well under a millisecond.
 ROOM_WAIT_S = 0.25
 #: How long an empty step of an engine that only waits for KV waits for it here, rather than turning at full speed.
-IDLE_WAIT_S = 0.002
+IDLE_WAIT_S = 0.01
 CONNECT_TIMEOUT_S = 5.0
 
 
