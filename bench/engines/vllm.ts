@@ -40,6 +40,8 @@ export interface Completion {
 export interface Ask {
   readonly prompt: readonly number[];
   readonly maxTokens: number;
+  /** false: only the text, which costs the engine less. */
+  readonly asTokens?: boolean;
   readonly params?: Readonly<Record<string, unknown>>;
   readonly signal?: AbortSignal;
 }
@@ -73,6 +75,8 @@ export class Vllm {
     const args = [
       ...["-m", "vllm.entrypoints.openai.api_server", "--model", options.place.model, "--served-model-name", "model"],
       ...["--host", "127.0.0.1", "--port", String(port), "--dtype", "bfloat16", "--enforce-eager", "--max-model-len", "8192"],
+      // The worker within the engine's process: as two, each spins for a second after whatever it did, on cores that others wait for.
+      ...["--distributed-executor-backend", "uni"],
       ...(options.transfer === undefined ? [] : ["--kv-transfer-config", JSON.stringify(options.transfer)]),
       ...(options.flags ?? []),
     ];
@@ -183,9 +187,14 @@ export class Vllm {
 }
 
 /** A streamed completion of an engine, or of what stands in front of engines. */
-export async function complete(name: string, url: string, { prompt, maxTokens, params, signal }: Ask): Promise<Completion> {
+export async function complete(
+  name: string,
+  url: string,
+  { prompt, maxTokens, asTokens = true, params, signal }: Ask,
+): Promise<Completion> {
   const started = performance.now();
-  const body = { model: "model", prompt, max_tokens: maxTokens, temperature: 0, stream: true, logprobs: 0, ignore_eos: true };
+  const plain = { model: "model", prompt, max_tokens: maxTokens, temperature: 0, stream: true, ignore_eos: true };
+  const body = asTokens ? { ...plain, logprobs: 0 } : plain;
   const response = await fetch(`${url}/v1/completions`, {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -214,6 +223,8 @@ function environment(): NodeJS.ProcessEnv {
     VLLM_NO_USAGE_STATS: "1",
     VLLM_SERVER_DEV_MODE: "1",
     VLLM_CPU_KVCACHE_SPACE: "1",
+    // Without it the CPU backend insists on a process for the worker.
+    VLLM_ENABLE_V1_MULTIPROCESSING: "0",
     VLLM_CPU_OMP_THREADS_BIND: "nobind",
     OMP_NUM_THREADS: "1",
     OMP_WAIT_POLICY: "PASSIVE",
