@@ -62,13 +62,15 @@ const checks: [string, string[]][] = [
   ["ruff's format", ["ruff", "format", "--check", "--no-cache"]],
 ];
 
-const projects: [string, string][] = [
-  ["the Python client", "python"],
-  ["SGLang's backend", "sglang"],
+const projects: [string, string, typeof checks][] = [
+  ["the Python client", "python", checks],
+  ["SGLang's backend", "sglang", checks],
+  // The rest of its checks need vLLM: vllm.test.ts.
+  ["vLLM's connector", "vllm", checks.filter(([name]) => name.startsWith("ruff"))],
 ];
 
-for (const [title, folder] of projects) {
-  for (const [name, args] of checks) {
+for (const [title, folder, its] of projects) {
+  for (const [name, args] of its) {
     test(`${title} passes ${name}`, { skip, timeout: CHECK_TIMEOUT_MS }, (t) => runCheck(t, folder, name, args));
   }
 }

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from kvferry import Component, Group, Identity, KvferryError, NodeInfo, Place
 from vllm.v1.core.sched.output import CachedRequestData
 from vllm.v1.kv_cache_interface import KVCacheConfig, KVCacheGroupSpec
 
+from kvferry import Component, Group, Identity, KvferryError, NodeInfo, Place
 from kvferry_vllm.shape import CacheShape, Handshake
 
 IDENTITY = Identity("model", "1", "bf16")

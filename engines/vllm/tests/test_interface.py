@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import FakeSidecar, config, handshake, names, new, request, step
 from vllm.config import KVTransferConfig
 from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
@@ -23,12 +22,15 @@ from vllm.distributed.kv_transfer.kv_connector.v1.multi_connector import MultiCo
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.request import RequestStatus
 
+from fakes import FakeSidecar, config, handshake, names, new, request, step
 from kvferry_vllm import scheduler as module
 from kvferry_vllm.connector import KvferryConnector
 
 ABSTRACT = sorted(KVConnectorBase_V1.__abstractmethods__ | SupportsHMA.__abstractmethods__)
 OURS = sorted(
-    name for name, value in vars(KvferryConnector).items() if not name.startswith("_") and callable(getattr(value, "__func__", value))
+    name
+    for name, value in vars(KvferryConnector).items()
+    if not name.startswith("_") and callable(getattr(value, "__func__", value))
 )
 EXTRA = {"socket": "/run/kvferry-that-is-not-there.sock"}
 CHILD = {

@@ -8,10 +8,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from fakes import FakePool, config, names, read
-from kvferry import KvferryError
 from vllm.v1.kv_cache_interface import FullAttentionSpec, MambaSpec, MLAAttentionSpec, SlidingWindowSpec
 
+from fakes import FakePool, config, names, read
+from kvferry import KvferryError
 from kvferry_vllm.copier import Copier, kernel_blocks
 from kvferry_vllm.layout import CacheMap, Heads, map_caches
 
@@ -20,7 +20,9 @@ DTYPE = torch.bfloat16
 ALL = Heads(0, HEADS)
 
 
-def attention(tokens: int = TOKENS, heads: int = HEADS, channels: int = CHANNELS, dtype: torch.dtype = DTYPE) -> FullAttentionSpec:
+def attention(
+    tokens: int = TOKENS, heads: int = HEADS, channels: int = CHANNELS, dtype: torch.dtype = DTYPE
+) -> FullAttentionSpec:
     return FullAttentionSpec(block_size=tokens, num_kv_heads=heads, head_size=channels, dtype=dtype)
 
 
@@ -155,11 +157,15 @@ def test_latent_kv_has_one_head() -> None:
     assert (component.name, component.heads, component.channels) == ("latent", 1, 72)
     pool = saved(mapped, [5, 1])
     for layer, (place, block) in itertools.product(range(2), enumerate([5, 1])):
-        assert torch.equal(read(pool, component, layer, place, TOKENS, DTYPE), tensors[names(2)[layer]][block].transpose(0, 1))
+        assert torch.equal(
+            read(pool, component, layer, place, TOKENS, DTYPE), tensors[names(2)[layer]][block].transpose(0, 1)
+        )
 
 
 def test_groups_of_several_kinds_share_blocks_of_the_pool() -> None:
-    window = SlidingWindowSpec(block_size=TOKENS, num_kv_heads=HEADS, head_size=CHANNELS, dtype=DTYPE, sliding_window=64)
+    window = SlidingWindowSpec(
+        block_size=TOKENS, num_kv_heads=HEADS, head_size=CHANNELS, dtype=DTYPE, sliding_window=64
+    )
     state = MambaSpec(block_size=TOKENS, shapes=((40,),), dtypes=(torch.float32,))
     full, windowed, recurrent = names(2), names(1, 2), names(1, 3)
     tensors = {name: random_like(BLOCKS, HEADS, TOKENS, 2 * CHANNELS) for name in [*full, *windowed]}
@@ -167,7 +173,9 @@ def test_groups_of_several_kinds_share_blocks_of_the_pool() -> None:
     mapped = map_caches(tensors, config(BLOCKS, (full, attention()), (windowed, window), (recurrent, state)), ALL, "")
     assert mapped.shape.block_tokens == (TOKENS, TOKENS, 0)
     assert mapped.layer_numbers == [0, 1, 2, 3]
-    assert all(component.block_stride == mapped.block_bytes for group in mapped.groups for component in group.components)
+    assert all(
+        component.block_stride == mapped.block_bytes for group in mapped.groups for component in group.components
+    )
     assert mapped.block_bytes >= 2 * HEADS * TOKENS * 2 * CHANNELS * 2
     pool = saved(mapped, [2, 4], group=2)
     (component,) = mapped.groups[2].components

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kvferry import KvferryError
 
+from kvferry import KvferryError
 from kvferry_vllm.options import Options, check_ranks
 
 

@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from kvferry import KvferryError, Seed
 
+from kvferry import KvferryError, Seed
 from kvferry_vllm.params import (
     HEADS_MAX,
     SOURCES_MAX,
@@ -30,7 +30,12 @@ INCARNATION = "0123456789abcdef"
 
 
 def source(digest: str = DIGEST, **changes: Any) -> Source:
-    fields = {"peer": "10.0.0.1:7411", "handle": handle_of(INCARNATION, new_secret(), digest), "first_head": 0, "heads": 8}
+    fields = {
+        "peer": "10.0.0.1:7411",
+        "handle": handle_of(INCARNATION, new_secret(), digest),
+        "first_head": 0,
+        "heads": 8,
+    }
     return Source(**{**fields, **changes})
 
 
@@ -53,7 +58,9 @@ def test_what_a_prefill_says_survives_json() -> None:
 
 
 def test_what_proxies_add_does_not_matter() -> None:
-    assert parse_handover(params(remote_prefill_cached_tokens=7, more={"a": [1]}), FINGERPRINT, DIGEST).tokens == len(PROMPT)
+    assert parse_handover(params(remote_prefill_cached_tokens=7, more={"a": [1]}), FINGERPRINT, DIGEST).tokens == len(
+        PROMPT
+    )
 
 
 @pytest.mark.parametrize("version", [None, 0, 2, "1", 1.5, [1], "x" * 10_000])
@@ -75,7 +82,9 @@ def listed(part: Source) -> list[Any]:
     return [part.peer, part.handle, part.first_head, part.heads]
 
 
-@pytest.mark.parametrize("sources", [None, [], {}, "abc", 5, [[]], [None], [["a", "b", 0]], [listed(source())] * (SOURCES_MAX + 1)])
+@pytest.mark.parametrize(
+    "sources", [None, [], {}, "abc", 5, [[]], [None], [["a", "b", 0]], [listed(source())] * (SOURCES_MAX + 1)]
+)
 def test_sources_are_a_bounded_list_of_four_fields(sources: Any) -> None:
     assert refused(params(sources=sources)) == "invalid_argument"
 
@@ -111,7 +120,24 @@ def test_secrets_do_not_repeat() -> None:
 
 def test_nothing_makes_the_parser_raise_anything_else() -> None:
     chance = random.Random(7)
-    junk = [None, True, -1, 2**70, 1.5, float("nan"), "", "x", "\x00", [], {}, [[]], [[1, 2, 3, 4]], ["a", DIGEST, 0, 1], FINGERPRINT, 1]
+    junk = [
+        None,
+        True,
+        -1,
+        2**70,
+        1.5,
+        float("nan"),
+        "",
+        "x",
+        "\x00",
+        [],
+        {},
+        [[]],
+        [[1, 2, 3, 4]],
+        ["a", DIGEST, 0, 1],
+        FINGERPRINT,
+        1,
+    ]
     for _ in range(3000):
         given = params()
         for name in chance.sample([*given, "else"], 2):
@@ -126,6 +152,8 @@ def test_nothing_makes_the_parser_raise_anything_else() -> None:
             assert error.code in ("invalid_argument", "version_unsupported", "fingerprint_mismatch")
 
 
-@pytest.mark.parametrize("given", [None, {}, {"do_remote_decode": 1}, {"do_remote_decode": "true"}, {"do_remote_prefill": "yes"}])
+@pytest.mark.parametrize(
+    "given", [None, {}, {"do_remote_decode": 1}, {"do_remote_decode": "true"}, {"do_remote_prefill": "yes"}]
+)
 def test_only_true_asks_for_anything(given: Any) -> None:
     assert not wants_handover(given) and not offers_handover(given)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from fakes import INCARNATION, FakeSidecar, handshake, new, request, step
 from kvferry import KvferryError, Seed
-
 from kvferry_vllm import scheduler as module
 from kvferry_vllm.metadata import GroupCopy, Load, Save
 from kvferry_vllm.options import Options
@@ -34,7 +34,11 @@ def made() -> Iterator[list[Scheduler]]:
 
 
 def build(
-    made: list[Scheduler], block_tokens: tuple[int, ...] = (16,), ranks: int = 1, groups: tuple[int, ...] | None = None, **extra: Any
+    made: list[Scheduler],
+    block_tokens: tuple[int, ...] = (16,),
+    ranks: int = 1,
+    groups: tuple[int, ...] | None = None,
+    **extra: Any,
 ) -> Scheduler:
     options = Options.parse({"socket": "/run/{rank}.sock", "lookup_timeout_s": 60, **extra})
     made.append(Scheduler(options, groups or tuple(range(len(block_tokens)))))
@@ -48,7 +52,13 @@ def sidecar(scheduler: Scheduler) -> FakeSidecar:
 
 def copied(saves: list[Save], group: int = 0) -> list[tuple[int, int]]:
     """(place in the sequence, the engine's block) of everything that is saved, in order."""
-    return [pair for save in saves for copy in save.copies if copy.group == group for pair in zip(copy.places, copy.blocks, strict=True)]
+    return [
+        pair
+        for save in saves
+        for copy in save.copies
+        if copy.group == group
+        for pair in zip(copy.places, copy.blocks, strict=True)
+    ]
 
 
 # A prefill for somebody else.
@@ -170,7 +180,10 @@ def test_groups_that_are_not_transferred_are_passed_over(made: list[Scheduler]) 
 
 def test_prompts_without_token_ids_are_let_be(made: list[Scheduler]) -> None:
     scheduler = build(made)
-    for asked in (request("a", range(16), PREFILL, prompt_token_ids=None), request("b", range(16), PREFILL, prompt_embeds=object())):
+    for asked in (
+        request("a", range(16), PREFILL, prompt_token_ids=None),
+        request("b", range(16), PREFILL, prompt_embeds=object()),
+    ):
         scheduler.new_request(asked)
         assert scheduler.matched_tokens(asked, 0) == (0, False)
         assert scheduler.step(step({asked.request_id: 16}, [new(asked.request_id, [[1]])])).saves == []
@@ -304,7 +317,9 @@ def test_our_own_sidecar_wins_among_equals_and_its_blocks_are_not_published_agai
 
 
 @pytest.mark.parametrize("places", [[], [("p", 0)], [("p", 1)], [("", 2)]])
-def test_a_shorter_prefix_than_the_engines_own_is_not_loaded(made: list[Scheduler], places: list[tuple[str, int]]) -> None:
+def test_a_shorter_prefix_than_the_engines_own_is_not_loaded(
+    made: list[Scheduler], places: list[tuple[str, int]]
+) -> None:
     scheduler = build(made, prefix=True)
     asked = request("r", range(70))
     scheduler.new_request(asked)
@@ -384,5 +399,12 @@ def test_nothing_is_remembered_of_requests_that_are_over(made: list[Scheduler]) 
             scheduler.step(step({asked.request_id: 40}, [new(asked.request_id, [[1, 2, 3]], tokens or 0)]))
         scheduler.finished(asked, index % 5 != 0)
     scheduler.step(step({}))
-    state = (scheduler._outgoing, scheduler._incoming, scheduler._lookups, scheduler._tried, scheduler._loads, scheduler._dropped)
+    state = (
+        scheduler._outgoing,
+        scheduler._incoming,
+        scheduler._lookups,
+        scheduler._tried,
+        scheduler._loads,
+        scheduler._dropped,
+    )
     assert not any(state)

@@ -1,4 +1,4 @@
-"""The class that vLLM loads: `--kv-transfer-config '{"kv_connector": "KvferryConnector", "kv_connector_module_path": "kvferry_vllm.connector", ...}'`.
+"""The class that vLLM loads, as README.md says: KvferryConnector out of the module kvferry_vllm.connector.
 
 It is built twice: once beside the scheduler, once in each worker. This file only says who answers which of vLLM's questions; scheduler.py
 and worker.py answer them."""
@@ -30,7 +30,12 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
-    from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats, PromMetric, PromMetricT
+    from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
+        KVConnectorPromMetrics,
+        KVConnectorStats,
+        PromMetric,
+        PromMetricT,
+    )
     from vllm.forward_context import ForwardContext
     from vllm.v1.core.kv_cache_manager import KVCacheBlocks
     from vllm.v1.core.sched.output import SchedulerOutput
@@ -107,13 +112,17 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
 
     # Beside the scheduler.
 
-    def set_xfer_handshake_metadata_pp_aware(self, metadata: dict[tuple[int, int], KVConnectorHandshakeMetadata]) -> None:
+    def set_xfer_handshake_metadata_pp_aware(
+        self, metadata: dict[tuple[int, int], KVConnectorHandshakeMetadata]
+    ) -> None:
         ranks = {tensor: shake for (pipeline, tensor), shake in metadata.items() if pipeline == 0}
         if len(ranks) != len(metadata):
             raise ValueError("kvferry moves KV of engines without pipeline parallelism")
         if not all(isinstance(shake, Handshake) for shake in ranks.values()):
             # vLLM's MultiConnector passes on what the first of its connectors says that says anything.
-            raise ValueError("of MultiConnector's connectors, KvferryConnector must be the first that exchanges anything between workers")
+            raise ValueError(
+                "of MultiConnector's connectors, KvferryConnector must be the first that exchanges anything between workers"
+            )
         self._the_scheduler().meet([shake for _, shake in sorted(ranks.items()) if isinstance(shake, Handshake)])
 
     def on_new_request(self, request: Request) -> None:
@@ -134,7 +143,9 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
     def request_finished(self, request: Request, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         return self.request_finished_all_groups(request, (block_ids,))
 
-    def request_finished_all_groups(self, request: Request, block_ids: tuple[list[int], ...]) -> tuple[bool, dict[str, Any] | None]:
+    def request_finished_all_groups(
+        self, request: Request, block_ids: tuple[list[int], ...]
+    ) -> tuple[bool, dict[str, Any] | None]:
         complete = request.status in (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
         return False, self._the_scheduler().finished(request, complete)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from kvferry import Pool
 
 from .layout import CachedGroup, CachedLayer, CacheMap
@@ -28,7 +29,9 @@ class Copier:
             for layer in cached.layers:
                 _populate(layer.pages)
         self._engine = {
-            (group, layer): _rows(cached) for group, map_ in enumerate(caches.groups) for layer, cached in enumerate(map_.layers)
+            (group, layer): _rows(cached)
+            for group, map_ in enumerate(caches.groups)
+            for layer, cached in enumerate(map_.layers)
         }
 
     def save(self, pool: Pool, group: int, layer: int, places: npt.NDArray[np.uint32], blocks: Sequence[int]) -> int:
@@ -154,4 +157,6 @@ def _pin(pool: Pool) -> None:
     memory = torch.from_numpy(pool.view)
     code = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.numel(), 0)
     if int(code) != 0:
-        raise RuntimeError(f"cudaHostRegister of {memory.numel()} bytes: error {int(code)} (is `ulimit -l` large enough?)")
+        raise RuntimeError(
+            f"cudaHostRegister of {memory.numel()} bytes: error {int(code)} (is `ulimit -l` large enough?)"
+        )

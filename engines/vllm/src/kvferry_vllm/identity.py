@@ -39,13 +39,17 @@ def identity_of(config: VllmConfig, options: Options, element: str, packing: str
         element=element,
         rope=_canonical(_rope_of(model.hf_text_config)),
         profile="",
-        extra=";".join(part for part in (f"quantization={model.quantization}" if model.quantization else "", packing) if part),
+        extra=";".join(
+            part for part in (f"quantization={model.quantization}" if model.quantization else "", packing) if part
+        ),
     )
 
 
 def weights_name(path: str, hf_config: dict[str, Any]) -> str:
     """The last part of the name, and a digest of the configuration and, for files that are here, of samples of the weights."""
-    digest = hashlib.sha256(_canonical({key: value for key, value in hf_config.items() if not key.startswith("_")}).encode())
+    digest = hashlib.sha256(
+        _canonical({key: value for key, value in hf_config.items() if not key.startswith("_")}).encode()
+    )
     folder = Path(path)
     if folder.is_dir():
         for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.gguf")]):

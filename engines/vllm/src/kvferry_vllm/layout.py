@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+
 from kvferry import Component, Group, KvferryError
 
 from .identity import ELEMENTS
@@ -72,7 +73,11 @@ class CacheMap:
     @property
     def shape(self) -> CacheShape:
         groups = tuple(
-            Group(block_tokens=group.block_tokens, layers=tuple(layer.number for layer in group.layers), components=group.components)
+            Group(
+                block_tokens=group.block_tokens,
+                layers=tuple(layer.number for layer in group.layers),
+                components=group.components,
+            )
             for group in self.groups
         )
         return CacheShape(groups, tuple(group.split for group in self.groups), self.block_bytes)
@@ -119,7 +124,9 @@ def _map_group(
         offset += layer.page_bytes
         split = tensor.shape[0] // num_blocks
         if split < 1 or tensor.shape[0] % num_blocks != 0:
-            raise KvferryError("unsupported", f"{name} has {tensor.shape[0]} blocks where the scheduler has {num_blocks}")
+            raise KvferryError(
+                "unsupported", f"{name} has {tensor.shape[0]} blocks where the scheduler has {num_blocks}"
+            )
     assert first is not None
     kind = _kind_of(_spec_of(spec, names[0]))
     offsets = tuple(layer.offset for layer in layers)
@@ -175,7 +182,9 @@ def _compact_strides(tensor: torch.Tensor) -> list[int]:
 
 def _attention(tensor: torch.Tensor, offsets: tuple[int, ...], heads: Heads, isa: str) -> tuple[Component, ...]:
     if tensor.dim() != 4:
-        raise KvferryError("unsupported", f"attention KV of shape {tuple(tensor.shape)}; [blocks, heads, tokens, content] is known")
+        raise KvferryError(
+            "unsupported", f"attention KV of shape {tuple(tensor.shape)}; [blocks, heads, tokens, content] is known"
+        )
     _, head_count, tokens, content = tensor.shape
     if head_count != heads.count or content % 2 != 0:
         raise KvferryError("unsupported", f"attention KV of shape {tuple(tensor.shape)} for {heads.count} heads")
@@ -185,8 +194,13 @@ def _attention(tensor: torch.Tensor, offsets: tuple[int, ...], heads: Heads, isa
     if not isa:
         return (
             Component(
-                name="kv", channels=content, offsets=offsets, token_stride=token_stride, head_stride=head_stride,
-                channel_stride=channel_stride, **common,
+                name="kv",
+                channels=content,
+                offsets=offsets,
+                token_stride=token_stride,
+                head_stride=head_stride,
+                channel_stride=channel_stride,
+                **common,
             ),
         )
     # The CPU kernels cut the page of a head in two halves: K as [channels, tokens], then V as [tokens, channels]
@@ -195,44 +209,76 @@ def _attention(tensor: torch.Tensor, offsets: tuple[int, ...], heads: Heads, isa
     if (head_stride, token_stride, channel_stride) != (tokens * content * size, content * size, size):
         raise KvferryError("unsupported", "the CPU backend's KV is not in the order [blocks, heads, tokens, content]")
     keys = Component(
-        name="k", channels=channels, offsets=offsets, token_stride=size, head_stride=head_stride, channel_stride=tokens * size, **common
+        name="k",
+        channels=channels,
+        offsets=offsets,
+        token_stride=size,
+        head_stride=head_stride,
+        channel_stride=tokens * size,
+        **common,
     )
     half = tokens * channels * size
     values = Component(
-        name="v", channels=channels, offsets=tuple(offset + half for offset in offsets), token_stride=channels * size,
-        head_stride=head_stride, channel_stride=size, **common,
+        name="v",
+        channels=channels,
+        offsets=tuple(offset + half for offset in offsets),
+        token_stride=channels * size,
+        head_stride=head_stride,
+        channel_stride=size,
+        **common,
     )
     return (keys, values)
 
 
 def _latent(tensor: torch.Tensor, offsets: tuple[int, ...]) -> Component:
-    _, *rest, tokens, content = tensor.shape
+    _, *rest, _tokens, content = tensor.shape
     if any(extent != 1 for extent in rest):
         raise KvferryError("unsupported", f"latent KV of shape {tuple(tensor.shape)}")
     strides = _compact_strides(tensor)
     return Component(
-        name="latent", element=_element_of(tensor), heads=1, channels=content, offsets=offsets, block_stride=0,
-        token_stride=strides[-2], head_stride=0, channel_stride=strides[-1],
+        name="latent",
+        element=_element_of(tensor),
+        heads=1,
+        channels=content,
+        offsets=offsets,
+        block_stride=0,
+        token_stride=strides[-2],
+        head_stride=0,
+        channel_stride=strides[-1],
     )
 
 
 def _state(layer: CachedLayer, offsets: tuple[int, ...]) -> Component:
     return Component(
-        name="state", element="u8", heads=1, channels=layer.page_bytes, offsets=offsets, block_stride=0, token_stride=0, head_stride=0,
+        name="state",
+        element="u8",
+        heads=1,
+        channels=layer.page_bytes,
+        offsets=offsets,
+        block_stride=0,
+        token_stride=0,
+        head_stride=0,
         channel_stride=1,
     )
 
 
 def _with_block_stride(component: Component, block_bytes: int) -> Component:
     return Component(
-        name=component.name, element=component.element, heads=component.heads, channels=component.channels, offsets=component.offsets,
-        block_stride=block_bytes, token_stride=component.token_stride, head_stride=component.head_stride,
-        channel_stride=component.channel_stride, first_head=component.first_head,
+        name=component.name,
+        element=component.element,
+        heads=component.heads,
+        channels=component.channels,
+        offsets=component.offsets,
+        block_stride=block_bytes,
+        token_stride=component.token_stride,
+        head_stride=component.head_stride,
+        channel_stride=component.channel_stride,
+        first_head=component.first_head,
     )
 
 
 def _packing(isa: str) -> str:
-    """"vec" keeps K transposed, plainly; what the other kernels do is exchanged only among equals."""
+    """ "vec" keeps K transposed, plainly; what the other kernels do is exchanged only among equals."""
     return "" if isa in ("", "vec") else f"cpu-packing={isa}"
 
 

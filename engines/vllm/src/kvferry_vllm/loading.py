@@ -29,7 +29,15 @@ class Loaded:
 class Loading:
     """Runs on the client's loop. `run` returns when nothing writes the engine's blocks any more, however it ends."""
 
-    def __init__(self, ferry: AsyncFerry, caches: CacheMap, copier: Copier | DeviceCopier, heads: Heads, load: Load, timeout_s: float) -> None:
+    def __init__(
+        self,
+        ferry: AsyncFerry,
+        caches: CacheMap,
+        copier: Copier | DeviceCopier,
+        heads: Heads,
+        load: Load,
+        timeout_s: float,
+    ) -> None:
         self.request = load.request
         self._ferry = ferry
         self._caches = caches
@@ -103,8 +111,13 @@ class Loading:
         held = [group.blocks for group in room.groups]
         try:
             transfer = await self._ferry.fetch(
-                load.peer, model, Keyed(load.keys, 0, load.tokens), room.groups, deadline_s=self._timeout_s,
-                on_layer=lambda layer: self._copy(room, layer), trace=load.trace or None,
+                load.peer,
+                model,
+                Keyed(load.keys, 0, load.tokens),
+                room.groups,
+                deadline_s=self._timeout_s,
+                on_layer=lambda layer: self._copy(room, layer),
+                trace=load.trace or None,
             )
             report = await _ended(transfer)
             self._copy_rest(room)

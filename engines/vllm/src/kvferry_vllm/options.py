@@ -41,7 +41,11 @@ class Options:
             raise _wrong("kv_connector_extra_config", f"only {', '.join(cls.__slots__)}", sorted(unknown))
         socket = _text(extra, "socket", "")
         if socket == "":
-            raise _wrong("kv_connector_extra_config.socket", "the path of the sidecar's socket (kvferry serve --socket PATH)", socket)
+            raise _wrong(
+                "kv_connector_extra_config.socket",
+                "the path of the sidecar's socket (kvferry serve --socket PATH)",
+                socket,
+            )
         absent = _text(extra, "absent", "serve")
         if absent not in ("serve", "refuse"):
             raise _wrong("kv_connector_extra_config.absent", '"serve" or "refuse"', absent)
@@ -68,7 +72,11 @@ class Options:
 
 def check_ranks(options: Options, ranks: int) -> None:
     if ranks > 1 and "{rank}" not in options.socket:
-        raise _wrong("kv_connector_extra_config.socket", f"a path with {{rank}} in it, for {ranks} ranks with a sidecar each", options.socket)
+        raise _wrong(
+            "kv_connector_extra_config.socket",
+            f"a path with {{rank}} in it, for {ranks} ranks with a sidecar each",
+            options.socket,
+        )
 
 
 def _wrong(name: str, wanted: str, received: object) -> KvferryError:

@@ -79,9 +79,14 @@ def parse_handover(params: Mapping[str, Any], fingerprint: str, digest: str) -> 
     """Raises invalid_argument, version_unsupported or fingerprint_mismatch."""
     version = params.get("kvferry")
     if version != VERSION:
-        raise KvferryError("version_unsupported", f"kv_transfer_params of version {_short(version)}, this connector speaks {VERSION}")
+        raise KvferryError(
+            "version_unsupported", f"kv_transfer_params of version {_short(version)}, this connector speaks {VERSION}"
+        )
     if params.get("fingerprint") != fingerprint:
-        raise KvferryError("fingerprint_mismatch", f"the KV is of {_short(params.get('fingerprint'))}, this engine has {fingerprint[:16]}")
+        raise KvferryError(
+            "fingerprint_mismatch",
+            f"the KV is of {_short(params.get('fingerprint'))}, this engine has {fingerprint[:16]}",
+        )
     listed = params.get("sources")
     if not isinstance(listed, (list, tuple)) or not 1 <= len(listed) <= SOURCES_MAX:
         raise _wrong("sources", f"a list of 1 to {SOURCES_MAX}", listed)
@@ -117,7 +122,9 @@ def _integer(name: str, value: Any, least: int, most: int) -> int:
 
 
 def _wrong(name: str, wanted: str, received: object) -> KvferryError:
-    return KvferryError("invalid_argument", f"Expected {wanted} for {name} of kv_transfer_params but received {_short(received)}")
+    return KvferryError(
+        "invalid_argument", f"Expected {wanted} for {name} of kv_transfer_params but received {_short(received)}"
+    )
 
 
 def _short(value: object) -> str:

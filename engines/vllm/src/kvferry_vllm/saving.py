@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
 from kvferry import AsyncFerry, Blocks, GroupBlocks, KvferryError, Model, Offer, Pool
 
 from .layout import CacheMap
@@ -59,7 +60,9 @@ async def make_room(ferry: AsyncFerry, caches: CacheMap, tokens: int, first: int
 class Saving:
     """Made and told by the engine's thread; lives on the client's loop until nothing in the pool is its own any more."""
 
-    def __init__(self, ferry: AsyncFerry, loop: asyncio.AbstractEventLoop, caches: CacheMap, save: Save, offer_timeout_s: float) -> None:
+    def __init__(
+        self, ferry: AsyncFerry, loop: asyncio.AbstractEventLoop, caches: CacheMap, save: Save, offer_timeout_s: float
+    ) -> None:
         self.request = save.request
         self.bytes = 0
         #: Where to copy to; raises KvferryError where there is no room.
@@ -92,7 +95,9 @@ class Saving:
         try:
             room = await make_room(self._ferry, self._caches, save.tokens, save.first_key_block)
         except BaseException as error:
-            self.room.set_exception(error if isinstance(error, KvferryError) else KvferryError("cancelled", repr(error)))
+            self.room.set_exception(
+                error if isinstance(error, KvferryError) else KvferryError("cancelled", repr(error))
+            )
             raise
         held = [group.blocks for group in room.groups]
         try:
@@ -117,7 +122,12 @@ class Saving:
             return None
         handle = handle_of(room.pool.incarnation, tail, "")
         offering = self._ferry.offer(
-            model, room.groups, ready=False, handle=handle, deadline_s=self._offer_timeout_s, trace=self._first.trace or None
+            model,
+            room.groups,
+            ready=False,
+            handle=handle,
+            deadline_s=self._offer_timeout_s,
+            trace=self._first.trace or None,
         )
         return asyncio.ensure_future(offering)
 

@@ -17,7 +17,16 @@ from kvferry.sync import LoopThread
 from .identity import seed_of
 from .metadata import GroupCopy, Load, Metadata, Save
 from .options import Options, check_ranks
-from .params import Handover, Source, handle_of, new_secret, offers_handover, parse_handover, prompt_digest, wants_handover
+from .params import (
+    Handover,
+    Source,
+    handle_of,
+    new_secret,
+    offers_handover,
+    parse_handover,
+    prompt_digest,
+    wants_handover,
+)
 from .shape import Handshake
 from .sidecar import Sidecar
 
@@ -85,14 +94,20 @@ class Scheduler:
     def meet(self, handshakes: Sequence[Handshake]) -> None:
         """The workers' caches are there; by rank. Raises KvferryError where the operator wants no engine without a sidecar."""
         first = handshakes[0]
-        if any(other.identity != first.identity or other.shape.block_tokens != first.shape.block_tokens for other in handshakes):
+        if any(
+            other.identity != first.identity or other.shape.block_tokens != first.shape.block_tokens
+            for other in handshakes
+        ):
             raise KvferryError("unsupported", "the workers' KV is cut differently from rank to rank")
         check_ranks(self._options, len(handshakes))
         self._fingerprint = first.identity.fingerprint
         self._block_tokens = first.shape.block_tokens
         refuse = self._options.absent == "refuse"
         self._ranks = [
-            (handshake, Sidecar(self._thread, self._options.socket_of(rank), rank, handshake.identity, handshake.shape, refuse))
+            (
+                handshake,
+                Sidecar(self._thread, self._options.socket_of(rank), rank, handshake.identity, handshake.shape, refuse),
+            )
             for rank, handshake in enumerate(handshakes)
         ]
         self._prefix = self._options.prefix and len(self._block_tokens) == 1 and self._block_tokens[0] > 0
@@ -116,7 +131,12 @@ class Scheduler:
             chain = KeyChain(self._fingerprint, self._block_tokens[0], seed)
             chain.extend(request.prompt_token_ids)
         self._outgoing[request.request_id] = Outgoing(
-            tokens=request.num_prompt_tokens, secret_and_digest=secret + digest, digest=digest, secret=secret, chain=chain, trace=_trace_of(request)
+            tokens=request.num_prompt_tokens,
+            secret_and_digest=secret + digest,
+            digest=digest,
+            secret=secret,
+            chain=chain,
+            trace=_trace_of(request),
         )
 
     def matched_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
@@ -233,7 +253,9 @@ class Scheduler:
         digest = prompt_digest(self._fingerprint, request.prompt_token_ids or (), seed_of(request, self._options))
         handover = parse_handover(request.kv_transfer_params or {}, self._fingerprint, digest)
         if handover.tokens != request.num_prompt_tokens:
-            raise KvferryError("invalid_argument", f"KV of {handover.tokens} tokens for a prompt of {request.num_prompt_tokens}")
+            raise KvferryError(
+                "invalid_argument", f"KV of {handover.tokens} tokens for a prompt of {request.num_prompt_tokens}"
+            )
         return handover
 
     def _discard(self, request: Request) -> None:
@@ -300,7 +322,9 @@ class Scheduler:
 
     # Saving.
 
-    def _save(self, metadata: Metadata, request: str, outgoing: Outgoing, computed: int, output: SchedulerOutput) -> None:
+    def _save(
+        self, metadata: Metadata, request: str, outgoing: Outgoing, computed: int, output: SchedulerOutput
+    ) -> None:
         if outgoing.done:
             return
         end = min(computed + output.num_scheduled_tokens.get(request, 0), outgoing.tokens)
@@ -325,7 +349,13 @@ class Scheduler:
         if not outgoing.opened and final and not outgoing.secret and not keys:
             outgoing.done = True
             return
-        tokens_kept = outgoing.tokens if outgoing.secret else outgoing.chain.block_count * self._block_tokens[0] if outgoing.chain else 0
+        tokens_kept = (
+            outgoing.tokens
+            if outgoing.secret
+            else outgoing.chain.block_count * self._block_tokens[0]
+            if outgoing.chain
+            else 0
+        )
         metadata.saves.append(
             Save(
                 request=request,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvferry import Group, Identity, KvferryError, Layout
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorHandshakeMetadata
+
+from kvferry import Group, Identity, KvferryError, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class CacheShape:
         count = min(block_count, data_bytes // self.block_bytes)
         if count < 1:
             raise KvferryError(
-                "invalid_config", f"the sidecar's pool is smaller than one block of {self.block_bytes} bytes; raise --pool-bytes"
+                "invalid_config",
+                f"the sidecar's pool is smaller than one block of {self.block_bytes} bytes; raise --pool-bytes",
             )
         return Layout(block_count=count, groups=self.groups)
 

@@ -30,7 +30,9 @@ class Known:
 class Sidecar:
     """It attaches no memory and holds nothing. Nothing but the constructor waits."""
 
-    def __init__(self, thread: LoopThread, socket: str, rank: int, identity: Identity, shape: CacheShape, refuse: bool) -> None:
+    def __init__(
+        self, thread: LoopThread, socket: str, rank: int, identity: Identity, shape: CacheShape, refuse: bool
+    ) -> None:
         """`refuse`: raises KvferryError where there is no sidecar."""
         self._thread = thread
         self._identity = identity
@@ -38,7 +40,9 @@ class Sidecar:
         self._known: Known | None = None
         self._learning: Future[None] | None = None
         self._ferry: AsyncFerry = thread.wait(
-            aio.connect(socket, client=f"vllm scheduler {rank}", attach=False, wait=refuse, connect_timeout_s=CONNECT_TIMEOUT_S)
+            aio.connect(
+                socket, client=f"vllm scheduler {rank}", attach=False, wait=refuse, connect_timeout_s=CONNECT_TIMEOUT_S
+            )
         )
         self._ferry.on(self._heard)
         try:

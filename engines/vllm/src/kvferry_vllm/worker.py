@@ -71,7 +71,14 @@ class Worker:
         self._shared = {number for number, count in counts.items() if count > 1}
         wait = self._options.absent == "refuse"
         self._ferry = self._thread.wait(
-            aio.connect(self._socket, client=self._name, wait=wait, connect_timeout_s=CONNECT_TIMEOUT_S, quiesce=self._quiesce, on_restart=self._restarted)
+            aio.connect(
+                self._socket,
+                client=self._name,
+                wait=wait,
+                connect_timeout_s=CONNECT_TIMEOUT_S,
+                quiesce=self._quiesce,
+                on_restart=self._restarted,
+            )
         )
         try:
             self._thread.wait(self._model_now(CONNECT_TIMEOUT_S))
@@ -79,7 +86,9 @@ class Worker:
         except KvferryError as error:
             if wait or error.code == "invalid_config":
                 raise
-            log.warning("kvferry: no sidecar at %s (%s); KV is computed, not moved, until there is one", self._socket, error)
+            log.warning(
+                "kvferry: no sidecar at %s (%s); KV is computed, not moved, until there is one", self._socket, error
+            )
 
     def begin(self, metadata: Metadata) -> None:
         """Before the forward pass: memory for new saves is asked for, so that it is there when the first layer is."""
@@ -218,7 +227,9 @@ class Worker:
             # The transfers end by their own deadline; this one is for a sidecar that says nothing at all.
             loaded = await asyncio.wait_for(loading.run(model), self._options.load_timeout_s + 5.0)
             self.stats.loaded(loaded.seconds, loaded.bytes, loaded.wire_bytes)
-            log.info("kvferry: loaded %d bytes of KV for %s in %.1f ms", loaded.bytes, load.request, 1e3 * loaded.seconds)
+            log.info(
+                "kvferry: loaded %d bytes of KV for %s in %.1f ms", loaded.bytes, load.request, 1e3 * loaded.seconds
+            )
             failure = None
         except KvferryError as error:
             failure = error.code
@@ -264,5 +275,7 @@ class Worker:
                 self._copier.finish()
 
     def _restarted(self, event: events.Restarted) -> None:
-        log.warning("kvferry: the sidecar at %s has restarted; KV that was in its hands is computed again", self._socket)
+        log.warning(
+            "kvferry: the sidecar at %s has restarted; KV that was in its hands is computed again", self._socket
+        )
         self._model = None
