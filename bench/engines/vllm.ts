@@ -31,6 +31,8 @@ export interface VllmOptions {
 export interface Completion {
   readonly text: string;
   readonly tokens: readonly string[];
+  /** How much likelier each token was than the next best, in nats; 0 is a tie. */
+  readonly leads: readonly number[];
   /** From the request to the first token, in milliseconds. */
   readonly firstMs: number;
   readonly totalMs: number;
@@ -120,7 +122,7 @@ export class Vllm {
     if (!response.ok) throw new Error(`${this.name}: HTTP ${response.status} ${await response.text()}`);
     const answer = (await response.json()) as { kv_transfer_params?: Record<string, unknown> | null };
     const totalMs = performance.now() - started;
-    return { text: "", tokens: [], firstMs: totalMs, totalMs, params: answer.kv_transfer_params ?? undefined };
+    return { text: "", tokens: [], leads: [], firstMs: totalMs, totalMs, params: answer.kv_transfer_params ?? undefined };
   }
 
   async tokenize(text: string): Promise<number[]> {
@@ -194,7 +196,7 @@ export async function complete(
 ): Promise<Completion> {
   const started = performance.now();
   const plain = { model: "model", prompt, max_tokens: maxTokens, temperature: 0, stream: true, ignore_eos: true };
-  const body = asTokens ? { ...plain, logprobs: 0 } : plain;
+  const body = asTokens ? { ...plain, logprobs: 2 } : plain;
   const response = await fetch(`${url}/v1/completions`, {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -205,14 +207,19 @@ export async function complete(
   let firstMs = Number.NaN;
   let text = "";
   const tokens: string[] = [];
+  const leads: number[] = [];
   for await (const event of events(response.body)) {
     const choice = event.choices?.[0];
     if (choice === undefined) continue;
     if (Number.isNaN(firstMs)) firstMs = performance.now() - started;
     text += choice.text ?? "";
     tokens.push(...(choice.logprobs?.tokens ?? []));
+    for (const likely of choice.logprobs?.top_logprobs ?? []) {
+      const [first = 0, second = -1_000] = Object.values(likely ?? {}).sort((a, b) => b - a);
+      leads.push(first - second);
+    }
   }
-  return { text, tokens, firstMs, totalMs: performance.now() - started, params: undefined };
+  return { text, tokens, leads, firstMs, totalMs: performance.now() - started, params: undefined };
 }
 
 /** One thread an engine and no spinning: engines share these cores with each other and with sidecars. */
@@ -231,8 +238,13 @@ function environment(): NodeJS.ProcessEnv {
   };
 }
 
+interface Logprobs {
+  readonly tokens?: readonly string[];
+  readonly top_logprobs?: readonly (Readonly<Record<string, number>> | null)[];
+}
+
 interface StreamEvent {
-  readonly choices?: readonly { readonly text?: string; readonly logprobs?: { readonly tokens?: readonly string[] } | null }[];
+  readonly choices?: readonly { readonly text?: string; readonly logprobs?: Logprobs | null }[];
 }
 
 async function* events(body: ReadableStream<Uint8Array>): AsyncGenerator<StreamEvent> {
