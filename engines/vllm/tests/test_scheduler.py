@@ -3,62 +3,20 @@ tells the workers to copy is compared with what the request's blocks hold at tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fakes import INCARNATION, FakeSidecar, handshake, new, request, step
+from fakes import INCARNATION, handshake, new, request, step
 from kvferry import KvferryError, Seed
-from kvferry_vllm import scheduler as module
-from kvferry_vllm.metadata import GroupCopy, Load, Save
+from kvferry_vllm.metadata import GroupCopy, Load
 from kvferry_vllm.options import Options
 from kvferry_vllm.params import Handover, Source, handle_of, new_secret, prompt_digest
 from kvferry_vllm.scheduler import Scheduler
+from scheduling import FINGERPRINT, build, copied, made, no_sidecar, sidecar
 
-FINGERPRINT = handshake().identity.fingerprint
+__all__ = ["made", "no_sidecar"]
 PREFILL = {"do_remote_decode": True, "do_remote_prefill": False}
-
-
-@pytest.fixture(autouse=True)
-def no_sidecar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Sidecar", FakeSidecar)
-
-
-@pytest.fixture
-def made() -> Iterator[list[Scheduler]]:
-    schedulers: list[Scheduler] = []
-    yield schedulers
-    for each in schedulers:
-        each.close()
-
-
-def build(
-    made: list[Scheduler],
-    block_tokens: tuple[int, ...] = (16,),
-    ranks: int = 1,
-    groups: tuple[int, ...] | None = None,
-    **extra: Any,
-) -> Scheduler:
-    options = Options.parse({"socket": "/run/{rank}.sock", "lookup_timeout_s": 60, **extra})
-    made.append(Scheduler(options, groups or tuple(range(len(block_tokens)))))
-    made[-1].meet([handshake(block_tokens, rank * 2) for rank in range(ranks)])
-    return made[-1]
-
-
-def sidecar(scheduler: Scheduler) -> FakeSidecar:
-    return scheduler._ranks[0][1]  # type: ignore[return-value]
-
-
-def copied(saves: list[Save], group: int = 0) -> list[tuple[int, int]]:
-    """(place in the sequence, the engine's block) of everything that is saved, in order."""
-    return [
-        pair
-        for save in saves
-        for copy in save.copies
-        if copy.group == group
-        for pair in zip(copy.places, copy.blocks, strict=True)
-    ]
 
 
 # A prefill for somebody else.
@@ -270,112 +228,6 @@ def test_few_tokens_are_computed(made: list[Scheduler]) -> None:
     assert sidecar(scheduler).discarded == [tuple(asked.kv_transfer_params["sources"][0][:2])], "nobody will fetch it"
     assert scheduler.finished(asked, True) is None and len(sidecar(scheduler).discarded) == 1, "told once"
     assert scheduler.matched_tokens(request("b", range(40), handed_over(40)), 10) == (30, True)
-
-
-# Prefixes.
-
-
-def test_a_prefix_is_waited_for_then_loaded_from_where_most_of_it_lies(made: list[Scheduler]) -> None:
-    scheduler = build(made, prefix=True, peers=["p", "q"])
-    asked = request("r", range(70))
-    scheduler.new_request(asked)
-    assert scheduler.matched_tokens(asked, 0) == (None, False)
-    assert scheduler.matched_tokens(asked, 0) == (None, False)
-    assert [len(keys) for keys in sidecar(scheduler).asked] == [4 * 32], "asked once, for whole blocks"
-    sidecar(scheduler).answer(("", 1), ("p", 3), ("q", 2))
-    assert scheduler.matched_tokens(asked, 0) == (48, True)
-    scheduler.allocated(asked, ([1, 2, 3, 4, 5],), 48)
-    (load,) = scheduler.step(step({})).loads
-    assert (load.peer, load.tokens, load.sources, load.copies) == ("p", 48, (), (GroupCopy(0, (0, 1, 2), (1, 2, 3)),))
-    assert load.keys == sidecar(scheduler).asked[0][: 3 * 32]
-
-
-def test_the_last_token_is_always_computed(made: list[Scheduler]) -> None:
-    scheduler = build(made, prefix=True)
-    asked = request("r", range(64))
-    scheduler.new_request(asked)
-    scheduler.matched_tokens(asked, 0)
-    assert len(sidecar(scheduler).asked[0]) == 3 * 32
-    sidecar(scheduler).answer(("", 3))
-    assert scheduler.matched_tokens(asked, 0) == (48, True)
-    assert scheduler.matched_tokens(request("s", range(16)), 0) == (0, False)
-
-
-def test_our_own_sidecar_wins_among_equals_and_its_blocks_are_not_published_again(made: list[Scheduler]) -> None:
-    scheduler = build(made, prefix=True, peers=["p"])
-    asked = request("r", range(70))
-    scheduler.new_request(asked)
-    scheduler.matched_tokens(asked, 0)
-    sidecar(scheduler).answer(("p", 3), ("", 3))
-    assert scheduler.matched_tokens(asked, 0) == (48, True)
-    scheduler.allocated(asked, ([1, 2, 3, 4, 5],), 48)
-    assert scheduler.step(step({})).loads[0].peer == ""
-    (save,) = scheduler.step(step({"r": 22}, [new("r", [[1, 2, 3, 4, 5]], computed=48)])).saves
-    assert copied([save]) == [(3, 4)]
-    assert (save.first_key_block, len(save.keys), save.secret_and_digest) == (3, 32, "")
-    assert scheduler.finished(asked, True) is None
-
-
-@pytest.mark.parametrize("places", [[], [("p", 0)], [("p", 1)], [("", 2)]])
-def test_a_shorter_prefix_than_the_engines_own_is_not_loaded(
-    made: list[Scheduler], places: list[tuple[str, int]]
-) -> None:
-    scheduler = build(made, prefix=True)
-    asked = request("r", range(70))
-    scheduler.new_request(asked)
-    scheduler.matched_tokens(asked, 32)
-    sidecar(scheduler).answer(*places)
-    assert scheduler.matched_tokens(asked, 32) == (0, False)
-
-
-def test_a_look_up_that_is_late_is_given_up_for_good(made: list[Scheduler], monkeypatch: pytest.MonkeyPatch) -> None:
-    scheduler = build(made, prefix=True)
-    asked = request("r", range(70))
-    scheduler.new_request(asked)
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    assert scheduler.matched_tokens(asked, 0) == (None, False)
-    now[0] = 60.5
-    assert scheduler.matched_tokens(asked, 0) == (0, False)
-    assert sidecar(scheduler).answers.cancelled()  # type: ignore[union-attr]
-    assert scheduler.matched_tokens(asked, 0) == (0, False)
-    assert len(sidecar(scheduler).asked) == 1
-
-
-def test_a_look_up_that_fails_or_cannot_be_made_is_no_prefix(made: list[Scheduler]) -> None:
-    for answers in ("fails", None):
-        scheduler = build(made, prefix=True)
-        asked = request("r", range(70))
-        scheduler.new_request(asked)
-        if answers is None:
-            sidecar(scheduler).answers = None
-        else:
-            scheduler.matched_tokens(asked, 0)
-            sidecar(scheduler).fail("connection_lost")
-        assert scheduler.matched_tokens(asked, 0) == (0, False)
-        (save,) = scheduler.step(step({"r": 70}, [new("r", [[1, 2, 3, 4, 5]])])).saves
-        assert copied([save]) == [(0, 1), (1, 2), (2, 3), (3, 4)], "whole blocks are published all the same"
-        assert len(save.keys) == 4 * 32
-
-
-def test_an_abort_forgets_a_look_up(made: list[Scheduler]) -> None:
-    scheduler = build(made, prefix=True)
-    asked = request("r", range(70))
-    scheduler.new_request(asked)
-    scheduler.matched_tokens(asked, 0)
-    scheduler.finished(asked, False)
-    assert scheduler._lookups == {} and scheduler._outgoing == {}
-
-
-def test_prefixes_of_several_kinds_of_kv_are_not_shared(made: list[Scheduler]) -> None:
-    scheduler = build(made, (16, 0), prefix=True)
-    asked = request("r", range(70))
-    scheduler.new_request(asked)
-    assert scheduler.matched_tokens(asked, 0) == (0, False)
-    assert sidecar(scheduler).asked == []
-
-
-# All of it.
 
 
 def test_ranks_that_differ_are_refused(made: list[Scheduler]) -> None:
