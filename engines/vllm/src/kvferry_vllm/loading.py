@@ -6,15 +6,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvferry import AsyncFerry, Blocks, GroupBlocks, Keyed, KvferryError, Model, Report, Transfer
+from kvferry import AsyncFerry, GroupBlocks, Keyed, KvferryError, Model, Report, Transfer
 
 from .copier import Copier, DeviceCopier
 from .layout import CacheMap, Heads
 from .metadata import Load
-from .saving import Room, make_room
+from .saving import Room, give_back, make_room
 
 log = logging.getLogger("vllm.kvferry")
 
@@ -102,7 +101,7 @@ class Loading:
             self._copy_rest(room)
             return reports
         finally:
-            await asyncio.shield(self._give_back(self._ferry.free, [group.blocks for group in room.groups]))
+            await asyncio.shield(give_back(self._ferry.free, [group.blocks for group in room.groups]))
 
     async def _fetch_published(self, model: Model) -> Report:
         """From a peer that has published it; then we have, too."""
@@ -129,7 +128,7 @@ class Loading:
                 log.debug("what %s loaded was not published: %s", load.request, error)
             return report
         finally:
-            await asyncio.shield(self._give_back(self._ferry.free, held))
+            await asyncio.shield(give_back(self._ferry.free, held))
 
     async def _lease_published(self, model: Model) -> None:
         blocks = await self._ferry.lease(model, 0, self._load.keys)
@@ -139,7 +138,7 @@ class Loading:
                 raise KvferryError("incarnation_mismatch", "the sidecar has restarted")
             self._copy_rest(Room(pool, (GroupBlocks(0, blocks, self._load.tokens),), 0))
         finally:
-            await asyncio.shield(self._give_back(self._ferry.release, [blocks]))
+            await asyncio.shield(give_back(self._ferry.release, [blocks]))
 
     def _copy_rest(self, room: Room) -> None:
         """Layers whose arrival was not told, or could not be taken then."""
@@ -161,16 +160,6 @@ class Loading:
         start = max(first, self._heads.first)
         end = min(first + count, self._heads.first + self._heads.count)
         return (start, end - start) if start < end else None
-
-    async def _give_back(self, verb: Callable[[Blocks], object], held: list[Blocks]) -> None:
-        listed = [blocks for blocks in held if len(blocks) > 0]
-        if not listed:
-            return
-        try:
-            await verb(Blocks.concatenate(listed))  # type: ignore[misc]
-        except KvferryError as error:
-            if error.code not in ("connection_lost", "connect_failed", "incarnation_mismatch", "closed"):
-                raise
 
 
 async def _ended(transfer: Transfer) -> Report:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from kvferry import AsyncFerry, Blocks, GroupBlocks, KvferryError, Model, Offer, Pool
+from kvferry import AsyncFerry, Blocks, GroupBlocks, KvferryError, Model, Offer, Pool, page_tokens
+from kvferry.wire import KEY_BYTES
 
 from .layout import CacheMap
 from .metadata import GroupCopy, Save
 from .params import handle_of
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+GONE = ("connection_lost", "connect_failed", "incarnation_mismatch", "closed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,18 @@ async def make_room(ferry: AsyncFerry, caches: CacheMap, tokens: int, first: int
         ),
         first,
     )
+
+
+async def give_back(verb: Callable[[Blocks], Awaitable[None]], held: Sequence[Blocks]) -> None:
+    """`free` or `release`. With the sidecar, or with this connection's session, blocks are gone as well: that is no failure."""
+    listed = [blocks for blocks in held if len(blocks) > 0]
+    if not listed:
+        return
+    try:
+        await verb(Blocks.concatenate(listed))
+    except KvferryError as error:
+        if error.code not in GONE:
+            raise
 
 
 class Saving:
@@ -114,7 +126,7 @@ class Saving:
             finally:
                 await self._end_offer(offering)
         finally:
-            await asyncio.shield(self._free(held))
+            await asyncio.shield(give_back(self._ferry.free, held))
 
     def _make_offer(self, model: Model, room: Room) -> asyncio.Task[Offer] | None:
         tail = self._first.secret_and_digest
@@ -153,24 +165,12 @@ class Saving:
     async def _publish(self, model: Model, room: Room, save: Save) -> list[Blocks]:
         """Gives the whole blocks away; returns what is left."""
         group = room.groups[0]
-        pages = len(save.keys) // 32
-        page_tokens = 16 if self._caches.groups[0].block_tokens % 16 == 0 else self._caches.groups[0].block_tokens
-        whole = pages * page_tokens // self._caches.groups[0].block_tokens
+        block_tokens = self._caches.groups[0].block_tokens
+        whole = len(save.keys) // KEY_BYTES * page_tokens(block_tokens) // block_tokens
         if whole == 0:
             return [part.blocks for part in room.groups]
         await self._ferry.publish(model, 0, group.blocks[:whole], save.keys)
         return [group.blocks[whole:], *(part.blocks for part in room.groups[1:])]
-
-    async def _free(self, held: Sequence[Blocks]) -> None:
-        listed = [blocks for blocks in held if len(blocks) > 0]
-        if not listed:
-            return
-        try:
-            await self._ferry.free(Blocks.concatenate(listed))
-        except KvferryError as error:
-            # With the sidecar, or with this connection's session, the blocks are gone as well.
-            if error.code not in ("connection_lost", "connect_failed", "incarnation_mismatch", "closed"):
-                raise
 
     def _layer_is_ready(self, layer: int) -> None:
         if self._offer is None:
