@@ -2,11 +2,9 @@
  * vLLM with KV carried by kvferry, and by vLLM's own NixlConnector: npm run bench:engines.
  *   node dist/bench/engines.js [--quick] [--only tokens|first-token|hooks|preemption|nixl|chaos] [--requests N] [--seed N] [--write]
  */
-import { readFileSync, writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { packageRoot, packageVersion } from "../transport/cli/package.ts";
+import { packageVersion } from "../transport/cli/package.ts";
 import { chaosFigures } from "./engines/chaos.ts";
 import { firstTokenFigures, measureFirstTokens } from "./engines/first-token.ts";
 import { hookFigures } from "./engines/hooks.ts";
@@ -15,9 +13,8 @@ import { LENGTHS, parityFigures } from "./engines/parity.ts";
 import { Prompts } from "./engines/prompts.ts";
 import { findVllm, VLLM_VERSION } from "./engines/vllm.ts";
 import { mix } from "./random.ts";
-import { type Figure, markdown } from "./suite-report.ts";
+import { type Figure, markdown, writeResults } from "./suite-report.ts";
 
-const MARKS = ["<!-- engines: begin -->", "<!-- engines: end -->"] as const;
 const PARTS = ["first-token", "tokens", "hooks", "preemption", "nixl", "chaos"] as const;
 type Part = (typeof PARTS)[number];
 
@@ -47,7 +44,7 @@ async function main(): Promise<void> {
   const day = new Date().toISOString().slice(0, 10);
   const table = `kvferry ${packageVersion()}, vLLM ${VLLM_VERSION} (CPU), SmolLM2-135M bf16, ${day}; load ${load.toFixed(1)} before.\n\n${markdown(run.figures)}\n`;
   process.stdout.write(table);
-  if (values.write === true) writeResults(table);
+  if (values.write === true) writeResults("engines", table);
 }
 
 class Run {
@@ -129,15 +126,6 @@ function sequence(seed: number): () => number {
 
 function say(line: string): void {
   process.stderr.write(`${line}\n`);
-}
-
-function writeResults(table: string): void {
-  const path = join(packageRoot, "bench", "RESULTS.md");
-  const text = readFileSync(path, "utf8");
-  const begin = text.indexOf(MARKS[0]);
-  const end = text.indexOf(MARKS[1]);
-  if (begin < 0 || end < begin) throw new Error(`${path} has no ${MARKS.join(" and ")}`);
-  writeFileSync(path, `${text.slice(0, begin + MARKS[0].length)}\n${table}${text.slice(end)}`);
 }
 
 await main();

@@ -1,4 +1,7 @@
 /** The suite's table: what was measured, what was wanted, whether it was met. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "../transport/cli/package.ts";
 
 export interface Figure {
   readonly name: string;
@@ -26,4 +29,14 @@ export function markdown(figures: readonly Figure[]): string {
       `| ${name} | ${measured} | ${wanted || "-"} | ${met === undefined ? "-" : met ? "yes" : "**no**"} |`,
   );
   return ["| figure | measured | wanted | met |", "|---|---|---|---|", ...rows].join("\n");
+}
+
+/** Puts a table into bench/RESULTS.md, between the marks of its part. */
+export function writeResults(part: "suite" | "engines", table: string): void {
+  const file = join(packageRoot, "bench", "RESULTS.md");
+  const text = readFileSync(file, "utf8");
+  const [begin, end] = [`<!-- ${part}: begin -->`, `<!-- ${part}: end -->`];
+  const [head, tail] = [text.indexOf(begin), text.indexOf(end)];
+  if (head < 0 || tail < head) throw new Error(`${file} has no marks ${begin} and ${end}`);
+  writeFileSync(file, `${text.slice(0, head + begin.length)}\n${table}${text.slice(tail)}`);
 }

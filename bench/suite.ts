@@ -3,18 +3,16 @@
  *   node --import tsx bench/suite.ts [--peers] [--quick] [--seconds N] [--only link|engine|peers] [--write]
  * --write puts the table into bench/RESULTS.md between its marks.
  */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { availableParallelism, loadavg, release, type } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { packageRoot, packageVersion } from "../transport/cli/package.ts";
+import { packageVersion } from "../transport/cli/package.ts";
 import { engineFigures } from "./figures-engine.ts";
 import { linkFigures } from "./figures-link.ts";
 import { peerFigures } from "./figures-peers.ts";
 import { loaderFlags } from "./node-flags.ts";
-import { type Figure, markdown, type SuiteContext } from "./suite-report.ts";
-
-const MARKS = ["<!-- suite: begin -->", "<!-- suite: end -->"] as const;
+import { type Figure, markdown, type SuiteContext, writeResults } from "./suite-report.ts";
 
 const USAGE = "bench/suite [--peers] [--quick] [--seconds N] [--only link|engine|peers] [--link auto|tcp|js] [--write]";
 
@@ -51,7 +49,7 @@ async function main(): Promise<void> {
   const head = `kvferry ${context.version}, ${day}; ${machine}, load ${before.toFixed(1)} before; loopback, two processes.`;
   const table = `${head}\n\n${markdown(figures)}\n`;
   process.stdout.write(table);
-  if (values.write === true) writeResults(table);
+  if (values.write === true) writeResults("suite", table);
 }
 
 function options() {
@@ -81,12 +79,4 @@ function oursOf(measured: readonly Figure[]): number {
 function cliPath(): string {
   const source = join(import.meta.dirname, "..", "transport", "cli.ts");
   return existsSync(source) ? source : join(import.meta.dirname, "..", "transport", "cli.js");
-}
-
-function writeResults(text: string): void {
-  const file = join(packageRoot, "bench", "RESULTS.md");
-  const known = existsSync(file) ? readFileSync(file, "utf8") : `# Results\n\n${MARKS[0]}\n${MARKS[1]}\n`;
-  const [head, tail] = [known.indexOf(MARKS[0]), known.indexOf(MARKS[1])];
-  if (head === -1 || tail === -1) throw new Error(`${file} has no marks ${MARKS.join(" ")}`);
-  writeFileSync(file, `${known.slice(0, head + MARKS[0].length)}\n${text}${known.slice(tail)}`);
 }

@@ -21,6 +21,16 @@ export function field<S extends z.ZodType>(schema: S, what: string, text: string
   return schema.meta({ what, text, ...more } satisfies FieldMeta);
 }
 
+/** Of every verb that runs until it is told to end. */
+export const log = z.strictObject({
+  level: field(
+    z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]),
+    "trace, debug, info, warn, error, fatal or silent",
+    "what is logged",
+  ),
+  format: field(z.enum(["json", "text"]), '"json" or "text"', "form of a log line"),
+});
+
 /** A leaf of type T that also takes text; `parse` returns undefined for what it does not understand. */
 function parsed<I, T>(parse: (value: I) => T | undefined) {
   return z.custom<I>().transform((value, context): T => {

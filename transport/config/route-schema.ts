@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { parseHostPattern } from "./host-pattern.ts";
 import { fieldTable } from "./layers.ts";
-import { boolean, type DeepPartial, duration, field, list, listenAddress, size, whole } from "./leaves.ts";
+import { boolean, type DeepPartial, duration, field, list, listenAddress, log, size, whole } from "./leaves.ts";
 import { limits } from "../limits.ts";
 
 const MILLIONS = 100_000_000;
@@ -55,14 +55,7 @@ export const routeSchema = z.strictObject({
     "bytes of all bodies that wait for an answer, each held until its first byte; memory takes a few times that",
   ),
   insecure: field(boolean(), "true or false", "listen on other than loopback addresses although nothing is encrypted"),
-  log: z.strictObject({
-    level: field(
-      z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]),
-      "trace, debug, info, warn, error, fatal or silent",
-      "what is logged",
-    ),
-    format: field(z.enum(["json", "text"]), '"json" or "text"', "form of a log line"),
-  }),
+  log,
   drainMs: field(duration(0, limits.deadlineMaxMs), "a time up to 1h", "how long SIGTERM waits for running requests"),
 });
 

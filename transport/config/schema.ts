@@ -17,6 +17,7 @@ import {
   rate,
   size,
   whole,
+  log,
 } from "./leaves.ts";
 import { limits } from "../limits.ts";
 
@@ -128,14 +129,7 @@ export const configSchema = z.strictObject({
     "a size from 4KiB to 16GiB",
     "bytes of a transfer under way at once",
   ),
-  log: z.strictObject({
-    level: field(
-      z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]),
-      "trace, debug, info, warn, error, fatal or silent",
-      "what is logged",
-    ),
-    format: field(z.enum(["json", "text"]), '"json" or "text"', "form of a log line"),
-  }),
+  log,
   drainMs: field(duration(0, limits.deadlineMaxMs), "a time up to 1h", "how long SIGTERM waits for running transfers"),
 });
 
