@@ -76,8 +76,9 @@ bool carry(FakeLane& lane, bool* violation) {
     Answer answer = arrival.answer;
     if (arrival.landing == Landing::write) {
       const Carried carried = copy(out, *arrival.placement, twin);
-      answer = twin.connection.landed(twin, header, carried.whole, carried.checksum_right);
+      // Before its event: whoever hears of the chunk finds it counted.
       twin.bytes_received.fetch_add(header.bytes);
+      answer = twin.connection.landed(twin, header, carried.whole, carried.checksum_right);
     }
     lane.bytes_sent.fetch_add(header.bytes);
     lane.connection.sent(lane);
