@@ -58,12 +58,13 @@ class Placement {
   uint32_t pins = 0;
   std::vector<Slot> slots;
   size_t uncommitted = 0;  // slots that were never committed
-  // Of the send queue: first and last queued node, ring of placements with something queued, bytes it may still send this round.
+  // Of the send queue: first and last queued node, ring of placements with something queued, bytes it may still send this round, bytes it has sent.
   uint32_t queue_first;
   uint32_t queue_last;
   Placement* ring_next = nullptr;
   Placement* ring_previous = nullptr;
   uint64_t allowance = 0;
+  uint64_t sent = 0;  // bytes that left the queue; a standing placement has no end to be fair to, and stays at 0
 
  private:
   std::vector<bool> plane_is_fine_;

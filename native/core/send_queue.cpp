@@ -7,6 +7,8 @@ namespace {
 constexpr uint64_t kTurnBytes = 1 << 20;
 // A placement that had nothing queued and comes with so little goes first, once: a small message need not wait for a round of others.
 constexpr uint64_t kSmallBytes = 64 << 10;
+// So much more than the mean of those that wait is a lead.
+constexpr uint64_t kLeadBytes = 4 << 20;
 
 }  // namespace
 
@@ -38,7 +40,7 @@ Placement* SendQueue::pop(QueuedChunk* chunk) {
     Placement& placement = *turn_;
     const uint64_t bytes = placement.spec.chunks[nodes_[placement.queue_first].queued.chunk].bytes;
     if (placement.allowance < bytes) {
-      placement.allowance += kTurnBytes;
+      placement.allowance += is_ahead(placement) ? kTurnBytes / 2 : kTurnBytes;
       turn_ = placement.ring_next;
       continue;
     }
@@ -56,14 +58,21 @@ bool SendQueue::pop_of(Placement& placement, QueuedChunk* chunk) {
   placement.queue_first = node.next;
   node.next = free_;
   free_ = index;
+  const uint64_t bytes = placement.spec.chunks[chunk->chunk].bytes;
   size_ -= 1;
-  bytes_ -= placement.spec.chunks[chunk->chunk].bytes;
+  bytes_ -= bytes;
+  if (!placement.spec.standing) {
+    placement.sent += bytes;
+    sent_ += bytes;
+  }
   if (placement.queue_first == kNoNode) leave(placement);
   return true;
 }
 
 void SendQueue::join(Placement& placement) {
   placement.allowance = 0;
+  waiting_ += 1;
+  sent_ += placement.sent;
   if (turn_ == nullptr) {
     placement.ring_next = placement.ring_previous = &placement;
     turn_ = &placement;
@@ -80,7 +89,13 @@ void SendQueue::join(Placement& placement) {
   turn_ = &placement;
 }
 
+bool SendQueue::is_ahead(const Placement& placement) const {
+  return placement.sent > kLeadBytes && (placement.sent - kLeadBytes) * waiting_ > sent_;
+}
+
 void SendQueue::leave(Placement& placement) {
+  waiting_ -= 1;
+  sent_ -= placement.sent;
   if (placement.ring_next == &placement) {
     turn_ = nullptr;
   } else {

@@ -1,5 +1,7 @@
 // Chunks of one connection that wait for a lane. Placements take turns by bytes (deficit round robin), so that transfers share the
-// connection whatever their chunk sizes and whoever came first. Guarded by the exchange's mutex; allocates only while it grows.
+// connection whatever their chunk sizes. Who has sent much more than the others takes half turns: transfers that began a little earlier,
+// alone with the whole connection, let the others catch up, and short ones pass long ones; nobody waits for more than twice its share.
+// Guarded by the exchange's mutex; allocates only while it grows.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -34,6 +36,7 @@ class SendQueue {
 
   void join(Placement& placement);
   void leave(Placement& placement);
+  bool is_ahead(const Placement& placement) const;
 
   std::vector<Node> nodes_;
   uint32_t free_ = kNoNode;
@@ -41,6 +44,8 @@ class SendQueue {
   uint64_t bytes_ = 0;
   uint32_t bound_;
   Placement* turn_ = nullptr;  // whose turn it is; in the ring
+  uint64_t waiting_ = 0;       // placements in the ring, and what they have sent together
+  uint64_t sent_ = 0;
 };
 
 }  // namespace kvferry

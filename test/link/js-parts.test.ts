@@ -98,6 +98,19 @@ test("placements take turns by bytes, whatever their chunks", () => {
   assert.ok(Math.abs(first - second) <= 5 * 1024 * 1024, `${first} and ${second} bytes`);
 });
 
+test("who is ahead takes half turns until the others have caught up", () => {
+  const queue = new SendQueue(1_000);
+  const [early, late] = [placementOf(1, 100, 1024 * 1024), placementOf(2, 100, 1024 * 1024)];
+  const ids = (count: number) => Array.from({ length: count }, () => queue.take()?.placement.id);
+  queueAll(queue, early);
+  ids(24);
+  queueAll(queue, late);
+  assert.equal(ids(30).filter((id) => id === 2).length, 20, "two of three");
+  ids(30);
+  const even = ids(30).filter((id) => id === 2).length;
+  assert.ok(even >= 14 && even <= 16, `${even} of 30 when both have sent as much`);
+});
+
 test("a small message of a placement that had nothing goes first, once", () => {
   const queue = new SendQueue(100);
   const [large, small] = [placementOf(1, 8, 1024 * 1024), placementOf(2, 3, 4_096)];

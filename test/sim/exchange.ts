@@ -24,6 +24,9 @@ export const CODE = Object.freeze({
   grantUnknown: ERRORS.grant_unknown.number,
 });
 
+/** Who has sent so much more than the mean of those that wait takes every second turn. */
+const LEAD_BYTES = 4 * 2 ** 20;
+
 const FREE = 0;
 const COMMITTED = -1;
 
@@ -37,6 +40,9 @@ export class Placement {
   /** Chunks submitted and not answered. */
   outstandingChunks = 0;
   outstandingBytes = 0;
+  /** Bytes that lanes took; whether it has let its last turn pass, being ahead of the others. */
+  takenBytes = 0;
+  passed = false;
   /** FREE, COMMITTED or 1 + the lane that writes. */
   readonly slots: Int32Array;
   readonly sequences: Uint32Array;
@@ -184,13 +190,21 @@ export class Exchange implements PipeEnd {
   takeQueued(): Queued | undefined {
     for (const [placement, queue] of this.#queues) {
       this.#queues.delete(placement);
-      const next = queue.shift();
+      placement.passed = !placement.passed && this.#queues.size > 0 && this.#isAhead(placement);
+      const next = placement.passed ? undefined : queue.shift();
       if (queue.length > 0) this.#queues.set(placement, queue);
       if (next === undefined) continue;
       this.#queued -= 1;
+      if (placement.spec.standing !== true) placement.takenBytes += placement.bytesOf(next.chunk);
       return next;
     }
     return undefined;
+  }
+
+  /** Of a placement that is not among the queues just now. */
+  #isAhead({ takenBytes }: Placement): boolean {
+    const all = [...this.#queues.keys()].reduce((sum, other) => sum + other.takenBytes, takenBytes);
+    return takenBytes - LEAD_BYTES > all / (this.#queues.size + 1);
   }
 
   /** Idle lanes take from the queue, in order of their numbers. */

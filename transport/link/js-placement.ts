@@ -25,6 +25,8 @@ export class Placement {
   /** Of the send queue. */
   readonly queued = new Fifo<QueuedChunk>();
   allowanceBytes = 0;
+  /** Bytes that left the queue; a standing placement has no end to be fair to, and stays at 0. */
+  sentBytes = 0;
   readonly #planes: readonly Plane[];
   readonly #blockLists: readonly Uint32Array[];
   readonly #chunkPlanes: Uint32Array;

@@ -101,4 +101,25 @@ export function queueTests(suite: Suite): void {
     for (const transfer of transfers) expectChunks(transfer, everyChunk(shape));
     await finish(pair, transfers);
   });
+
+  test("a transfer that has sent much more than another takes half turns until that has caught up", async (t) => {
+    const pair = await openPair(t, suite, { lanes: 1 });
+    const shape = flatShape(28, 2 ** 20, 2 ** 20);
+    const [early, late] = [placeBoth(pair, shape), placeBoth(pair, shape)];
+    const chunks = everyChunk(shape);
+    pair.a.submit(early.out, chunks.slice(0, 16));
+    await pair.a.eventCount(16, "acked");
+    pair.a.link.closeLane(pair.atA, 0);
+    await pair.a.event("laneDown");
+    await pair.b.event("laneDown");
+    pair.a.submit(early.out, chunks.slice(16));
+    pair.a.submit(late.out, chunks);
+    await openLane(pair, 1);
+    await pair.b.eventCount(56, "committed");
+    const order = pair.b.all("committed").map(({ placement }) => placement);
+    const firstHalf = order.slice(16, 28).filter((placement) => placement === late.into).length;
+    assert.ok(firstHalf >= 7 && firstHalf <= 9, `of the first 12 chunks together ${firstHalf} are the late one's, 8 expected`);
+    for (const transfer of [early, late]) expectChunks(transfer, chunks);
+    await finish(pair, [early, late]);
+  });
 }
