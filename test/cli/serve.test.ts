@@ -119,11 +119,12 @@ test("a signal while it starts ends it in order", async () => {
 });
 
 test("without the addon it serves all the same, and says so aloud", async () => {
-  const child = start(flags("plain", "--log-format", "text"), { KVFERRY_NATIVE: "off" });
+  const child = start(flags("plain", "--log-format", "text", "--congestion-control", "westwards"), { KVFERRY_NATIVE: "off" });
   const said = await listening(child);
   assert.match(said, /link js \(no addon: KVFERRY_NATIVE=off\)/);
   child.kill("SIGINT");
   const { code, stderr } = await finish(child, 20_000);
   assert.equal(code, 0);
   assert.match(said + stderr, /LINK DOWNGRADE/);
+  assert.match(said + stderr, /CONGESTION CONTROL NOT AVAILABLE: lanes keep the host.s found=westwards in use/);
 });

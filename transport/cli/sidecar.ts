@@ -11,6 +11,8 @@ import { type LocalFerry, openFerry } from "../ferry/create.ts";
 import type { NodeObserver } from "../ferry/node.ts";
 import { Metrics } from "../metrics.ts";
 import type { Peer } from "../peer/peer.ts";
+import { congestionControl } from "./checks/network.ts";
+import { thisHost } from "./checks/host.ts";
 import { packageVersion } from "./package.ts";
 import { privateFolder } from "./runtime-folder.ts";
 
@@ -154,6 +156,10 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
 /** A slower link than the host could have is said aloud: silent fallbacks have cost others a factor of 600. */
 function tellLink(config: Config, ferry: LocalFerry, metrics: Metrics, log: Logger): void {
   metrics.describe({ version: packageVersion(), link: ferry.link.kind, node: config.name });
+  if (config.congestionControl !== "") {
+    const { status, found, remedy } = congestionControl(thisHost, config, { rttMs: 0, rateBytesPerSecond: 0 });
+    if (status !== "OK") log.warn({ found, remedy }, "CONGESTION CONTROL NOT AVAILABLE: lanes keep the host's");
+  }
   if (ferry.link.kind !== "js" || config.link === "js") return;
   metrics.downgrades.inc({ from: "tcp", to: "js", reason: "no addon" });
   log.warn({ link: "js", reason: ferry.link.reason }, "LINK DOWNGRADE: bytes pass through JavaScript; kvferry doctor says what is missing");

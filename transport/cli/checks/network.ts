@@ -50,7 +50,8 @@ function coreBuffers(host: Host, _config: Config, _path: Path): Check {
   return ok("core_buffers", `${sizes.join(", ")}; not a limit here: kvferry lets the kernel size its buffers`);
 }
 
-function congestionControl(host: Host, config: Config, path: Path): Check {
+/** Lanes silently keep the host's where the configured one is not to be had. */
+export function congestionControl(host: Host, config: Config, path: Path): Check {
   const id = "congestion_control";
   const available = words(host.read(`${SYSCTL}ipv4/tcp_available_congestion_control`));
   const allowed = words(host.read(`${SYSCTL}ipv4/tcp_allowed_congestion_control`));
