@@ -16,7 +16,7 @@ import { decodeMessage, encodeMessage, type Message } from "../../transport/api/
 import { KvferryError } from "../../transport/errors.ts";
 import type { FerryEvent } from "../../transport/ferry/ferry.ts";
 import { limits } from "../../transport/limits.ts";
-import { temporaryFolder } from "./world.ts";
+import { temporaryFolder, until } from "./world.ts";
 
 function code(wanted: string): (error: unknown) => boolean {
   return (error) => error instanceof KvferryError && error.code === wanted;
@@ -68,7 +68,8 @@ test("a request that is never answered ends at its deadline, each at its own, an
   await channel.close();
 });
 
-test("an answer that comes after its deadline is nobody's", async (t) => {
+test("an answer that comes after its deadline is nobody's, and what it gives is given back", async (t) => {
+  const undone: unknown[] = [];
   let late: unknown;
   const path = await serveBadly(t, ({ id, op }) => {
     if (op !== "now") {
@@ -81,12 +82,42 @@ test("an answer that comes after its deadline is nobody's", async (t) => {
     ];
   });
   const channel = await open(path, {}, { requestTimeoutMs: 400 });
-  await assert.rejects(
-    channel.request("later", {}, () => {}),
-    code("deadline_exceeded"),
+  const later = channel.request(
+    "later",
+    {},
+    () => {},
+    (result) => undone.push(result),
   );
+  await assert.rejects(later, code("deadline_exceeded"));
   assert.deepEqual(await channel.request("now", {}, (result) => result), { right: true });
+  assert.deepEqual(undone, [{ wrong: true }]);
   await channel.close();
+});
+
+test("a client that is back names the requests that were not answered, also those whose deadline had passed", async (t) => {
+  const hellos: Message[] = [];
+  const asked: unknown[] = [];
+  let cut = (): void => {};
+  const path = await serveBadly(t, (message, socket) => {
+    const { id, op } = message;
+    if (op === "alloc") asked.push(id);
+    if (op !== "hello") return [];
+    hellos.push(message);
+    cut = () => socket.terminate();
+    return [{ id, ok: WELCOME }];
+  });
+  const client = await connect(path, { requestTimeoutMs: 300 });
+  await assert.rejects(client.alloc(1), code("deadline_exceeded"));
+  const lost = client.alloc(2);
+  await until(() => asked.length === 2);
+  cut();
+  await assert.rejects(lost, code("connection_lost"));
+  await client.reconnect();
+  assert.deepEqual(
+    hellos.map((hello) => hello["unanswered"]),
+    [undefined, asked],
+  );
+  cut();
 });
 
 test("a server that is stopped is given up, and everything that waits is told", async (t) => {

@@ -12,6 +12,7 @@ import { test } from "node:test";
 import { createApiServer } from "../../transport/api/server.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import { limits } from "../../transport/limits.ts";
+import type { Blocks } from "../../transport/memory/pool.ts";
 import { FakeHost } from "./fake-host.ts";
 import { HELLO, RawClient } from "./raw.ts";
 import { fakeProcesses, kinds, serve, temporaryFolder, until } from "./world.ts";
@@ -74,6 +75,32 @@ for (const kind of kinds) {
     assert.deepEqual(host.only.closes, [true]);
     assert.ok("ok" in (await second.ask({ id: 2, op: "alloc", count: 1 })));
     second.end();
+  });
+
+  test(`${kind}: what an answer gave that was lost with its connection is given back by the next hello`, async (t) => {
+    const { host, socket } = await serve(t, kind, { processes: fakeProcesses() });
+    const first = await RawClient.open(socket);
+    const { ok } = await first.ask(HELLO);
+    const { resume } = ok as { resume: string };
+    const kept = (await first.ask({ id: 2, op: "alloc", count: 3 }))["ok"] as Blocks;
+    const lost = (await first.ask({ id: 3, op: "alloc", count: 4 }))["ok"] as Blocks;
+    const freed = (await first.ask({ id: 4, op: "alloc", count: 1 }))["ok"] as Blocks;
+    await first.ask({ id: 5, op: "free", blocks: freed });
+    first.end();
+    const second = await RawClient.open(socket);
+    // 4 was given back before, 99 was never asked: neither is an error.
+    await second.ask({ ...HELLO, resume, unanswered: [3, 4, 99] });
+    assert.equal(host.pool.stats().held, 3);
+    const codeOfFree = (id: number, blocks: Blocks) => second.codeOf({ id, op: "free", blocks });
+    assert.equal(await codeOfFree(6, lost), "generation_mismatch");
+    assert.equal(await codeOfFree(7, kept), undefined);
+    // Nothing of the first connection is left to be taken back over the third.
+    await second.ask({ id: 3, op: "alloc", count: 2 });
+    second.end();
+    const third = await RawClient.open(socket);
+    await third.ask({ ...HELLO, resume, unanswered: [2] });
+    assert.equal(host.pool.stats().held, 2);
+    third.end();
   });
 
   test(`${kind}: a client without a process may ask but not attach, and holds only while it is connected`, async (t) => {

@@ -35,6 +35,7 @@ const TIMING: ChannelTiming = Object.freeze({
 
 interface Pending {
   readonly deadlineMs: number;
+  readonly undo: ((result: Message) => void) | undefined;
   readonly resolve: (result: Message) => void;
   readonly reject: (error: Error) => void;
 }
@@ -76,6 +77,9 @@ export class Channel {
   readonly #timing: ChannelTiming;
   /** In the order of their deadlines, which are all the same time away. */
   readonly #pending = new Map<number, Pending>();
+  /** Requests whose answers are late: nobody waits any more, but what they give must not be lost to everybody. */
+  readonly #late = new Map<number, (result: Message) => void>();
+  #unanswered: readonly number[] = [];
   readonly #pinging: NodeJS.Timeout;
   #expiry: NodeJS.Timeout | undefined;
   #nextId = 1;
@@ -104,18 +108,27 @@ export class Channel {
     return this.#open;
   }
 
-  /** @param take turns the answer into the result, in the very callback in which it arrives: events behind it are handled after. */
-  request<Result>(op: string, fields: Message, take: (result: Message) => Result): Promise<Result> {
+  /** Of a lost channel: requests that have had no answer. */
+  get unanswered(): readonly number[] {
+    return this.#unanswered;
+  }
+
+  /**
+   * @param take turns the answer into the result, in the very callback in which it arrives: events behind it are handled after.
+   * @param undo gets the answer if it comes when nobody waits for it any more
+   */
+  request<Result>(op: string, fields: Message, take: (result: Message) => Result, undo?: (result: Message) => void): Promise<Result> {
     return new Promise((resolve, reject) => {
       if (!this.#open) throw new KvferryError("connection_lost", "the API connection has ended");
-      if (this.#pending.size >= limits.apiPendingMax) throw new KvferryError("full", `${this.#pending.size} requests are unanswered`);
+      const unanswered = this.#pending.size + this.#late.size;
+      if (unanswered >= limits.apiPendingMax) throw new KvferryError("full", `${unanswered} requests are unanswered`);
       const id = this.#freeId();
       const bytes = encodeMessage({ id, op, ...fields });
       if (bytes.length > limits.apiMessageBytes) {
         throw new KvferryError("message_too_large", `${op} of ${bytes.length} bytes; ${limits.apiMessageBytes} at most`);
       }
       const deadlineMs = performance.now() + this.#timing.requestTimeoutMs;
-      this.#pending.set(id, { deadlineMs, resolve: (result) => resolve(take(result)), reject });
+      this.#pending.set(id, { deadlineMs, undo, resolve: (result) => resolve(take(result)), reject });
       if (this.#expiry === undefined) this.#expireAfter(this.#timing.requestTimeoutMs);
       this.#websocket.send(bytes);
     });
@@ -143,11 +156,15 @@ export class Channel {
     }
     const { id } = message;
     if (id === undefined) return this.#handlers.event(message);
-    const pending = this.#pending.get(id as number);
-    // An answer that came after its deadline.
-    if (pending === undefined) return;
-    this.#pending.delete(id as number);
     const { ok } = message;
+    const pending = this.#pending.get(id as number);
+    if (pending === undefined) {
+      const undo = this.#late.get(id as number);
+      this.#late.delete(id as number);
+      if (typeof ok === "object" && ok !== null) undo?.(ok as Message);
+      return;
+    }
+    this.#pending.delete(id as number);
     if (typeof ok !== "object" || ok === null) return pending.reject(errorOf(message["error"]));
     try {
       pending.resolve(ok as Message);
@@ -174,6 +191,7 @@ export class Channel {
       for (const [id, pending] of this.#pending) {
         if (pending.deadlineMs > nowMs) return this.#expireAfter(pending.deadlineMs - nowMs);
         this.#pending.delete(id);
+        if (pending.undo !== undefined) this.#late.set(id, pending.undo);
         pending.reject(new KvferryError("deadline_exceeded", `no answer within ${this.#timing.requestTimeoutMs} ms`));
       }
     }, delayMs);
@@ -181,7 +199,7 @@ export class Channel {
   }
 
   #freeId(): number {
-    while (this.#pending.has(this.#nextId)) this.#nextId = (this.#nextId % 0xffff_ffff) + 1;
+    while (this.#pending.has(this.#nextId) || this.#late.has(this.#nextId)) this.#nextId = (this.#nextId % 0xffff_ffff) + 1;
     const id = this.#nextId;
     this.#nextId = (id % 0xffff_ffff) + 1;
     return id;
@@ -199,6 +217,8 @@ export class Channel {
     clearInterval(this.#pinging);
     clearTimeout(this.#expiry);
     const pending = [...this.#pending.values()];
+    this.#unanswered = [...this.#late.keys(), ...this.#pending.keys()];
+    this.#late.clear();
     this.#pending.clear();
     for (const { reject } of pending) reject(new KvferryError("connection_lost", detail));
   }

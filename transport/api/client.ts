@@ -100,7 +100,8 @@ class Client implements ClientFerry {
   async #connect(): Promise<Reconnected> {
     if (this.#closed) throw new KvferryError("closed");
     const before = this.#welcome;
-    await this.#channel?.close();
+    const former = this.#channel;
+    await former?.close();
     this.#transfers.failAll("connection_lost", "reconnecting");
     const { requestTimeoutMs = limits.apiRequestTimeoutMs } = this.#options;
     const handlers = { event: (message: Message) => this.#handleEvent(message), lost: (detail: string) => this.#handleLost(detail) };
@@ -112,6 +113,7 @@ class Client implements ClientFerry {
         client: this.#options.client ?? `node ${process.pid}`,
         processId: this.#options.attaches === false ? 0 : process.pid,
         resume: before?.resume,
+        unanswered: former?.unanswered,
       };
       this.#welcome = await channel.request("hello", hello, replies.hello);
     } catch (error) {
@@ -168,7 +170,7 @@ class Client implements ClientFerry {
   }
 
   alloc(count: number): Promise<Blocks> {
-    return this.#request("alloc", { count }, replies.blocks);
+    return this.#request("alloc", { count }, replies.blocks, (blocks) => this.free(blocks));
   }
 
   free(blocks: Blocks): Promise<void> {
@@ -184,7 +186,7 @@ class Client implements ClientFerry {
   }
 
   lease(model: number, group: number, keys: Uint8Array, prefix?: boolean): Promise<Blocks> {
-    return this.#request("lease", { model, group, keys, prefix }, replies.blocks);
+    return this.#request("lease", { model, group, keys, prefix }, replies.blocks, (blocks) => this.release(blocks));
   }
 
   release(blocks: Blocks): Promise<void> {
@@ -217,7 +219,8 @@ class Client implements ClientFerry {
 
   async registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }): Promise<BufferInfo> {
     if (memory instanceof Uint8Array) throw new KvferryError("unsupported", "over a socket a buffer is memory that both map: createBuffer");
-    return this.#request("registerBuffer", { path: memory.path, bytes: memory.bytes }, replies.buffer);
+    const { path, bytes } = memory;
+    return this.#request("registerBuffer", { path, bytes }, replies.buffer, ({ handle }) => this.unregisterBuffer(handle));
   }
 
   unregisterBuffer(handle: string): Promise<void> {
@@ -253,8 +256,16 @@ class Client implements ClientFerry {
     this.#listeners.clear();
   }
 
-  #request<Result>(op: string, fields: Message, take: (result: Message) => Result): Promise<Result> {
-    if (this.#channel !== undefined) return this.#channel.request(op, fields, take);
+  /** @param undo gives back what an answer brings for which nobody waits any more */
+  #request<Result>(
+    op: string,
+    fields: Message,
+    take: (result: Message) => Result,
+    undo?: (result: Result) => Promise<void>,
+  ): Promise<Result> {
+    // What cannot be given back now is named in the next hello.
+    const late = undo === undefined ? undefined : (result: Message) => void undo(take(result)).catch(() => {});
+    if (this.#channel !== undefined) return this.#channel.request(op, fields, take, late);
     return Promise.reject(new KvferryError(this.#closed ? "closed" : "connection_lost"));
   }
 

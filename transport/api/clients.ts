@@ -14,6 +14,8 @@ interface Client<Connected> {
   readonly startTicks: number;
   /** Undefined while the client has no connection. */
   connected: Connected | undefined;
+  /** The connection that it has, or had last. */
+  readonly last: Connected;
   stopWatching: () => void;
 }
 
@@ -53,17 +55,17 @@ export class Clients<Connected> {
     return processId;
   }
 
-  /** The connection that the token's session has now, if the same process asks for it. */
-  connectedAs(resume: string, processId: number): Connected | undefined {
+  /** The connection that the token's session has or had last, if the same process asks for it. */
+  lastOf(resume: string, processId: number): Connected | undefined {
     const client = this.#clients.get(resume);
     if (client === undefined || client.processId !== processId) return undefined;
-    return client.startTicks === this.#processes.startTicks(processId) ? client.connected : undefined;
+    return client.startTicks === this.#processes.startTicks(processId) ? client.last : undefined;
   }
 
   add(session: FerrySession, processId: number, connected: Connected): void {
     this.#clients.get(session.resume)?.stopWatching();
     const startTicks = processId === 0 ? 0 : this.#processes.startTicks(processId);
-    const client: Client<Connected> = { session, processId, startTicks, connected, stopWatching: () => {} };
+    const client: Client<Connected> = { session, processId, startTicks, connected, last: connected, stopWatching: () => {} };
     this.#clients.set(session.resume, client);
     if (processId !== 0) client.stopWatching = this.#processes.watch(processId, startTicks, () => this.#died(client));
   }

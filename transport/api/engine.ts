@@ -46,6 +46,8 @@ export class Engine implements ConnectionHandlers {
   readonly #transfers = new Map<number, Transfer>();
   /** Events of transfers whose numbers are still on their way to the client. */
   #early: FerryEvent[] = [];
+  /** What the last answers gave away, by the number of the request: some of them may never have arrived. */
+  readonly #given = new Map<number, () => Promise<void>>();
   #pending = 0;
   #ended = false;
 
@@ -83,6 +85,17 @@ export class Engine implements ConnectionHandlers {
     this.#doorman.left(this, this.#session);
   }
 
+  /** The client is back over another connection, where it names the requests that this one did not answer. */
+  takeBack(requests: readonly number[]): void {
+    for (const id of requests) {
+      // What the process had given back by itself is refused here, and that is all.
+      this.#given
+        .get(id)?.()
+        .catch(() => {});
+    }
+    this.#given.clear();
+  }
+
   #run(id: number, op: string, fields: Message, startedMs: number): void {
     const session = this.#session;
     try {
@@ -98,7 +111,11 @@ export class Engine implements ConnectionHandlers {
       const parsed = parseFields(operation.schema, fields);
       this.#pending++;
       started(operation, session, parsed).then(
-        (result) => this.#finish(id, op, startedMs, result),
+        (result) => {
+          const { undo } = operation;
+          if (undo !== undefined) this.#remember(id, () => undo(session, result as never));
+          this.#finish(id, op, startedMs, result);
+        },
         (error: unknown) => {
           this.#fail(id, op, startedMs, error);
           this.#settled();
@@ -107,6 +124,14 @@ export class Engine implements ConnectionHandlers {
     } catch (error) {
       this.#fail(id, op, startedMs, error);
     }
+  }
+
+  /** As many as a client may wait for. */
+  #remember(id: number, undo: () => Promise<void>): void {
+    this.#given.delete(id);
+    this.#given.set(id, undo);
+    if (this.#given.size <= limits.apiPendingMax) return;
+    for (const oldest of this.#given.keys()) return void this.#given.delete(oldest);
   }
 
   #hello(fields: Message): Message {

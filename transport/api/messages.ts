@@ -4,8 +4,9 @@
  */
 import { z } from "zod";
 import { expected } from "../check.ts";
-import type { Ferry, Transfer } from "../ferry/ferry.ts";
+import type { BufferInfo, Ferry, Transfer } from "../ferry/ferry.ts";
 import { limits } from "../limits.ts";
+import type { Blocks } from "../memory/pool.ts";
 import type { Message } from "./codec.ts";
 import {
   blocks,
@@ -33,6 +34,7 @@ export const helloSchema = z.strictObject({
   client: name,
   processId: whole(0, PROCESS_ID_MAX),
   resume: handleOrToken(),
+  unanswered: z.array(u32).max(limits.apiPendingMax).optional(),
 });
 
 export type Hello = z.output<typeof helloSchema>;
@@ -41,10 +43,24 @@ export type Hello = z.output<typeof helloSchema>;
 export interface Operation {
   readonly schema: z.ZodType;
   readonly run: (ferry: Ferry, fields: never) => Promise<Message | Transfer | undefined>;
+  /** Of what hands out something to keep: gives back what an answer that never arrived had given. */
+  readonly undo?: (ferry: Ferry, result: never) => Promise<void>;
 }
 
 function operation<S extends z.ZodType>(schema: S, run: (ferry: Ferry, fields: z.output<S>) => Promise<Message | Transfer | undefined>) {
   return { schema, run };
+}
+
+function giving<S extends z.ZodType, Given extends Blocks | BufferInfo>(
+  schema: S,
+  run: (ferry: Ferry, fields: z.output<S>) => Promise<Given>,
+  undo: (ferry: Ferry, given: Given) => Promise<void>,
+) {
+  const runs = async (ferry: Ferry, fields: z.output<S>): Promise<Message> => {
+    const given: Blocks | BufferInfo = await run(ferry, fields);
+    return { ...given };
+  };
+  return { schema, run: runs, undo };
 }
 
 const modelIdentity = z.strictObject({ model: name, revision: text, element: text, rope: text, profile: text, extra: text });
@@ -71,9 +87,11 @@ export const operations = {
     z.strictObject({ model, group, tokens: words(limits.keyTokensMax), seed: keySeed.optional() }),
     async (ferry, fields) => ({ keys: await ferry.keys(fields.model, fields.group, fields.tokens, present(fields.seed ?? {})) }),
   ),
-  alloc: operation(z.strictObject({ count: whole(1, limits.apiBatchMax) }), async (ferry, { count }) => ({
-    ...(await ferry.alloc(count)),
-  })),
+  alloc: giving(
+    z.strictObject({ count: whole(1, limits.apiBatchMax) }),
+    (ferry, { count }) => ferry.alloc(count),
+    (ferry, given) => ferry.free(given),
+  ),
   free: operation(z.strictObject({ blocks }), async (ferry, fields) => done(await ferry.free(fields.blocks))),
   publish: operation(z.strictObject({ model, group, blocks, keys }), async (ferry, fields) =>
     done(await ferry.publish(fields.model, fields.group, fields.blocks, fields.keys)),
@@ -82,9 +100,11 @@ export const operations = {
     z.strictObject({ model, group, keys, peers: z.array(name).max(limits.peersMax).optional() }),
     async (ferry, fields) => ({ places: await ferry.lookup(fields.model, fields.group, fields.keys, fields.peers) }),
   ),
-  lease: operation(z.strictObject({ model, group, keys, prefix: z.boolean().optional() }), async (ferry, fields) => ({
-    ...(await ferry.lease(fields.model, fields.group, fields.keys, fields.prefix)),
-  })),
+  lease: giving(
+    z.strictObject({ model, group, keys, prefix: z.boolean().optional() }),
+    (ferry, fields) => ferry.lease(fields.model, fields.group, fields.keys, fields.prefix),
+    (ferry, given) => ferry.release(given),
+  ),
   release: operation(z.strictObject({ blocks }), async (ferry, fields) => done(await ferry.release(fields.blocks))),
   offer: operation(
     z.strictObject({
@@ -121,9 +141,11 @@ export const operations = {
     z.strictObject({ peer: name, model, group, blocks, tokens, keys, deadlineMs: deadlineMs.optional(), trace: text.optional() }),
     (ferry, fields) => ferry.push(present(fields)),
   ),
-  registerBuffer: operation(z.strictObject({ path: text.min(1), bytes: safeInteger }), async (ferry, fields) => ({
-    ...(await ferry.registerBuffer(fields)),
-  })),
+  registerBuffer: giving(
+    z.strictObject({ path: text.min(1), bytes: safeInteger }),
+    (ferry, fields) => ferry.registerBuffer(fields),
+    (ferry, given) => ferry.unregisterBuffer(given.handle),
+  ),
   unregisterBuffer: operation(z.strictObject({ handle }), async (ferry, fields) => done(await ferry.unregisterBuffer(fields.handle))),
   read: operation(ranges, (ferry, fields) => ferry.read(present(fields))),
   write: operation(ranges, (ferry, fields) => ferry.write(present(fields))),

@@ -144,13 +144,14 @@ class Server implements ApiServer, Doorman {
     }
     if (this.#draining) throw new KvferryError("draining");
     if (this.#clients.count >= limits.apiClientsMax) throw new KvferryError("too_many_clients", `${limits.apiClientsMax} are connected`);
-    const { client, resume } = hello;
+    const { client, resume, unanswered = [] } = hello;
     const processId = this.#clients.checkProcess(hello.processId);
     // A client that comes back may be faster than the news that its former connection is gone.
-    const former = resume === undefined ? undefined : this.#clients.connectedAs(resume, processId);
+    const former = resume === undefined ? undefined : this.#clients.lastOf(resume, processId);
     former?.connection.end(CLOSE.replaced, "the client has come back");
     const session = this.#options.host.openSession({ client, processId, ...(resume === undefined ? {} : { resume }) });
     this.#clients.add(session, processId, engine);
+    former?.takeBack(unanswered);
     this.#options.log?.info({ client, processId, resumed: session.resumed }, "engine connected");
     return { session, attaches: processId !== 0, answer: this.#welcome(session, Math.min(version, limits.apiVersion)) };
   }

@@ -53,6 +53,37 @@ def test_a_lost_connection_comes_back_with_all_that_was_held(sidecars: tuple[Sid
         assert asked == []
 
 
+def test_what_an_answer_gave_that_never_came_is_named_by_the_next_hello() -> None:
+    with FakeServer({"alloc": lambda _: []}) as server, kvferry.connect(server.socket) as ferry:
+        late, lost = ferry.submit.alloc(1, timeout_s=0.05), ferry.submit.alloc(2)
+        assert code_of(lambda: late.result(WAIT_S)) == "deadline_exceeded"
+        eventually(lambda: len(server.asked("alloc")) == 2)
+        server.cut()
+        assert code_of(lambda: lost.result(WAIT_S)) == "connection_lost"
+        ferry.connected(WAIT_S)
+        resumed = [hello for hello in server.asked("hello") if "resume" in hello]
+        assert [hello["unanswered"] for hello in resumed] == [[request["id"] for request in server.asked("alloc")]]
+
+
+def test_a_sidecar_takes_back_what_nobody_heard_of(sidecars: tuple[Sidecar, Sidecar]) -> None:
+    with sidecars[0].connect() as ferry:
+        blocks, before = ferry.alloc(1), ferry.stats().pool["held"]
+        channel = ferry._ferry._session._channel
+        assert channel is not None
+        # The answer is on its way, and lost: as if the connection had been cut a moment before.
+        channel._handle = lambda message: None  # type: ignore[method-assign]
+        # The reader already waits for one message with the handler that it had.
+        ferry.stats()
+        lost = ferry.submit.alloc(5)
+        with sidecars[0].connect() as other:
+            eventually(lambda: other.stats().pool["held"] == before + 5)
+            cut(ferry)
+            assert code_of(lambda: lost.result(WAIT_S)) == "connection_lost"
+            ferry.connected(WAIT_S)
+            assert other.stats().pool["held"] == before
+        ferry.free(blocks)
+
+
 def code_of_free(ferry: kvferry.Ferry, blocks: kvferry.Blocks) -> str:
     """The offer's end frees its blocks a moment after the connection's."""
     try:

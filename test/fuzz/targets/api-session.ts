@@ -38,13 +38,14 @@ class House implements Doorman {
   }
 
   admit(engine: Engine, hello: Hello): Admission {
-    const { client, resume } = hello;
+    const { client, resume, unanswered = [] } = hello;
     const processId = this.clients.checkProcess(hello.processId);
     this.processIds.add(processId);
-    const former = resume === undefined ? undefined : this.clients.connectedAs(resume, processId);
+    const former = resume === undefined ? undefined : this.clients.lastOf(resume, processId);
     former?.connection.end(CLOSE.replaced, "back");
     const session = this.held.node.openSession({ client, processId, ...(resume === undefined ? {} : { resume }) });
     this.clients.add(session, processId, engine);
+    former?.takeBack(unanswered);
     return { session, attaches: processId !== 0, answer: { version: 1, resume: session.resume, resumed: session.resumed } };
   }
   left(engine: Engine, session: FerrySession | undefined): void {

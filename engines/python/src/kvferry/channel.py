@@ -117,6 +117,8 @@ class Channel:
         self._pending_max = wire.PENDING_MAX
         self._message_bytes_max = wire.MESSAGE_BYTES_MAX
         self.is_open = True
+        #: Of a lost channel: requests that have had no answer. What they were given is given back by the next hello.
+        self.unanswered: tuple[int, ...] = ()
         self._tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._write())]
 
     def request(
@@ -206,6 +208,7 @@ class Channel:
         self.is_open = False
         self._tasks[1].cancel()
         self._outgoing.clear()
+        self.unanswered = tuple(self._pending)
         pending, self._pending = list(self._pending.values()), {}
         for entry in pending:
             entry.fail(KvferryError("connection_lost", detail))

@@ -34,9 +34,18 @@ class Welcome:
         )
 
 
-async def say_hello(channel: Channel, client: str, process_id: int, token: str | None, timeout_s: float) -> Welcome:
-    """Raises what the sidecar refuses it with, or version_unsupported."""
+async def say_hello(
+    channel: Channel,
+    client: str,
+    process_id: int,
+    token: str | None,
+    timeout_s: float,
+    unanswered: tuple[int, ...] = (),
+) -> Welcome:
+    """`unanswered`: requests of the connection before. Raises what the sidecar refuses it with, or version_unsupported."""
     fields = wire.present(version=wire.API_VERSION, client=client, processId=process_id, resume=token)
+    if unanswered:
+        fields["unanswered"] = list(unanswered)
     welcome = await channel.request("hello", fields, Welcome.from_message, timeout_s)
     channel.limit(welcome.pending_max, welcome.message_bytes_max)
     return welcome

@@ -60,6 +60,7 @@ class Session:
         self._process_id = os.getpid()
         self._thread = threading.get_ident()
         self._channel: Channel | None = None
+        self._unanswered: tuple[int, ...] = ()
         self._welcome: Welcome | None = None
         #: The incarnation of which the user has said that nothing touches its blocks any more.
         self._quiesced = ""
@@ -246,7 +247,8 @@ class Session:
                 promised = not restarted or self.options.quiesce is not None
                 token = (former.resume or None) if promised else None
             process_id = self._process_id if self.options.attach else 0
-            welcome = await say_hello(channel, self.options.client, process_id, token, timeout_s)
+            unanswered = self._unanswered if token else ()
+            welcome = await say_hello(channel, self.options.client, process_id, token, timeout_s, unanswered)
             pool = self.pool
             if pool is None or pool.incarnation != welcome.incarnation:
                 pool = Pool(await channel.request("pool", {}, PoolInfo.from_message, timeout_s))
@@ -320,6 +322,7 @@ class Session:
         if channel is not self._channel:
             return
         self._channel = None
+        self._unanswered = channel.unanswered
         self._problem = KvferryError("connection_lost", detail)
         self.registry.lose()
         self._notify()
