@@ -9,7 +9,7 @@ import { chaosFigures } from "./engines/chaos.ts";
 import { firstTokenFigures, measureFirstTokens } from "./engines/first-token.ts";
 import { hookFigures } from "./engines/hooks.ts";
 import { type Carrier, Pair, type PairOptions } from "./engines/pair.ts";
-import { LENGTHS, parityFigures } from "./engines/parity.ts";
+import { aloneLengths, LENGTHS, parityFigures, STEP_TOKENS } from "./engines/parity.ts";
 import { Prompts } from "./engines/prompts.ts";
 import { findVllm, VLLM_VERSION } from "./engines/vllm.ts";
 import { mix } from "./random.ts";
@@ -21,6 +21,8 @@ type Part = (typeof PARTS)[number];
 /** So few blocks that requests that run together do not fit. */
 const TINY_BLOCKS = 24;
 const CHUNKED = ["--enable-chunked-prefill", "--max-num-batched-tokens", "1024", "--enable-prefix-caching"];
+const ALONE = ["--enable-chunked-prefill", "--max-num-batched-tokens", String(STEP_TOKENS), "--enable-prefix-caching"];
+const CONCURRENCIES = [1, 4, 16];
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -62,9 +64,7 @@ class Run {
       if (part === "first-token") await this.#firstToken("kvferry");
       if (part === "nixl") await this.#firstToken("nixl");
       if (part === "hooks") await this.#with({ carrier: "kvferry" }, hookFigures);
-      if (part === "tokens") {
-        await this.#with({ carrier: "kvferry", flags: CHUNKED }, (pair, prompts) => parityFigures(pair, prompts, this.#lengths, say));
-      }
+      if (part === "tokens") await this.#tokens();
       if (part === "preemption") await this.#preemption();
       if (part === "chaos") {
         const options: Omit<PairOptions, "place"> = {
@@ -90,6 +90,16 @@ class Run {
     await this.#with({ carrier }, async (pair, prompts) => firstTokenFigures(carrier, await measureFirstTokens(pair, prompts)));
   }
 
+  async #tokens(): Promise<void> {
+    await this.#with({ carrier: "kvferry", flags: ALONE }, async (pair, prompts) => {
+      const figures = await parityFigures(pair, prompts, aloneLengths(this.#lengths), [1], say);
+      return figures.map((figure) => ({ ...figure, name: `steps of ${STEP_TOKENS}, last token alone in both: ${figure.name}` }));
+    });
+    await this.#with({ carrier: "kvferry", flags: CHUNKED }, (pair, prompts) =>
+      parityFigures(pair, prompts, this.#lengths, CONCURRENCIES, say),
+    );
+  }
+
   async #preemption(): Promise<void> {
     const flags = [...CHUNKED, "--num-gpu-blocks-override", String(TINY_BLOCKS), "--max-model-len", "2304"];
     await this.#with({ carrier: "kvferry", flags }, async (pair, prompts) => {
@@ -97,6 +107,7 @@ class Run {
         pair,
         prompts,
         this.#lengths.filter((tokens) => tokens <= 2_048),
+        CONCURRENCIES,
         say,
       );
       const preempted =
