@@ -9,15 +9,23 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
-from vllm.distributed.kv_transfer.kv_connector.v1.base import (
-    KVConnectorBase_V1,
-    KVConnectorHandshakeMetadata,
-    KVConnectorMetadata,
-    KVConnectorRole,
-    KVConnectorTransferResults,
-    SupportsHMA,
-)
-from vllm.v1.request import RequestStatus
+
+from .version import SERIES, check_version, installed
+
+try:
+    from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+        KVConnectorBase_V1,
+        KVConnectorHandshakeMetadata,
+        KVConnectorMetadata,
+        KVConnectorRole,
+        KVConnectorTransferResults,
+        SupportsHMA,
+    )
+    from vllm.v1.request import RequestStatus
+except ImportError as cause:
+    raise ImportError(
+        f"kvferry's connector is made for vLLM {SERIES}; {installed()} lacks what it needs: {cause}"
+    ) from cause
 
 from .identity import identity_of
 from .layout import Heads, map_caches
@@ -51,6 +59,7 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
         self._config = vllm_config
         self._caches_config = kv_cache_config
         self._options = Options.parse(self._kv_transfer_config.kv_connector_extra_config or {})
+        check_version(installed(), self._options.untested_vllm)
         self._handshake: Handshake | None = None
         self._scheduler: Scheduler | None = None
         self._worker: Worker | None = None
