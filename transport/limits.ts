@@ -104,6 +104,8 @@ const values = {
   apiVersionMin: 1,
   apiConnectionsMax: 320,
   apiPendingMax: 4_096,
+  /** Answers that gave something away and may be lost with the connection: more than a socket holds of them, few enough to be young garbage. */
+  apiGivenMax: 256,
   apiDepthMax: 8,
   apiValuesMax: 1_048_576,
   apiTextCharacters: 4_096,

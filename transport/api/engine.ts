@@ -126,11 +126,11 @@ export class Engine implements ConnectionHandlers {
     }
   }
 
-  /** As many as a client may wait for. */
+  /** Of the last ones: older answers have long been read. */
   #remember(id: number, undo: () => Promise<void>): void {
     this.#given.delete(id);
     this.#given.set(id, undo);
-    if (this.#given.size <= limits.apiPendingMax) return;
+    if (this.#given.size <= limits.apiGivenMax) return;
     for (const oldest of this.#given.keys()) return void this.#given.delete(oldest);
   }
 
