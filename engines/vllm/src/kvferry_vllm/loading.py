@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from kvferry import AsyncFerry, GroupBlocks, Keyed, KvferryError, Model, Report, Transfer
+from kvferry import AsyncFerry, Blocks, GroupBlocks, Keyed, KvferryError, Model, Report, Transfer
 
 from .copier import Copier, DeviceCopier
 from .layout import CacheMap, Heads
@@ -26,7 +26,8 @@ class Loaded:
 
 
 class Loading:
-    """Runs on the client's loop. `run` returns when nothing writes the engine's blocks any more, however it ends."""
+    """Runs on the client's loop. `run` returns when nothing writes the engine's blocks any more, however it ends; the engine may go on
+    then, while `give_back` returns the pool's."""
 
     def __init__(
         self,
@@ -56,6 +57,8 @@ class Loading:
         ]
         self._copied: set[int] = set()
         self._bytes = 0
+        self._held: list[Blocks] = []
+        self._leased: list[Blocks] = []
 
     async def run(self, model: Model) -> Loaded:
         """Raises KvferryError; then some of the blocks may have been written, and all are to be computed."""
@@ -69,12 +72,17 @@ class Loading:
             await self._lease_published(model)
         return Loaded(time.monotonic() - started, self._bytes, sum(report.wire_bytes for report in reports))
 
+    async def give_back(self) -> None:
+        """After `run`, once."""
+        await asyncio.shield(give_back(self._ferry.free, self._held))
+        await asyncio.shield(give_back(self._ferry.release, self._leased))
+
     async def _hand_over(self, model: Model) -> list[Report]:
         """From every prefill rank that holds heads of ours."""
         wanted = [part for part in self._load.sources if self._overlap(part.first_head, part.heads) is not None]
         if not wanted:
             raise KvferryError("layout_unconvertible", f"no source holds the KV heads from {self._heads.first} on")
-        room = await make_room(self._ferry, self._caches, self._load.tokens, 0)
+        room = await self._make_room()
         arrived: Counter[int] = Counter()
 
         def on_layer(layer: int) -> None:
@@ -82,63 +90,59 @@ class Loading:
             if arrived[layer] == len(wanted):
                 self._copy(room, layer)
 
-        try:
-            reports = []
-            # One behind the other: a block is filled by one transfer at a time.
-            for part in wanted:
-                heads = self._overlap(part.first_head, part.heads)
-                transfer = await self._ferry.fetch(
-                    part.peer,
-                    model,
-                    part.handle,
-                    room.groups,
-                    deadline_s=self._timeout_s,
-                    heads=heads if len(wanted) > 1 or part.heads != self._heads.count else None,
-                    on_layer=on_layer,
-                    trace=self._load.trace or None,
-                )
-                reports.append(await _ended(transfer))
-            self._copy_rest(room)
-            return reports
-        finally:
-            await asyncio.shield(give_back(self._ferry.free, [group.blocks for group in room.groups]))
+        reports = []
+        # One behind the other: a block is filled by one transfer at a time.
+        for part in wanted:
+            heads = self._overlap(part.first_head, part.heads)
+            transfer = await self._ferry.fetch(
+                part.peer,
+                model,
+                part.handle,
+                room.groups,
+                deadline_s=self._timeout_s,
+                heads=heads if len(wanted) > 1 or part.heads != self._heads.count else None,
+                on_layer=on_layer,
+                trace=self._load.trace or None,
+            )
+            reports.append(await _ended(transfer))
+        self._copy_rest(room)
+        return reports
 
     async def _fetch_published(self, model: Model) -> Report:
         """From a peer that has published it; then we have, too."""
         load = self._load
-        room = await make_room(self._ferry, self._caches, load.tokens, 0)
-        held = [group.blocks for group in room.groups]
+        room = await self._make_room()
+        transfer = await self._ferry.fetch(
+            load.peer,
+            model,
+            Keyed(load.keys, 0, load.tokens),
+            room.groups,
+            deadline_s=self._timeout_s,
+            on_layer=lambda layer: self._copy(room, layer),
+            trace=load.trace or None,
+        )
+        report = await _ended(transfer)
+        self._copy_rest(room)
         try:
-            transfer = await self._ferry.fetch(
-                load.peer,
-                model,
-                Keyed(load.keys, 0, load.tokens),
-                room.groups,
-                deadline_s=self._timeout_s,
-                on_layer=lambda layer: self._copy(room, layer),
-                trace=load.trace or None,
-            )
-            report = await _ended(transfer)
-            self._copy_rest(room)
-            try:
-                await self._ferry.publish(model, 0, room.groups[0].blocks, load.keys)
-                held = []
-            except KvferryError as error:
-                # It is loaded; that others find it here as well is no more than a saving.
-                log.debug("what %s loaded was not published: %s", load.request, error)
-            return report
-        finally:
-            await asyncio.shield(give_back(self._ferry.free, held))
+            await self._ferry.publish(model, 0, room.groups[0].blocks, load.keys)
+            self._held = []
+        except KvferryError as error:
+            # It is loaded; that others find it here as well is no more than a saving.
+            log.debug("what %s loaded was not published: %s", load.request, error)
+        return report
 
     async def _lease_published(self, model: Model) -> None:
         blocks = await self._ferry.lease(model, 0, self._load.keys)
-        try:
-            pool = await self._ferry.pool()
-            if pool.incarnation != blocks.incarnation:
-                raise KvferryError("incarnation_mismatch", "the sidecar has restarted")
-            self._copy_rest(Room(pool, (GroupBlocks(0, blocks, self._load.tokens),), 0))
-        finally:
-            await asyncio.shield(give_back(self._ferry.release, [blocks]))
+        self._leased = [blocks]
+        pool = await self._ferry.pool()
+        if pool.incarnation != blocks.incarnation:
+            raise KvferryError("incarnation_mismatch", "the sidecar has restarted")
+        self._copy_rest(Room(pool, (GroupBlocks(0, blocks, self._load.tokens),), 0))
+
+    async def _make_room(self) -> Room:
+        room = await make_room(self._ferry, self._caches, self._load.tokens, 0)
+        self._held = [group.blocks for group in room.groups]
+        return room
 
     def _copy_rest(self, room: Room) -> None:
         """Layers whose arrival was not told, or could not be taken then."""

@@ -220,12 +220,13 @@ class Worker:
 
     async def _load(self, load: Load) -> None:
         assert self._ferry is not None and self._caches is not None and self._copier is not None
+        timeout_s = self._options.load_timeout_s
+        loading = Loading(self._ferry, self._caches, self._copier, self._heads, load, timeout_s)
         failure: str | None = "internal"
         try:
-            model = await self._model_now(self._options.load_timeout_s)
-            loading = Loading(self._ferry, self._caches, self._copier, self._heads, load, self._options.load_timeout_s)
+            model = await self._model_now(timeout_s)
             # The transfers end by their own deadline; this one is for a sidecar that says nothing at all.
-            loaded = await asyncio.wait_for(loading.run(model), self._options.load_timeout_s + 5.0)
+            loaded = await asyncio.wait_for(loading.run(model), timeout_s + 5.0)
             self.stats.loaded(loaded.seconds, loaded.bytes, loaded.wire_bytes)
             log.info(
                 "kvferry: loaded %d bytes of KV for %s in %.1f ms", loaded.bytes, load.request, 1e3 * loaded.seconds
@@ -248,6 +249,11 @@ class Worker:
                 if failure is not None:
                     self._failed.add(load.request)
                 self._results.notify()
+        # The engine computes meanwhile.
+        try:
+            await loading.give_back()
+        except KvferryError as error:
+            log.warning("kvferry: blocks of the pool that %s used were not given back: %s", load.request, error)
 
     async def _model_now(self, timeout_s: float) -> Model:
         """The model under the pool of the day. Raises what keeps it from being registered."""
