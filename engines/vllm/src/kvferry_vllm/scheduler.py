@@ -8,14 +8,13 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvferry import KeyChain, KvferryError, Place
 from kvferry.sync import LoopThread
 
 from .identity import seed_of
-from .metadata import GroupCopy, Load, Metadata, Save
+from .metadata import Load, Metadata, Save
 from .options import Options, check_ranks
 from .params import (
     Handover,
@@ -27,6 +26,8 @@ from .params import (
     prompt_digest,
     wants_handover,
 )
+from .places import of_load, of_step
+from .requests import Incoming, Lookup, Outgoing, trace_of
 from .shape import Handshake
 from .sidecar import Sidecar
 
@@ -35,42 +36,6 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 log = logging.getLogger("vllm.kvferry")
-
-
-@dataclass(slots=True)
-class Lookup:
-    """Where the prefix of a waiting request lies."""
-
-    chain: KeyChain
-    future: Future[list[Place]] | None
-    asked: float
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """A prompt whose KV is saved as it is made."""
-
-    tokens: int
-    secret_and_digest: str
-    digest: str
-    secret: str
-    chain: KeyChain | None
-    trace: str
-    #: Blocks of the sequence that somebody has published already; they are not saved again.
-    first_block: int = 0
-    #: Tokens from the first that have been saved without a gap.
-    saved: int = 0
-    opened: bool = False
-    done: bool = False
-    block_ids: tuple[list[int], ...] = ()
-
-
-@dataclass(slots=True)
-class Incoming:
-    handover: Handover | None
-    place: Place | None
-    keys: bytes
-    tokens: int
 
 
 class Scheduler:
@@ -136,7 +101,7 @@ class Scheduler:
             digest=digest,
             secret=secret,
             chain=chain,
-            trace=_trace_of(request),
+            trace=trace_of(request),
         )
 
     def matched_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
@@ -156,25 +121,15 @@ class Scheduler:
         if incoming is None or external <= 0:
             return
         self._tried.add(request.request_id)
-        first = incoming.tokens - external
-        copies = []
-        for group, (tokens, ids) in enumerate(zip(self._block_tokens, block_ids, strict=True)):
-            if tokens == 0:
-                copies.append(GroupCopy(group, (0,), (ids[-1],)))
-                continue
-            start, end = first // tokens, -(-incoming.tokens // tokens)
-            # Block 0 is vLLM's placeholder where a window has left a block behind.
-            wanted = [place for place in range(start, end) if ids[place] != 0]
-            copies.append(GroupCopy(group, tuple(wanted), tuple(ids[place] for place in wanted)))
         self._loads.append(
             Load(
                 request=request.request_id,
                 tokens=incoming.tokens,
-                copies=tuple(copies),
+                copies=of_load(self._block_tokens, block_ids, incoming.tokens - external, incoming.tokens),
                 sources=() if incoming.handover is None else incoming.handover.sources,
                 peer="" if incoming.place is None else incoming.place.peer,
                 keys=incoming.keys,
-                trace=_trace_of(request),
+                trace=trace_of(request),
             )
         )
 
@@ -332,16 +287,7 @@ class Scheduler:
         final = end >= outgoing.tokens
         if end <= start and not final:
             return
-        copies = []
-        for group, tokens in enumerate(self._block_tokens):
-            ids = outgoing.block_ids[group]
-            if tokens == 0:
-                if final and ids:
-                    copies.append(GroupCopy(group, (0,), (ids[-1],)))
-                continue
-            last = -(-end // tokens) if outgoing.secret else end // tokens
-            places = [place for place in range(start // tokens, last) if ids[place] != 0]
-            copies.append(GroupCopy(group, tuple(places), tuple(ids[place] for place in places)))
+        copies = of_step(self._block_tokens, outgoing.block_ids, start, end, outgoing.secret != "", final)
         keys = b""
         if final and outgoing.chain is not None:
             whole = outgoing.chain.block_count
@@ -360,7 +306,7 @@ class Scheduler:
             Save(
                 request=request,
                 tokens=tokens_kept,
-                copies=tuple(copies),
+                copies=copies,
                 opening=not outgoing.opened,
                 final=final,
                 secret_and_digest=outgoing.secret_and_digest,
@@ -382,9 +328,3 @@ class Scheduler:
             handle = handle_of(known.incarnation, outgoing.secret, outgoing.digest)
             sources.append(Source(known.info.address, handle, handshake.first_head, handshake.heads))
         return tuple(sources)
-
-
-def _trace_of(request: Request) -> str:
-    """What a router's log knows the request by."""
-    headers = request.trace_headers or {}
-    return str(headers.get("traceparent") or request.request_id)[:256]
