@@ -47,10 +47,23 @@ class Incoming:
     handover: Handover | None
     place: Place | None
     keys: bytes
+    #: Of the source, from the first.
     tokens: int
+    #: Of them, as many as vLLM is told of: the last of a prompt is computed here in any case.
+    loaded: int
 
 
 def trace_of(request: Request) -> str:
     """What a router's log knows the request by."""
     headers = request.trace_headers or {}
     return str(headers.get("traceparent") or request.request_id)[:256]
+
+
+def drop_last_token(request: Request) -> None:
+    """State cannot be taken back by a token, so a prefill for somebody else ends before the token that the decode engine computes. What it
+    samples then is nobody's answer, and one is enough."""
+    assert request.prompt_token_ids is not None
+    del request.prompt_token_ids[-1:]
+    del request._all_token_ids[-1:]
+    request.num_prompt_tokens -= 1
+    request.max_tokens = 1

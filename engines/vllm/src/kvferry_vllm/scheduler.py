@@ -27,7 +27,7 @@ from .params import (
     wants_handover,
 )
 from .places import of_load, of_step
-from .requests import Incoming, Lookup, Outgoing, trace_of
+from .requests import Incoming, Lookup, Outgoing, drop_last_token, trace_of
 from .shape import Handshake
 from .sidecar import Sidecar
 
@@ -48,6 +48,7 @@ class Scheduler:
         self._block_tokens: tuple[int, ...] = ()
         self._ranks: list[tuple[Handshake, Sidecar]] = []
         self._prefix = False
+        self._has_state = False
         self._outgoing: dict[str, Outgoing] = {}
         self._incoming: dict[str, Incoming] = {}
         self._lookups: dict[str, Lookup] = {}
@@ -67,6 +68,7 @@ class Scheduler:
         check_ranks(self._options, len(handshakes))
         self._fingerprint = first.identity.fingerprint
         self._block_tokens = first.shape.block_tokens
+        self._has_state = 0 in self._block_tokens
         refuse = self._options.absent == "refuse"
         self._ranks = [
             (
@@ -86,7 +88,7 @@ class Scheduler:
         hands_over = wants_handover(params)
         if request.prompt_token_ids is None or not self._ranks or not (hands_over or self._prefix):
             return
-        if getattr(request, "prompt_embeds", None) is not None:
+        if getattr(request, "prompt_embeds", None) is not None or (self._has_state and request.num_prompt_tokens == 1):
             return
         seed = seed_of(request, self._options)
         digest = prompt_digest(self._fingerprint, request.prompt_token_ids, seed) if hands_over else ""
@@ -95,6 +97,8 @@ class Scheduler:
         if self._prefix:
             chain = KeyChain(self._fingerprint, self._block_tokens[0], seed)
             chain.extend(request.prompt_token_ids)
+        if hands_over and self._has_state:
+            drop_last_token(request)
         self._outgoing[request.request_id] = Outgoing(
             tokens=request.num_prompt_tokens,
             secret_and_digest=secret + digest,
@@ -125,7 +129,7 @@ class Scheduler:
             Load(
                 request=request.request_id,
                 tokens=incoming.tokens,
-                copies=of_load(self._block_tokens, block_ids, incoming.tokens - external, incoming.tokens),
+                copies=of_load(self._block_tokens, block_ids, incoming.loaded - external, incoming.loaded),
                 sources=() if incoming.handover is None else incoming.handover.sources,
                 peer="" if incoming.place is None else incoming.place.peer,
                 keys=incoming.keys,
@@ -196,7 +200,10 @@ class Scheduler:
             self._tried.add(request.request_id)
             log.warning("kvferry: the KV that %s brings is not used: %s", request.request_id, error)
             return 0, False
-        external, waits = self._take(request, computed, Incoming(handover, None, b"", handover.tokens))
+        # Told of the last token as well, vLLM would leave behind the block that this token's window begins in, and state would have seen
+        # the token before it is computed.
+        loaded = request.num_prompt_tokens - 1
+        external, waits = self._take(request, computed, Incoming(handover, None, b"", handover.tokens, loaded))
         if not waits:
             # It is here already, or too little to be worth a transfer.
             self._tried.add(request.request_id)
@@ -207,9 +214,10 @@ class Scheduler:
         """Raises KvferryError if what the request brings is no hand-over of its own prompt."""
         digest = prompt_digest(self._fingerprint, request.prompt_token_ids or (), seed_of(request, self._options))
         handover = parse_handover(request.kv_transfer_params or {}, self._fingerprint, digest)
-        if handover.tokens != request.num_prompt_tokens:
+        expected = request.num_prompt_tokens - (1 if self._has_state else 0)
+        if handover.tokens != expected:
             raise KvferryError(
-                "invalid_argument", f"KV of {handover.tokens} tokens for a prompt of {request.num_prompt_tokens}"
+                "invalid_argument", f"KV of {handover.tokens} tokens where the prompt has it of {expected}"
             )
         return handover
 
@@ -250,10 +258,10 @@ class Scheduler:
         if place.peer == "" and name in self._outgoing:
             self._outgoing[name].first_block = blocks
         keys = lookup.chain.of_blocks(0, blocks)
-        return self._take(request, computed, Incoming(None, place, keys, blocks * tokens))
+        return self._take(request, computed, Incoming(None, place, keys, blocks * tokens, blocks * tokens))
 
     def _take(self, request: Request, computed: int, incoming: Incoming) -> tuple[int, bool]:
-        external = incoming.tokens - computed
+        external = incoming.loaded - computed
         if external < self._options.min_tokens:
             return 0, False
         self._incoming[request.request_id] = incoming
