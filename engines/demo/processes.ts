@@ -13,6 +13,8 @@ export interface SidecarProcess {
   readonly socket: string;
   /** The demo's own connection, to watch it. */
   readonly ferry: ClientFerry;
+  /** What it said last on standard error, where its log goes. */
+  words(): string;
   /** Resolves with the exit code, or with undefined after a signal, once it is gone. */
   end(signal: "SIGTERM" | "SIGKILL"): Promise<number | undefined>;
 }
@@ -33,6 +35,7 @@ export async function startSidecar(flags: Readonly<Record<string, string>>, sock
     address,
     socket,
     ferry,
+    words: () => wordsOf(child),
     async end(signal) {
       child.kill(signal);
       const code = await within(gone, START_SECONDS, `the sidecar at ${address} did not end after ${signal}`);

@@ -85,7 +85,9 @@ def request(name: str, tokens: Iterable[int], params: dict[str, Any] | None = No
     fields: dict[str, Any] = {
         "request_id": name,
         "prompt_token_ids": prompt,
+        "_all_token_ids": list(prompt),
         "num_prompt_tokens": len(prompt),
+        "max_tokens": 16,
         "kv_transfer_params": params,
         "lora_request": None,
         "mm_features": [],

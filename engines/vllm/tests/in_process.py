@@ -1,13 +1,20 @@
-"""A vLLM engine in one process for test/engines/vllm.test.ts: a command a line on standard input, an answer a line on standard output.
+"""A vLLM engine in one process for test/engines/vllm*.test.ts: a command a line on standard input, an answer a line on standard output.
 
-    in_process.py MODEL SOCKET STEP
+    in_process.py MODEL SOCKET STEP [OPTIONS]
 
-{"text": "..."}                                     -> {"ids": [...]}
-{"ids": [...], "count": 16, "params": {...} or null} -> {"tokens": [...], "params": {...} or null, "free": blocks free in vLLM's own cache}
+{"text": "..."}                                      -> {"ids": [...]}
+{"ids": [...], "count": 16, "params": {...} or null,
+ "headers": {...}, "watch": true}                    -> {"tokens": [...], "params": {...} or null, "loads": so far,
+                                                         "free": blocks free in vLLM's own cache, "seen": {...}}
 
 STEP is the most tokens of a prompt that a step computes. Sums of floating-point numbers depend on the shape of the batch, so two runs
 are only equal bit for bit where they compute a prompt in the same steps. An engine that has loaded a prompt's KV computes its last token,
-alone; with a STEP of all tokens but one, every other run does that too.
+alone; where the others of its tokens are a multiple of STEP, every other run does that too.
+
+OPTIONS, as JSON: "made": the model is a configuration alone, see made_weights.py; "beside": a folder for vLLM's ExampleConnector, which
+then stands beside ours in a MultiConnector; "engine": further arguments of vLLM's.
+
+"watch" adds what the caches hold (watched.py) and the logarithms of the probabilities of every possible first token.
 
 Everything else that vLLM prints goes to standard error."""
 
@@ -35,16 +42,55 @@ os.dup2(2, 1)
 IDLE_S = 10.0
 
 
-def transfer(socket: str) -> Any:
+def transfer(socket: str, beside: str | None) -> Any:
     from vllm.config import KVTransferConfig
 
+    ours = {
+        "kv_connector": "KvferryConnector",
+        "kv_connector_module_path": "kvferry_vllm.connector",
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": "recompute",
+        "kv_connector_extra_config": {"socket": socket, "offer_timeout_s": 60, "load_timeout_s": 20},
+    }
+    if beside is None:
+        return KVTransferConfig(**ours)
+    other = {
+        "kv_connector": "ExampleConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {"shared_storage_path": beside},
+    }
     return KVTransferConfig(
-        kv_connector="KvferryConnector",
-        kv_connector_module_path="kvferry_vllm.connector",
+        kv_connector="MultiConnector",
         kv_role="kv_both",
         kv_load_failure_policy="recompute",
-        kv_connector_extra_config={"socket": socket, "offer_timeout_s": 60, "load_timeout_s": 20},
+        kv_connector_extra_config={"connectors": [ours, other]},
     )
+
+
+def build(model: str, socket: str, step_tokens: int, options: dict[str, Any]) -> Any:
+    from vllm import LLM
+
+    arguments = {
+        "dtype": "bfloat16",
+        "enforce_eager": True,
+        "max_model_len": 1024,
+        "max_logprobs": -1,
+        "enable_prefix_caching": False,
+        "enable_chunked_prefill": True,
+        "max_num_batched_tokens": step_tokens,
+        "disable_log_stats": False,
+    }
+    if options.get("made"):
+        import torch
+
+        import made_weights
+
+        # vLLM leaves it to the first large product to ask the kernel for AMX, and a small model's first may be its attention's own, which
+        # ends the process (SIGILL) where a prompt of one token comes first, or one all but whose last token has been loaded.
+        torch.cpu._init_amx()
+        arguments.update(load_format=made_weights.FORMAT, skip_tokenizer_init=True)
+    arguments.update(options.get("engine", {}))
+    return LLM(model=model, kv_transfer_config=transfer(socket, options.get("beside")), **arguments)
 
 
 def free_blocks(engine: Any) -> int:
@@ -56,35 +102,54 @@ def free_blocks(engine: Any) -> int:
     return int(scheduler.kv_cache_manager.block_pool.get_num_free_blocks())
 
 
-def main(model: str, socket: str, step_tokens: int) -> None:
-    from vllm import LLM, SamplingParams
+def loads(engine: Any) -> int:
+    """By vLLM's own metrics, so these are tested as well."""
+    return sum(metric.count for metric in engine.get_metrics() if metric.name == "vllm:kvferry_load_seconds")
 
-    engine = LLM(
-        model=model,
-        dtype="bfloat16",
-        enforce_eager=True,
-        max_model_len=1024,
-        enable_prefix_caching=False,
-        enable_chunked_prefill=True,
-        max_num_batched_tokens=step_tokens,
-        kv_transfer_config=transfer(socket),
+
+def run(engine: Any, command: dict[str, Any]) -> dict[str, Any]:
+    from vllm import SamplingParams
+
+    watch = command.get("watch", False)
+    sampling = SamplingParams(
+        temperature=0,
+        max_tokens=command["count"],
+        ignore_eos=True,
+        logprobs=-1 if watch else None,
+        detokenize=not watch,
+        extra_args={"kv_transfer_params": command["params"]} if command["params"] else None,
     )
+    name = engine.llm_engine.add_request(
+        "asked", {"prompt_token_ids": command["ids"]}, sampling, trace_headers=command.get("headers")
+    )
+    watched = None
+    if watch:
+        from watched import Watched
+
+        watched = Watched(engine.llm_engine, name, len(command["ids"]))
+    finished = []
+    while engine.llm_engine.has_unfinished_requests():
+        finished += [output for output in engine.llm_engine.step() if output.finished]
+    (output,) = finished
+    answer = {
+        "tokens": list(output.outputs[0].token_ids),
+        "params": output.kv_transfer_params,
+        "free": free_blocks(engine),
+        "loads": loads(engine),
+    }
+    if watched is not None:
+        answer["seen"] = watched.seen(output.outputs[0].logprobs[0])
+    return answer
+
+
+def main(model: str, socket: str, step_tokens: int, options: dict[str, Any]) -> None:
+    engine = build(model, socket, step_tokens, options)
     answers.write(json.dumps({"ready": True, "free": free_blocks(engine)}) + "\n")
     for line in sys.stdin:
         command = json.loads(line)
-        if "text" in command:
-            answers.write(json.dumps({"ids": engine.get_tokenizer().encode(command["text"])}) + "\n")
-            continue
-        extra = {"kv_transfer_params": command["params"]} if command["params"] else None
-        sampling = SamplingParams(temperature=0, max_tokens=command["count"], ignore_eos=True, extra_args=extra)
-        output = engine.generate({"prompt_token_ids": command["ids"]}, sampling, use_tqdm=False)[0]
-        answer = {
-            "tokens": list(output.outputs[0].token_ids),
-            "params": output.kv_transfer_params,
-            "free": free_blocks(engine),
-        }
+        answer = {"ids": engine.get_tokenizer().encode(command["text"])} if "text" in command else run(engine, command)
         answers.write(json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4]) if len(sys.argv) > 4 else {})

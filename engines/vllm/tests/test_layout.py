@@ -13,7 +13,7 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec, MambaSpec, MLAAttentio
 from fakes import FakePool, config, names, read
 from kvferry import KvferryError
 from kvferry_vllm.copier import Copier, kernel_blocks
-from kvferry_vllm.layout import CacheMap, Heads, map_caches
+from kvferry_vllm.layout import CacheMap, Heads, attention_cache, map_caches
 
 BLOCKS, HEADS, TOKENS, CHANNELS, LAYERS = 6, 3, 32, 64, 3
 DTYPE = torch.bfloat16
@@ -81,6 +81,31 @@ def test_a_packing_that_strides_cannot_say_has_another_name() -> None:
     plain = torch.equal(read(pool, mapped.groups[0].components[0], 0, 0, TOKENS, DTYPE), keys[0][:TOKENS])
     # Exactly where the strides tell the truth may engines with other kernels use the KV.
     assert plain == (mapped.packing == "")
+
+
+def test_such_a_packing_names_the_sizes_of_a_block_because_blocks_of_others_cannot_be_unpacked() -> None:
+    def packing(tokens: int, heads: int) -> str:
+        tensors = {name: torch.zeros(BLOCKS, heads, tokens, 2 * CHANNELS, dtype=DTYPE) for name in names(1)}
+        described = config(BLOCKS, (names(1), attention(tokens, heads)))
+        return map_caches(tensors, described, Heads(0, heads), "amx").packing
+
+    assert packing(32, 3) == "cpu-packing=amx:3x32x128"
+    assert len({packing(32, 3), packing(64, 3), packing(32, 1)}) == 3
+
+
+def test_only_keys_and_values_are_packed() -> None:
+    latent = MLAAttentionSpec(block_size=TOKENS, num_kv_heads=1, head_size=72, dtype=DTYPE)
+    state = MambaSpec(block_size=TOKENS, shapes=((40,),), dtypes=(torch.float32,))
+    tensors = {
+        names(1)[0]: torch.zeros(BLOCKS, 1, TOKENS, 72, dtype=DTYPE),
+        names(1, 1)[0]: torch.zeros(BLOCKS, 40),
+        names(1, 2)[0]: torch.zeros(BLOCKS, HEADS, TOKENS, 2 * CHANNELS, dtype=DTYPE),
+    }
+    without = config(BLOCKS, (names(1), latent), (names(1, 1), state))
+    assert attention_cache(tensors, without) is None
+    assert map_caches(tensors, without, ALL, "amx").packing == ""
+    beside = config(BLOCKS, (names(1), latent), (names(1, 1), state), (names(1, 2), attention()))
+    assert attention_cache(tensors, beside) is tensors[names(1, 2)[0]], "whatever comes before it"
 
 
 @pytest.mark.parametrize("isa", ["vec", "amx"])

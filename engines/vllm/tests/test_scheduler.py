@@ -122,10 +122,32 @@ def test_every_rank_is_named_with_its_heads(made: list[Scheduler]) -> None:
 def test_several_groups_are_saved_each_in_its_own_blocks_without_placeholders(made: list[Scheduler]) -> None:
     # Full attention in blocks of 16, a window in blocks of 32 whose first block has been left behind (vLLM's block 0), and state.
     scheduler = build(made, (16, 32, 0))
-    asked = request("r", range(64), PREFILL)
+    asked = request("r", range(65), PREFILL)
     scheduler.new_request(asked)
     (save,) = scheduler.step(step({"r": 64}, [new("r", [[1, 2, 3, 4], [0, 6], [7, 8]])])).saves
     assert save.copies == (GroupCopy(0, (0, 1, 2, 3), (1, 2, 3, 4)), GroupCopy(1, (1,), (6,)), GroupCopy(2, (0,), (8,)))
+
+
+def test_a_prefill_with_state_ends_before_the_token_that_the_decode_engine_computes(made: list[Scheduler]) -> None:
+    scheduler = build(made, (16, 0))
+    asked = request("r", range(40), PREFILL)
+    scheduler.new_request(asked)
+    assert (asked.prompt_token_ids, asked._all_token_ids) == (list(range(39)), list(range(39)))
+    assert (asked.num_prompt_tokens, asked.max_tokens) == (39, 1)
+    first = scheduler.step(step({"r": 32}, [new("r", [[1, 2], [5]])])).saves
+    (last,) = scheduler.step(step({"r": 7}, again=[("r", ([3], []), 32, False)])).saves
+    assert copied(first, group=1) == [] and copied([last], group=1) == [(0, 5)], "state is there when the prompt is"
+    assert last.final and last.tokens == 39
+    params = scheduler.finished(asked, True)
+    assert params is not None and params["tokens"] == 39
+    assert params["sources"][0][1].endswith(prompt_digest(FINGERPRINT, range(40), Seed())), (
+        "of the prompt as it was asked"
+    )
+    for other in (request("one", [7], PREFILL), request("plain", range(40))):
+        before = list(other.prompt_token_ids)
+        scheduler.new_request(other)
+        assert other.prompt_token_ids == before
+        assert scheduler.finished(other, True) is None
 
 
 def test_groups_that_are_not_transferred_are_passed_over(made: list[Scheduler]) -> None:
@@ -151,6 +173,7 @@ def test_prompts_without_token_ids_are_let_be(made: list[Scheduler]) -> None:
 
 
 def handed_over(length: int, **changes: Any) -> dict[str, Any]:
+    """Of a prompt of that many tokens."""
     digest = prompt_digest(FINGERPRINT, range(length), Seed())
     source = Source("10.0.0.9:7411", handle_of(INCARNATION, new_secret(), digest), 0, 2)
     return {**Handover((source,), length, FINGERPRINT).to_params(), **changes}
@@ -158,13 +181,14 @@ def handed_over(length: int, **changes: Any) -> dict[str, Any]:
 
 def loaded(scheduler: Scheduler, asked: Any, computed: int, blocks: tuple[list[int], ...]) -> Load:
     tokens, asynchronous = scheduler.matched_tokens(asked, computed)
-    assert asynchronous and tokens == asked.num_prompt_tokens - computed
+    # The last token is computed in any case. Told of it, vLLM would let go of the first block of that token's window.
+    assert asynchronous and tokens == asked.num_prompt_tokens - 1 - computed
     scheduler.allocated(asked, blocks, tokens)
     (load,) = scheduler.step(step({})).loads
     return load
 
 
-def test_all_tokens_are_loaded_into_the_blocks_that_were_allocated(made: list[Scheduler]) -> None:
+def test_all_tokens_but_the_last_are_loaded_into_the_blocks_that_were_allocated(made: list[Scheduler]) -> None:
     scheduler = build(made)
     asked = request("d", range(40), handed_over(40))
     scheduler.new_request(asked)
@@ -177,6 +201,12 @@ def test_all_tokens_are_loaded_into_the_blocks_that_were_allocated(made: list[Sc
     scheduler.finished(asked, True)
 
 
+def test_a_last_token_in_a_block_of_its_own_needs_none_of_it(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    load = loaded(scheduler, request("d", range(33), handed_over(33)), 0, ([5, 6, 7],))
+    assert load.copies == (GroupCopy(0, (0, 1), (5, 6)),) and load.tokens == 33
+
+
 def test_what_the_engine_has_cached_itself_is_not_written_over(made: list[Scheduler]) -> None:
     scheduler = build(made)
     load = loaded(scheduler, request("d", range(40), handed_over(40)), 16, ([1, 6, 7],))
@@ -185,7 +215,8 @@ def test_what_the_engine_has_cached_itself_is_not_written_over(made: list[Schedu
 
 def test_several_groups_are_loaded_without_placeholders(made: list[Scheduler]) -> None:
     scheduler = build(made, (16, 32, 0))
-    load = loaded(scheduler, request("d", range(64), handed_over(64)), 0, ([1, 2, 3, 4], [0, 6], [7, 8]))
+    asked = request("d", range(65), handed_over(65, tokens=64))
+    load = loaded(scheduler, asked, 0, ([1, 2, 3, 4], [0, 6], [7, 8]))
     assert load.copies == (GroupCopy(0, (0, 1, 2, 3), (1, 2, 3, 4)), GroupCopy(1, (1,), (6,)), GroupCopy(2, (0,), (8,)))
 
 
@@ -211,14 +242,14 @@ def test_an_abort_ends_a_load_in_every_phase(made: list[Scheduler], phase: str) 
     asked = request("d", range(40), handed_over(40))
     scheduler.matched_tokens(asked, 0)
     if phase != "asked":
-        scheduler.allocated(asked, ([1, 2, 3],), 40)
+        scheduler.allocated(asked, ([1, 2, 3],), 39)
     if phase == "told":
         scheduler.step(step({}))
     assert scheduler.finished(asked, False) is None
     # Of a load that is under way the worker takes care.
     assert len(sidecar(scheduler).discarded) == (1 if phase == "asked" else 0)
     assert "d" in scheduler.step(step({})).dropped
-    assert scheduler.matched_tokens(asked, 0) == (40, True), "nothing is remembered of it"
+    assert scheduler.matched_tokens(asked, 0) == (39, True), "nothing is remembered of it"
 
 
 def test_few_tokens_are_computed(made: list[Scheduler]) -> None:
@@ -227,7 +258,7 @@ def test_few_tokens_are_computed(made: list[Scheduler]) -> None:
     assert scheduler.matched_tokens(asked, 16) == (0, False)
     assert sidecar(scheduler).discarded == [tuple(asked.kv_transfer_params["sources"][0][:2])], "nobody will fetch it"
     assert scheduler.finished(asked, True) is None and len(sidecar(scheduler).discarded) == 1, "told once"
-    assert scheduler.matched_tokens(request("b", range(40), handed_over(40)), 10) == (30, True)
+    assert scheduler.matched_tokens(request("b", range(40), handed_over(40)), 9) == (30, True)
 
 
 def test_ranks_that_differ_are_refused(made: list[Scheduler]) -> None:

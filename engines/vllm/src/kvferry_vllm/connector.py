@@ -28,7 +28,7 @@ except ImportError as cause:
     ) from cause
 
 from .identity import identity_of
-from .layout import Heads, map_caches
+from .layout import Heads, attention_cache, map_caches
 from .metadata import Metadata
 from .options import Options
 from .scheduler import Scheduler
@@ -70,7 +70,8 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         rank, heads = _heads_of(self._config)
-        caches = map_caches(kv_caches, self._caches_config, heads, _isa_of(kv_caches, self._config))
+        isa = _isa_of(attention_cache(kv_caches, self._caches_config), self._config)
+        caches = map_caches(kv_caches, self._caches_config, heads, isa)
         identity = identity_of(self._config, self._options, caches.element, caches.packing)
         self._handshake = Handshake(identity, caches.shape, heads.first, heads.count)
         self._worker = Worker(self._options, rank, heads)
@@ -203,11 +204,12 @@ def _heads_of(config: VllmConfig) -> tuple[int, Heads]:
     return rank, Heads(rank * total // ranks, 1)
 
 
-def _isa_of(caches: dict[str, torch.Tensor], config: VllmConfig) -> str:
-    """How the CPU backend's kernels arrange a block, by their own answer; "" elsewhere."""
-    tensor = next(iter(caches.values()))
-    if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu" or tensor.dim() != 4:
+def _isa_of(attention: torch.Tensor | None, config: VllmConfig) -> str:
+    """How the CPU backend's kernels arrange a block of keys and values, by their own answer; "" elsewhere."""
+    if attention is None or attention.device.type != "cpu" or attention.dim() != 4:
         return ""
     from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
 
-    return str(_get_attn_isa(tensor.dtype, tensor.shape[2], tensor.shape[3] // 2, config.cache_config.cache_dtype))
+    return str(
+        _get_attn_isa(attention.dtype, attention.shape[2], attention.shape[3] // 2, config.cache_config.cache_dtype)
+    )

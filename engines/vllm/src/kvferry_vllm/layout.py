@@ -103,7 +103,16 @@ def map_caches(caches: Mapping[str, Any], config: KVCacheConfig, heads: Heads, i
         for group in described
     )
     elements = sorted({component.element for group in placed for component in group.components})
-    return CacheMap(placed, block_bytes, "+".join(elements), packing=_packing(isa))
+    return CacheMap(placed, block_bytes, "+".join(elements), packing=_packing(isa, placed))
+
+
+def attention_cache(caches: Mapping[str, Any], config: KVCacheConfig) -> torch.Tensor | None:
+    """Keys and values of one layer; None: the model has latent KV or state only."""
+    for group in config.kv_cache_groups:
+        for name in group.layer_names if getattr(group, "enable_kv_transfer", True) else ():
+            if _kind_of(_spec_of(group.kv_cache_spec, name)) == "attention":
+                return _tensor_of(name, caches[name])
+    return None
 
 
 def _map_group(
@@ -277,9 +286,17 @@ def _with_block_stride(component: Component, block_bytes: int) -> Component:
     )
 
 
-def _packing(isa: str) -> str:
-    """ "vec" keeps K transposed, plainly; what the other kernels do is exchanged only among equals."""
-    return "" if isa in ("", "vec") else f"cpu-packing={isa}"
+def _packing(isa: str, groups: Sequence[CachedGroup]) -> str:
+    """ "vec" keeps K transposed, plainly. What the other kernels do is exchanged among equals only, whose blocks can go as they lie: the
+    sizes of one are part of the name."""
+    if isa in ("", "vec"):
+        return ""
+    sizes = [
+        "x".join(str(extent) for extent in group.layers[0].pages.shape[1:])
+        for group in groups
+        if any(component.name == "k" for component in group.components)
+    ]
+    return f"cpu-packing={isa}:{'+'.join(sizes)}" if sizes else ""
 
 
 def _number_of(name: str) -> int:

@@ -8,14 +8,13 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvferry import KeyChain, KvferryError, Place
 from kvferry.sync import LoopThread
 
 from .identity import seed_of
-from .metadata import GroupCopy, Load, Metadata, Save
+from .metadata import Load, Metadata, Save
 from .options import Options, check_ranks
 from .params import (
     Handover,
@@ -27,6 +26,8 @@ from .params import (
     prompt_digest,
     wants_handover,
 )
+from .places import of_load, of_step
+from .requests import Incoming, Lookup, Outgoing, drop_last_token, trace_of
 from .shape import Handshake
 from .sidecar import Sidecar
 
@@ -35,42 +36,6 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 log = logging.getLogger("vllm.kvferry")
-
-
-@dataclass(slots=True)
-class Lookup:
-    """Where the prefix of a waiting request lies."""
-
-    chain: KeyChain
-    future: Future[list[Place]] | None
-    asked: float
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """A prompt whose KV is saved as it is made."""
-
-    tokens: int
-    secret_and_digest: str
-    digest: str
-    secret: str
-    chain: KeyChain | None
-    trace: str
-    #: Blocks of the sequence that somebody has published already; they are not saved again.
-    first_block: int = 0
-    #: Tokens from the first that have been saved without a gap.
-    saved: int = 0
-    opened: bool = False
-    done: bool = False
-    block_ids: tuple[list[int], ...] = ()
-
-
-@dataclass(slots=True)
-class Incoming:
-    handover: Handover | None
-    place: Place | None
-    keys: bytes
-    tokens: int
 
 
 class Scheduler:
@@ -83,6 +48,7 @@ class Scheduler:
         self._block_tokens: tuple[int, ...] = ()
         self._ranks: list[tuple[Handshake, Sidecar]] = []
         self._prefix = False
+        self._has_state = False
         self._outgoing: dict[str, Outgoing] = {}
         self._incoming: dict[str, Incoming] = {}
         self._lookups: dict[str, Lookup] = {}
@@ -102,6 +68,7 @@ class Scheduler:
         check_ranks(self._options, len(handshakes))
         self._fingerprint = first.identity.fingerprint
         self._block_tokens = first.shape.block_tokens
+        self._has_state = 0 in self._block_tokens
         refuse = self._options.absent == "refuse"
         self._ranks = [
             (
@@ -121,7 +88,7 @@ class Scheduler:
         hands_over = wants_handover(params)
         if request.prompt_token_ids is None or not self._ranks or not (hands_over or self._prefix):
             return
-        if getattr(request, "prompt_embeds", None) is not None:
+        if getattr(request, "prompt_embeds", None) is not None or (self._has_state and request.num_prompt_tokens == 1):
             return
         seed = seed_of(request, self._options)
         digest = prompt_digest(self._fingerprint, request.prompt_token_ids, seed) if hands_over else ""
@@ -130,13 +97,15 @@ class Scheduler:
         if self._prefix:
             chain = KeyChain(self._fingerprint, self._block_tokens[0], seed)
             chain.extend(request.prompt_token_ids)
+        if hands_over and self._has_state:
+            drop_last_token(request)
         self._outgoing[request.request_id] = Outgoing(
             tokens=request.num_prompt_tokens,
             secret_and_digest=secret + digest,
             digest=digest,
             secret=secret,
             chain=chain,
-            trace=_trace_of(request),
+            trace=trace_of(request),
         )
 
     def matched_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
@@ -156,25 +125,15 @@ class Scheduler:
         if incoming is None or external <= 0:
             return
         self._tried.add(request.request_id)
-        first = incoming.tokens - external
-        copies = []
-        for group, (tokens, ids) in enumerate(zip(self._block_tokens, block_ids, strict=True)):
-            if tokens == 0:
-                copies.append(GroupCopy(group, (0,), (ids[-1],)))
-                continue
-            start, end = first // tokens, -(-incoming.tokens // tokens)
-            # Block 0 is vLLM's placeholder where a window has left a block behind.
-            wanted = [place for place in range(start, end) if ids[place] != 0]
-            copies.append(GroupCopy(group, tuple(wanted), tuple(ids[place] for place in wanted)))
         self._loads.append(
             Load(
                 request=request.request_id,
                 tokens=incoming.tokens,
-                copies=tuple(copies),
+                copies=of_load(self._block_tokens, block_ids, incoming.loaded - external, incoming.loaded),
                 sources=() if incoming.handover is None else incoming.handover.sources,
                 peer="" if incoming.place is None else incoming.place.peer,
                 keys=incoming.keys,
-                trace=_trace_of(request),
+                trace=trace_of(request),
             )
         )
 
@@ -241,7 +200,10 @@ class Scheduler:
             self._tried.add(request.request_id)
             log.warning("kvferry: the KV that %s brings is not used: %s", request.request_id, error)
             return 0, False
-        external, waits = self._take(request, computed, Incoming(handover, None, b"", handover.tokens))
+        # Told of the last token as well, vLLM would leave behind the block that this token's window begins in, and state would have seen
+        # the token before it is computed.
+        loaded = request.num_prompt_tokens - 1
+        external, waits = self._take(request, computed, Incoming(handover, None, b"", handover.tokens, loaded))
         if not waits:
             # It is here already, or too little to be worth a transfer.
             self._tried.add(request.request_id)
@@ -252,9 +214,10 @@ class Scheduler:
         """Raises KvferryError if what the request brings is no hand-over of its own prompt."""
         digest = prompt_digest(self._fingerprint, request.prompt_token_ids or (), seed_of(request, self._options))
         handover = parse_handover(request.kv_transfer_params or {}, self._fingerprint, digest)
-        if handover.tokens != request.num_prompt_tokens:
+        expected = request.num_prompt_tokens - (1 if self._has_state else 0)
+        if handover.tokens != expected:
             raise KvferryError(
-                "invalid_argument", f"KV of {handover.tokens} tokens for a prompt of {request.num_prompt_tokens}"
+                "invalid_argument", f"KV of {handover.tokens} tokens where the prompt has it of {expected}"
             )
         return handover
 
@@ -295,10 +258,10 @@ class Scheduler:
         if place.peer == "" and name in self._outgoing:
             self._outgoing[name].first_block = blocks
         keys = lookup.chain.of_blocks(0, blocks)
-        return self._take(request, computed, Incoming(None, place, keys, blocks * tokens))
+        return self._take(request, computed, Incoming(None, place, keys, blocks * tokens, blocks * tokens))
 
     def _take(self, request: Request, computed: int, incoming: Incoming) -> tuple[int, bool]:
-        external = incoming.tokens - computed
+        external = incoming.loaded - computed
         if external < self._options.min_tokens:
             return 0, False
         self._incoming[request.request_id] = incoming
@@ -332,16 +295,7 @@ class Scheduler:
         final = end >= outgoing.tokens
         if end <= start and not final:
             return
-        copies = []
-        for group, tokens in enumerate(self._block_tokens):
-            ids = outgoing.block_ids[group]
-            if tokens == 0:
-                if final and ids:
-                    copies.append(GroupCopy(group, (0,), (ids[-1],)))
-                continue
-            last = -(-end // tokens) if outgoing.secret else end // tokens
-            places = [place for place in range(start // tokens, last) if ids[place] != 0]
-            copies.append(GroupCopy(group, tuple(places), tuple(ids[place] for place in places)))
+        copies = of_step(self._block_tokens, outgoing.block_ids, start, end, outgoing.secret != "", final)
         keys = b""
         if final and outgoing.chain is not None:
             whole = outgoing.chain.block_count
@@ -360,7 +314,7 @@ class Scheduler:
             Save(
                 request=request,
                 tokens=tokens_kept,
-                copies=tuple(copies),
+                copies=copies,
                 opening=not outgoing.opened,
                 final=final,
                 secret_and_digest=outgoing.secret_and_digest,
@@ -382,9 +336,3 @@ class Scheduler:
             handle = handle_of(known.incarnation, outgoing.secret, outgoing.digest)
             sources.append(Source(known.info.address, handle, handshake.first_head, handshake.heads))
         return tuple(sources)
-
-
-def _trace_of(request: Request) -> str:
-    """What a router's log knows the request by."""
-    headers = request.trace_headers or {}
-    return str(headers.get("traceparent") or request.request_id)[:256]

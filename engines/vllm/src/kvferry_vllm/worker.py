@@ -48,6 +48,8 @@ class Worker:
         self._model: Model | None = None
         #: (group, layer in it, its place among all layers) of each layer's name.
         self._places: dict[str, tuple[int, int, int]] = {}
+        #: Likewise, of the layers of state: vLLM does not tell when one is made.
+        self._state_layers: list[tuple[int, int, int]] = []
         #: Layers whose KV lies in several groups: they are complete when the step is.
         self._shared: set[int] = set()
         self._saving: dict[str, Saving] = {}
@@ -66,7 +68,10 @@ class Worker:
         numbers = caches.layer_numbers
         for group, cached in enumerate(caches.groups):
             for index, layer in enumerate(cached.layers):
-                self._places[layer.name] = (group, index, numbers.index(layer.number))
+                place = (group, index, numbers.index(layer.number))
+                self._places[layer.name] = place
+                if cached.block_tokens == 0:
+                    self._state_layers.append(place)
         counts = Counter(number for _, _, number in self._places.values())
         self._shared = {number for number, count in counts.items() if count > 1}
         wait = self._options.absent == "refuse"
@@ -119,6 +124,9 @@ class Worker:
             return
         with self._timed():
             assert self._copier is not None
+            for save in metadata.saves:
+                for place in self._state_layers:
+                    self._save_layer(save, *place)
             self._copier.finish()
             for save in metadata.saves:
                 saving = self._saving.get(save.request)

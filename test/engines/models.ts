@@ -1,0 +1,90 @@
+/** Small models of vLLM's architectures: a configuration alone, whose weights engines/vllm/tests/made_weights.py makes up. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+export const VOCABULARY = 1024;
+
+const COMMON = {
+  vocab_size: VOCABULARY,
+  hidden_size: 256,
+  intermediate_size: 512,
+  num_attention_heads: 4,
+  max_position_embeddings: 2048,
+  torch_dtype: "bfloat16",
+  bos_token_id: 1,
+  eos_token_id: 2,
+  pad_token_id: 0,
+};
+
+/** Three cache groups, two of them with a window. */
+const WINDOWS = {
+  ...COMMON,
+  model_type: "gemma3_text",
+  architectures: ["Gemma3ForCausalLM"],
+  num_hidden_layers: 6,
+  num_key_value_heads: 2,
+  head_dim: 64,
+  query_pre_attn_scalar: 64,
+  sliding_window: 128,
+  layer_types: ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+  hidden_activation: "gelu_pytorch_tanh",
+  rms_norm_eps: 1e-6,
+  tie_word_embeddings: true,
+};
+
+/** One head of 512 + 64 latent values a token. All layers are dense, because experts are none of KV's business. */
+const LATENT = {
+  ...COMMON,
+  model_type: "deepseek_v2",
+  architectures: ["DeepseekV2ForCausalLM"],
+  num_hidden_layers: 3,
+  first_k_dense_replace: 3,
+  num_key_value_heads: 4,
+  q_lora_rank: null,
+  kv_lora_rank: 512,
+  qk_rope_head_dim: 64,
+  qk_nope_head_dim: 64,
+  v_head_dim: 64,
+  moe_intermediate_size: 64,
+  n_routed_experts: 2,
+  n_shared_experts: 1,
+  num_experts_per_tok: 1,
+  n_group: 1,
+  topk_group: 1,
+  topk_method: "greedy",
+  hidden_act: "silu",
+  rms_norm_eps: 1e-6,
+  rope_theta: 10_000,
+  tie_word_embeddings: false,
+};
+
+/** A group of state, which short convolutions leave behind, and one of attention. */
+const STATE = {
+  ...COMMON,
+  model_type: "lfm2",
+  architectures: ["Lfm2ForCausalLM"],
+  num_hidden_layers: 4,
+  layer_types: ["conv", "conv", "full_attention", "full_attention"],
+  num_key_value_heads: 2,
+  conv_L_cache: 3,
+  conv_bias: false,
+  conv_dim: 256,
+  block_dim: 256,
+  block_ff_dim: 512,
+  block_auto_adjust_ff_dim: false,
+  block_multiple_of: 256,
+  block_ffn_dim_multiplier: 1,
+  norm_eps: 1e-5,
+  rope_theta: 10_000,
+  tie_word_embeddings: true,
+};
+
+const MODELS = { windows: WINDOWS, latent: LATENT, state: STATE };
+
+/** The folder that vLLM is given. */
+export function writeModel(folder: string, name: keyof typeof MODELS): string {
+  const path = join(folder, name);
+  mkdirSync(path, { recursive: true });
+  writeFileSync(join(path, "config.json"), JSON.stringify(MODELS[name]));
+  return path;
+}
