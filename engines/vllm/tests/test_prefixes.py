@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import pytest
 
 from fakes import new, request, step
+from kvferry import Place
 from kvferry_vllm import scheduler as module
 from kvferry_vllm.metadata import GroupCopy
 from kvferry_vllm.scheduler import Scheduler
@@ -52,6 +55,45 @@ def test_our_own_sidecar_wins_among_equals_and_its_blocks_are_not_published_agai
     assert copied([save]) == [(3, 4)]
     assert (save.first_key_block, len(save.keys), save.secret_and_digest) == (3, 32, "")
     assert scheduler.finished(asked, True) is None
+
+
+def test_a_hand_over_saves_the_prefix_that_was_found_here_as_well(made: list[Scheduler]) -> None:
+    scheduler = build(made, prefix=True)
+    asked = request("r", range(70), {"do_remote_decode": True})
+    scheduler.new_request(asked)
+    scheduler.matched_tokens(asked, 0)
+    sidecar(scheduler).answer(("", 3))
+    assert scheduler.matched_tokens(asked, 0) == (48, True)
+    scheduler.allocated(asked, ([1, 2, 3, 4, 5],), 48)
+    scheduler.step(step({}))
+    (save,) = scheduler.step(step({"r": 22}, [new("r", [[1, 2, 3, 4, 5]], computed=48)])).saves
+    assert copied([save]) == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)], "all tokens are promised"
+    assert (save.tokens, save.first_key_block) == (70, 0)
+
+
+@pytest.mark.parametrize("params", [None, {"do_remote_decode": True}])
+def test_a_prefix_that_turns_up_after_a_preemption_moves_no_memory_of_the_save(
+    made: list[Scheduler], params: dict[str, bool] | None
+) -> None:
+    scheduler = build(made, prefix=True)
+    asked = request("r", range(70), params)
+    scheduler.new_request(asked)
+    scheduler.matched_tokens(asked, 0)
+    sidecar(scheduler).answer()
+    assert scheduler.matched_tokens(asked, 0) == (0, False)
+    (opened,) = scheduler.step(step({"r": 32}, [new("r", [[1, 2]])])).saves
+    assert (opened.opening, opened.first_key_block) == (True, 0)
+    # Preempted; meanwhile somebody has published the prompt's beginning.
+    lookup = scheduler._lookups["r"]
+    lookup.future = answered = Future()
+    answered.set_result([Place("", 3, "")])
+    assert scheduler.matched_tokens(asked, 0) == (48, True)
+    scheduler.allocated(asked, ([6, 7, 8, 9, 10],), 48)
+    scheduler.step(step({}))
+    (save,) = scheduler.step(step({"r": 22}, again=[("r", ([6, 7, 8, 9, 10],), 48, True)])).saves
+    assert (save.opening, save.first_key_block) == (False, 0)
+    places = [place for place, _ in copied([opened, save])]
+    assert set(places) >= set(range(4)), "no block of the memory is left unwritten"
 
 
 @pytest.mark.parametrize("places", [[], [("p", 0)], [("p", 1)], [("", 2)]])

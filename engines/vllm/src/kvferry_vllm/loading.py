@@ -80,8 +80,9 @@ class Loading:
     async def _hand_over(self, model: Model) -> list[Report]:
         """From every prefill rank that holds heads of ours."""
         wanted = [part for part in self._load.sources if self._overlap(part.first_head, part.heads) is not None]
-        if not wanted:
-            raise KvferryError("layout_unconvertible", f"no source holds the KV heads from {self._heads.first} on")
+        missing = self._missing_heads()
+        if missing:
+            raise KvferryError("layout_unconvertible", f"no source holds the KV heads {sorted(missing)}")
         room = await self._make_room()
         arrived: Counter[int] = Counter()
 
@@ -159,6 +160,11 @@ class Loading:
                 if copy.group == group:
                     self._bytes += self._copier.load(room.pool, group, index, room.ids(self._caches, copy), copy.blocks)
         self._copied.add(layer)
+
+    def _missing_heads(self) -> set[int]:
+        """Heads of ours that no source brings: their places would keep what somebody else's prompt left in the pool."""
+        held = {head for part in self._load.sources for head in range(part.first_head, part.first_head + part.heads)}
+        return set(range(self._heads.first, self._heads.first + self._heads.count)) - held
 
     def _overlap(self, first: int, count: int) -> tuple[int, int] | None:
         start = max(first, self._heads.first)

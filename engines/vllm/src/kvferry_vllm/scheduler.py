@@ -255,8 +255,10 @@ class Scheduler:
         place, blocks = self._best(lookup)
         if place is None or blocks * tokens <= computed:
             return 0, False
-        if place.peer == "" and name in self._outgoing:
-            self._outgoing[name].first_block = blocks
+        outgoing = self._outgoing.get(name)
+        # A hand-over promises all tokens, also those that were found; and memory that a save has asked for begins where it began.
+        if place.peer == "" and outgoing is not None and outgoing.secret == "" and not outgoing.opened:
+            outgoing.first_block = blocks
         keys = lookup.chain.of_blocks(0, blocks)
         return self._take(request, computed, Incoming(None, place, keys, blocks * tokens, blocks * tokens))
 

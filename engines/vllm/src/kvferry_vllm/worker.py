@@ -32,6 +32,8 @@ ROOM_WAIT_S = 0.25
 #: How long an empty step of an engine that only waits for KV waits for it here, rather than turning at full speed.
 IDLE_WAIT_S = 0.01
 CONNECT_TIMEOUT_S = 5.0
+#: A load does not wait longer for a sidecar that is away: its prompt can be computed meanwhile.
+BACK_WAIT_S = 1.0
 
 
 class Worker:
@@ -174,7 +176,7 @@ class Worker:
             room = saving.room.result(ROOM_WAIT_S)
         except (KvferryError, TimeoutError) as error:
             # The engine does not wait again: this prompt's KV stays where it is.
-            log.warning("kvferry: the KV of %s is not saved: %s", save.request, error or "the sidecar is silent")
+            log.warning("kvferry: the KV of %s is not saved: %s", save.request, str(error) or "the sidecar is silent")
             self._drop(save.request)
             return
         for copy in save.copies:
@@ -232,7 +234,7 @@ class Worker:
         loading = Loading(self._ferry, self._caches, self._copier, self._heads, load, timeout_s)
         failure: str | None = "internal"
         try:
-            model = await self._model_now(timeout_s)
+            model = await self._model_now(min(timeout_s, BACK_WAIT_S))
             # The transfers end by their own deadline; this one is for a sidecar that says nothing at all.
             loaded = await asyncio.wait_for(loading.run(model), timeout_s + 5.0)
             self.stats.loaded(loaded.seconds, loaded.bytes, loaded.wire_bytes)
