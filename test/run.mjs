@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 
 const ROOT = join(import.meta.dirname, "..");
 const TOTAL_SECONDS = 600;
-const TEST_SECONDS = 180;
+const TEST_SECONDS = 300;
 const FILES_AT_ONCE = 2;
 
 const bin = (name) => join(ROOT, "node_modules", ".bin", name);
