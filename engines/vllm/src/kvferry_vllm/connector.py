@@ -9,15 +9,22 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
-from vllm.distributed.kv_transfer.kv_connector.v1.base import (
-    KVConnectorBase_V1,
-    KVConnectorHandshakeMetadata,
-    KVConnectorMetadata,
-    KVConnectorRole,
-    KVConnectorTransferResults,
-    SupportsHMA,
-)
-from vllm.v1.request import RequestStatus
+from vllm import __version__ as vllm_version
+
+from .versions import check_version, without_interface
+
+try:
+    from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+        KVConnectorBase_V1,
+        KVConnectorHandshakeMetadata,
+        KVConnectorMetadata,
+        KVConnectorRole,
+        KVConnectorTransferResults,
+        SupportsHMA,
+    )
+    from vllm.v1.request import RequestStatus
+except ImportError as error:
+    raise without_interface(vllm_version, error) from error
 
 from .identity import identity_of
 from .layout import Heads, attention_cache, map_caches
@@ -47,10 +54,14 @@ log = logging.getLogger("vllm.kvferry")
 
 class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
     def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig) -> None:
+        transfer = vllm_config.kv_transfer_config
+        assert transfer is not None
+        self._options = Options.parse(transfer.kv_connector_extra_config or {})
+        # Before anything of vLLM's is called.
+        check_version(vllm_version, self._options.allow_untested_vllm)
         super().__init__(vllm_config, role, kv_cache_config)
         self._config = vllm_config
         self._caches_config = kv_cache_config
-        self._options = Options.parse(self._kv_transfer_config.kv_connector_extra_config or {})
         self._handshake: Handshake | None = None
         self._scheduler: Scheduler | None = None
         self._worker: Worker | None = None
