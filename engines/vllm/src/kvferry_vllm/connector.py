@@ -14,6 +14,7 @@ from vllm import __version__ as vllm_version
 from .versions import check_version, without_interface
 
 try:
+    from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
     from vllm.distributed.kv_transfer.kv_connector.v1.base import (
         KVConnectorBase_V1,
         KVConnectorHandshakeMetadata,
@@ -215,3 +216,14 @@ def _isa_of(attention: torch.Tensor | None, config: VllmConfig) -> str:
     return str(
         _get_attn_isa(attention.dtype, attention.shape[2], attention.shape[3] // 2, config.cache_config.cache_dtype)
     )
+
+
+def _register() -> None:
+    """vLLM's MultiConnector looks up by name who understands its connectors' statistics, and finds none that came by a module's path."""
+    try:
+        KVConnectorFactory.register_connector(KvferryConnector.__name__, __name__, KvferryConnector.__name__)
+    except ValueError as error:
+        log.debug("kvferry: %s", error)
+
+
+_register()
