@@ -70,6 +70,14 @@ def test_vllm_finds_it_by_its_module_and_takes_it_for_models_with_several_kinds_
     assert KvferryConnector.requires_piecewise_for_cudagraph(EXTRA)
 
 
+def test_inside_a_multi_connector_its_statistics_are_understood_wherever_they_are_read() -> None:
+    """vLLM's processes pass them on as plain data, beside the name of the class."""
+    stats = KvferryConnector.build_kv_connector_stats()
+    stats.loaded(0.5, 10**6, 10**6)  # type: ignore[union-attr]
+    read = MultiConnector.build_kv_connector_stats({"KvferryConnector": stats.data})  # type: ignore[union-attr]
+    assert read is not None and read.reduce()["KvferryConnector"]["KV loads"] == 1
+
+
 def test_statistics_are_put_together_and_summed_up() -> None:
     stats = KvferryConnector.build_kv_connector_stats()
     other = copy.deepcopy(stats)

@@ -41,7 +41,7 @@ def test_the_readme_says_these_options_and_defaults() -> None:
     ({"prefix": "yes"}, "prefix"), ({"prefix": 1}, "prefix"),
     ({"peers": "a,b"}, "peers"), ({"peers": ["a", ""]}, "peers"), ({"peers": [1]}, "peers"), ({"absent": "wait"}, "absent"),
     ({"tenant": None}, "tenant"), ({"min_tokens": 0}, "min_tokens"), ({"min_tokens": True}, "min_tokens"),
-    ({"min_tokens": 2**40}, "min_tokens"),
+    ({"min_tokens": 2**40}, "min_tokens"), ({"allow_untested_vllm": "yes"}, "allow_untested_vllm"),
     ({"load_timeout_s": 0}, "load_timeout_s"), ({"load_timeout_s": "30"}, "load_timeout_s"),
     ({"load_timeout_s": float("nan")}, "load_timeout_s"),
     ({"offer_timeout_s": 10**6}, "offer_timeout_s"), ({"lookup_timeout_s": -1}, "lookup_timeout_s"),

@@ -9,10 +9,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
+from vllm import __version__ as vllm_version
 
-from .version import SERIES, check_version, installed
+from .versions import check_version, without_interface
 
 try:
+    from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
     from vllm.distributed.kv_transfer.kv_connector.v1.base import (
         KVConnectorBase_V1,
         KVConnectorHandshakeMetadata,
@@ -22,10 +24,8 @@ try:
         SupportsHMA,
     )
     from vllm.v1.request import RequestStatus
-except ImportError as cause:
-    raise ImportError(
-        f"kvferry's connector is made for vLLM {SERIES}; {installed()} lacks what it needs: {cause}"
-    ) from cause
+except ImportError as error:
+    raise without_interface(vllm_version, error) from error
 
 from .identity import identity_of
 from .layout import Heads, attention_cache, map_caches
@@ -55,11 +55,14 @@ log = logging.getLogger("vllm.kvferry")
 
 class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
     def __init__(self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: KVCacheConfig) -> None:
+        transfer = vllm_config.kv_transfer_config
+        assert transfer is not None
+        self._options = Options.parse(transfer.kv_connector_extra_config or {})
+        # Before anything of vLLM's is called.
+        check_version(vllm_version, self._options.allow_untested_vllm)
         super().__init__(vllm_config, role, kv_cache_config)
         self._config = vllm_config
         self._caches_config = kv_cache_config
-        self._options = Options.parse(self._kv_transfer_config.kv_connector_extra_config or {})
-        check_version(installed(), self._options.untested_vllm)
         self._handshake: Handshake | None = None
         self._scheduler: Scheduler | None = None
         self._worker: Worker | None = None
@@ -213,3 +216,14 @@ def _isa_of(attention: torch.Tensor | None, config: VllmConfig) -> str:
     return str(
         _get_attn_isa(attention.dtype, attention.shape[2], attention.shape[3] // 2, config.cache_config.cache_dtype)
     )
+
+
+def _register() -> None:
+    """vLLM's MultiConnector looks up by name who understands its connectors' statistics, and finds none that came by a module's path."""
+    try:
+        KVConnectorFactory.register_connector(KvferryConnector.__name__, __name__, KvferryConnector.__name__)
+    except ValueError as error:
+        log.debug("kvferry: %s", error)
+
+
+_register()

@@ -33,8 +33,8 @@ class Options:
     offer_timeout_s: float
     #: How long a request may wait to learn where its prefix lies.
     lookup_timeout_s: float
-    #: Go on with a vLLM of another series than the tested one.
-    untested_vllm: bool
+    #: Take a vLLM that the connector has not been tested with.
+    allow_untested_vllm: bool
 
     @classmethod
     def parse(cls, extra: Mapping[str, Any]) -> Options:
@@ -66,7 +66,7 @@ class Options:
             load_timeout_s=_number(extra, "load_timeout_s", 30.0, 0.05, 3600.0),
             offer_timeout_s=_number(extra, "offer_timeout_s", 120.0, 0.05, 3600.0),
             lookup_timeout_s=_number(extra, "lookup_timeout_s", 0.5, 0.005, 60.0),
-            untested_vllm=_boolean(extra, "untested_vllm", False),
+            allow_untested_vllm=_boolean(extra, "allow_untested_vllm", False),
         )
 
     def socket_of(self, rank: int) -> str:
