@@ -1,12 +1,14 @@
 /** Engines of vLLM as the tests run them: a process each (engines/vllm/tests/in_process.py), asked line by line, beside a sidecar each. */
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { after } from "node:test";
 import { findVllm, type VllmPlace } from "../../bench/engines/vllm.ts";
 import {
+  endAll,
   freeAddress,
   pause,
   ROOT,
@@ -19,7 +21,6 @@ import {
 
 const START_SECONDS = 120;
 const ANSWER_SECONDS = 60;
-const END_SECONDS = 30;
 const SETTLE_MS = 20_000;
 const POOL = { "pool-bytes": "64MiB", "pool-huge-pages": "off", "log-level": "debug", allow: "127.0.0.1" };
 
@@ -82,9 +83,14 @@ export function findOrWhy(): VllmPlace | string {
   }
 }
 
-/** In memory where there is room for it. */
+/** In memory where there is some. After the tests it is gone, and so is what they have started. */
 export function scratchFolder(): string {
-  return mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "kvferry-vllm-"));
+  const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "kvferry-vllm-"));
+  after(() => {
+    endAll();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return folder;
 }
 
 export class InProcessEngine {
@@ -123,16 +129,6 @@ export class InProcessEngine {
     const answer = await this.ask({ ids, count: 1, params: { do_remote_decode: true, do_remote_prefill: false }, ...more });
     assert.ok(answer.params !== null, `the prefill does not say where its KV is: ${this.words}`);
     return answer;
-  }
-
-  /** Closes its input, after which it ends by itself. */
-  async end(): Promise<void> {
-    this.#child.stdin!.end();
-    await within(
-      this.#gone.catch(() => undefined),
-      END_SECONDS,
-      "an engine did not end",
-    );
   }
 
   async #next(seconds: number, message: string): Promise<Answer> {

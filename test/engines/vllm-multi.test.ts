@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
-import { endAll, ROOT } from "../../engines/demo/processes.ts";
+import { test } from "node:test";
+import { ROOT } from "../../engines/demo/processes.ts";
 import { type Answer, findOrWhy, InProcessEngine, scratchFolder, startSidecars, untilUnused } from "./in-process.ts";
 
 const PROMPT_TOKENS = 512;
@@ -15,11 +15,6 @@ const LAYERS = 30;
 const COUNT = 8;
 
 const folder = scratchFolder();
-after(() => {
-  endAll();
-  rmSync(folder, { recursive: true, force: true });
-});
-
 const found = findOrWhy();
 const skip = typeof found === "string" ? found : false;
 

@@ -5,10 +5,10 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, test } from "node:test";
-import { endAll, ROOT } from "../../engines/demo/processes.ts";
+import { test } from "node:test";
+import { ROOT } from "../../engines/demo/processes.ts";
 import {
   type Answer,
   blocksInUse,
@@ -27,11 +27,6 @@ const COUNT = 16;
 const TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 const folder = scratchFolder();
-after(() => {
-  endAll();
-  rmSync(folder, { recursive: true, force: true });
-});
-
 const found = findOrWhy();
 const skip = typeof found === "string" ? found : false;
 
