@@ -13,6 +13,7 @@ export const LENGTHS = [...Array.from({ length: 24 }, (_, at) => Math.round(60 *
  * the KV of all tokens has come. bf16 rounds a token that is computed alone otherwise than the same token in a batch.
  */
 export const STEP_TOKENS = 64;
+
 export function aloneLengths(lengths: readonly number[]): number[] {
   return lengths.map((tokens) => STEP_TOKENS * Math.round((tokens - 1) / STEP_TOKENS) + 1);
 }
@@ -75,7 +76,8 @@ function differences(one: readonly Answer[], other: readonly Answer[]): number[]
   return one.flatMap(({ tokens, leads }, at) => {
     const there = other[at]!.tokens;
     const parts = Array.from({ length: ANSWER_TOKENS }, (_, place) => place).find((place) => tokens[place] !== there[place]);
-    return parts === undefined ? [] : [leads[parts] ?? Number.POSITIVE_INFINITY];
+    if (parts === undefined && tokens.length === ANSWER_TOKENS) return [];
+    return [leads[parts ?? -1] ?? Number.POSITIVE_INFINITY];
   });
 }
 
