@@ -139,6 +139,22 @@ test("heads that the holder has not are refused", { skip }, async (t) => {
   await assert.rejects(done, { code: "layout_unconvertible" });
 });
 
+test("a part of the heads that are wanted is refused", { skip }, async (t) => {
+  const [low, whole] = [await slice(t, "low", 0, 2), await slice(t, "whole", 0, HEADS)];
+  for (const heads of [
+    { first: 0, count: HEADS },
+    { first: 1, count: 2 },
+  ]) {
+    const handle = await low.node.ferry.offer({
+      model: low.model,
+      groups: [{ group: 0, blocks: await low.node.ferry.alloc(1), tokens: 16 }],
+    });
+    const into = [{ group: 0, blocks: await whole.node.ferry.alloc(1), tokens: 16 }];
+    const { done } = await whole.node.ferry.fetch({ peer: peerOf(low), model: whole.model, source: { handle }, into, heads });
+    await assert.rejects(done, { code: "layout_unconvertible" });
+  }
+});
+
 test("MLA latents, in blocks of one size and of another", { skip }, async (t) => {
   const latent = (name: string, blockTokens: number): Promise<End> =>
     open(t, name, 3 * blockTokens * 576 * 2, (blockCount) =>

@@ -49,7 +49,7 @@ export interface FetchRequest {
   /** Blocks that the caller holds; the last may stay partly filled. */
   readonly into: readonly GroupBlocks[];
   readonly deadlineMs?: number;
-  /** KV heads wanted, in the model's numbering; default: all that both ends hold. */
+  /** KV heads wanted, in the model's numbering: a holder without some of them is refused. Default: all that both ends hold. */
   readonly heads?: { readonly first: number; readonly count: number };
   /** true: an event `layer` for each layer that is complete, before `done`. Each costs a message, so that only who uses layers early asks for it. */
   readonly layers?: boolean;

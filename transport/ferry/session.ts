@@ -227,7 +227,8 @@ export class Session implements FerrySession, Ferry {
     const node = this.#open();
     const model = node.models.get(request.model);
     const groups = this.#checkGroups(request.model, request.into);
-    return this.#transfers.fetch(request, model, kvContent(node, model, groups), groups);
+    const content = kvContent(node, model, groups);
+    return this.#transfers.fetch(request, model, request.heads === undefined ? content : { ...content, heads: request.heads }, groups);
   }
 
   async push(request: PushRequest): Promise<Transfer> {

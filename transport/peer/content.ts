@@ -20,6 +20,8 @@ export interface KvContent {
   /** The same as it travels. */
   readonly layoutBytes: Uint8Array;
   readonly groups: readonly { readonly group: number; readonly ids: Uint32Array; readonly tokens: number }[];
+  /** KV heads that a fetch must bring, all of them; undefined: those that both ends hold. */
+  readonly heads?: { readonly first: number; readonly count: number };
 }
 
 export interface RangeContent {

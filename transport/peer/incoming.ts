@@ -6,7 +6,7 @@ import { assert } from "../check.ts";
 import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import type { LinkEvent, PlacementId } from "../link/link.ts";
 import { Receiver } from "../session/receiver.ts";
-import { type Content, type LocalPlan, planContent } from "./content.ts";
+import { type Content, headsOf, type KvContent, type LocalPlan, planContent } from "./content.ts";
 import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import type { Fetch, Offer } from "./messages.ts";
@@ -305,6 +305,14 @@ export class IncomingTransfer implements PlacedTransfer {
   }
 }
 
+/** A part of the heads would leave the others' places as they were, and the blocks would look complete. */
+function checkHeads({ layout, heads }: KvContent, offer: Offer): void {
+  if (heads === undefined || headsOf(layout).count === 0) return;
+  if (offer.firstHead === heads.first && offer.heads === heads.count) return;
+  const offered = `${offer.heads} KV heads from ${offer.firstHead}`;
+  throw new KvferryError("layout_unconvertible", `wanted ${heads.count} KV heads from ${heads.first}, the holder offers ${offered}`);
+}
+
 /** The offer must be of what was asked, into memory that is there. */
 function checkOffer(content: Content, offer: Offer, fetch: Fetch | undefined): void {
   if (content.kind === "ranges") {
@@ -318,6 +326,7 @@ function checkOffer(content: Content, offer: Offer, fetch: Fetch | undefined): v
     throw new KvferryError("fingerprint_mismatch", `offered ${offer.fingerprint.slice(0, 16)}, wanted ${content.fingerprint.slice(0, 16)}`);
   }
   if (fetch === undefined) return;
+  checkHeads(content, offer);
   const same =
     offer.groups.length === content.groups.length &&
     offer.groups.every(({ group, tokens }, i) => group === content.groups[i]?.group && tokens === content.groups[i]?.tokens);

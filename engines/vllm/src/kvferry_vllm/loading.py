@@ -94,14 +94,13 @@ class Loading:
         reports = []
         # One behind the other: a block is filled by one transfer at a time.
         for part in wanted:
-            heads = self._overlap(part.first_head, part.heads)
             transfer = await self._ferry.fetch(
                 part.peer,
                 model,
                 part.handle,
                 room.groups,
                 deadline_s=self._timeout_s,
-                heads=heads if len(wanted) > 1 or part.heads != self._heads.count else None,
+                heads=self._overlap(part.first_head, part.heads),
                 on_layer=on_layer,
                 trace=self._load.trace or None,
             )
@@ -119,6 +118,7 @@ class Loading:
             Keyed(load.keys, 0, load.tokens),
             room.groups,
             deadline_s=self._timeout_s,
+            heads=(self._heads.first, self._heads.count),
             on_layer=lambda layer: self._copy(room, layer),
             trace=load.trace or None,
         )
