@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { after } from "node:test";
+import { after, test, type TestContext } from "node:test";
 import { findVllm, type VllmPlace } from "../../bench/engines/vllm.ts";
 import {
   endAll,
@@ -19,6 +19,7 @@ import {
   wordsOf,
 } from "../../engines/demo/processes.ts";
 
+const TEST_MS = 175_000;
 const START_SECONDS = 120;
 const ANSWER_SECONDS = 60;
 const SETTLE_MS = 20_000;
@@ -74,8 +75,19 @@ export interface EngineOptions {
   readonly engine?: Readonly<Record<string, unknown>>;
 }
 
+/** A test with vLLM, in a folder of its own; skipped, with the reason, where there is none. */
+export function engineTest(name: string, run: (place: VllmPlace, folder: string, t: TestContext) => Promise<void>): void {
+  const found = findOrWhy();
+  if (typeof found === "string") {
+    test(name, { skip: found });
+    return;
+  }
+  const folder = scratchFolder();
+  test(name, { timeout: TEST_MS }, (t) => run(found, folder, t));
+}
+
 /** vLLM and the model, or why there is none here. */
-export function findOrWhy(): VllmPlace | string {
+function findOrWhy(): VllmPlace | string {
   try {
     return findVllm();
   } catch (error) {
@@ -84,7 +96,7 @@ export function findOrWhy(): VllmPlace | string {
 }
 
 /** In memory where there is some. After the tests it is gone, and so is what they have started. */
-export function scratchFolder(): string {
+function scratchFolder(): string {
   const folder = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "kvferry-vllm-"));
   after(() => {
     endAll();

@@ -6,24 +6,14 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
 import { ROOT } from "../../engines/demo/processes.ts";
-import { type Answer, findOrWhy, InProcessEngine, scratchFolder, startSidecars, untilUnused } from "./in-process.ts";
+import { type Answer, engineTest, InProcessEngine, startSidecars, untilUnused } from "./in-process.ts";
 
 const PROMPT_TOKENS = 512;
 const LAYERS = 30;
 const COUNT = 8;
 
-const folder = scratchFolder();
-const found = findOrWhy();
-const skip = typeof found === "string" ? found : false;
-
-test("inside a MultiConnector KV is handed over, saved by the other connector as well, and counted", {
-  skip,
-  timeout: 170_000,
-}, async () => {
-  assert.ok(typeof found !== "string");
-  const place = found;
+engineTest("inside a MultiConnector KV is handed over, saved by the other connector as well, and counted", async (place, folder) => {
   const [sender, receiver] = await startSidecars(folder);
   const start = (socket: string): Promise<InProcessEngine> =>
     new InProcessEngine(place, { model: place.model, socket, stepTokens: PROMPT_TOKENS - 1, beside: `${socket}.files` }).ready();

@@ -3,21 +3,12 @@
  * vLLM.
  */
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { handOver, pieceStarts, starts } from "./hand-over.ts";
-import { findOrWhy, scratchFolder } from "./in-process.ts";
+import { engineTest } from "./in-process.ts";
 
-const folder = scratchFolder();
-const found = findOrWhy();
-const skip = typeof found === "string" ? found : false;
-
-test("recurrent state: is handed over as it was before the token that the decode engine computes", {
-  skip,
-  timeout: 170_000,
-}, async () => {
-  assert.ok(typeof found !== "string");
+engineTest("recurrent state: is handed over as it was before the token that the decode engine computes", async (place, folder) => {
   const promptTokens = 601;
-  const { loaded, handedOver, plain } = await handOver(found, folder, { model: "state", promptTokens, stepTokens: 200 });
+  const { loaded, handedOver, plain } = await handOver(place, folder, { model: "state", promptTokens, stepTokens: 200 });
   assert.equal(loaded.length, 2);
   const [state, attention] = loaded;
   assert.deepEqual(starts(state!.pieces), [0]);

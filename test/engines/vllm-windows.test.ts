@@ -3,22 +3,13 @@
  * run engines:install` has put vLLM.
  */
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { handOver, pieceStarts, starts } from "./hand-over.ts";
-import { findOrWhy, scratchFolder } from "./in-process.ts";
+import { engineTest } from "./in-process.ts";
 
-const folder = scratchFolder();
-const found = findOrWhy();
-const skip = typeof found === "string" ? found : false;
-
-test("sliding windows beside full attention: the blocks that windows still need arrive, and no others", {
-  skip,
-  timeout: 170_000,
-}, async () => {
-  assert.ok(typeof found !== "string");
+engineTest("sliding windows beside full attention: the blocks that windows still need arrive, and no others", async (place, folder) => {
   // The window of the last token begins with the last token of a block, which vLLM lets go of once it takes that token for computed.
   const promptTokens = 639;
-  const { loaded, handedOver, plain } = await handOver(found, folder, { model: "windows", promptTokens, stepTokens: 319 });
+  const { loaded, handedOver, plain } = await handOver(place, folder, { model: "windows", promptTokens, stepTokens: 319 });
   assert.deepEqual(
     loaded.map(({ window }) => window),
     [128, 128, null],

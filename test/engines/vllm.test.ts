@@ -7,35 +7,19 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
 import { ROOT } from "../../engines/demo/processes.ts";
-import {
-  type Answer,
-  blocksInUse,
-  environment,
-  findOrWhy,
-  InProcessEngine,
-  scratchFolder,
-  startSidecars,
-  untilSaid,
-  untilUnused,
-} from "./in-process.ts";
+import { type Answer, blocksInUse, engineTest, environment, InProcessEngine, startSidecars, untilSaid, untilUnused } from "./in-process.ts";
 
 const PROMPT_TOKENS = 512;
 const COUNT = 16;
 /** A router's, as W3C writes it. */
 const TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-const folder = scratchFolder();
-const found = findOrWhy();
-const skip = typeof found === "string" ? found : false;
-
-test("the connector's unit tests pass", { skip, timeout: 170_000 }, async (t) => {
-  assert.ok(typeof found !== "string");
+engineTest("the connector's unit tests pass", async (place, _folder, t) => {
   const project = join(ROOT, "engines/vllm");
   const options = { cwd: project, env: environment, detached: true } as const;
   // A group of its own, so that what the tests have started ends with them.
-  const child = spawn(found.python, ["-m", "pytest", "--color=no"], { ...options, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(place.python, ["-m", "pytest", "--color=no"], { ...options, stdio: ["ignore", "pipe", "pipe"] });
   t.after(() => {
     if (child.exitCode === null && child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
   });
@@ -45,51 +29,50 @@ test("the connector's unit tests pass", { skip, timeout: 170_000 }, async (t) =>
   assert.equal(status, 0, `pytest fails:\n${output}`);
 });
 
-test("a decode engine answers as by itself: with KV handed over, with another prompt's, and with none because the sidecar died", {
-  skip,
-  timeout: 175_000,
-}, async () => {
-  assert.ok(typeof found !== "string");
-  const { model } = found;
-  const [sender, receiver] = await startSidecars(folder);
-  const engines = [sender, receiver].map(({ socket }) => new InProcessEngine(found, { model, socket, stepTokens: PROMPT_TOKENS - 1 }));
-  const [prefill, decode] = (await Promise.all(engines.map((engine) => engine.ready()))) as [InProcessEngine, InProcessEngine];
-  const answer = (asked: readonly number[], params: Answer["params"], headers = {}): Promise<Answer> =>
-    decode.ask({ ids: asked, count: COUNT, params, headers });
-  const before = { prefill: await blocksInUse(sender), decode: await blocksInUse(receiver) };
-  assert.deepEqual(before, { prefill: 0, decode: 0 });
-  const { ids } = await decode.ask({ text: readFileSync(join(ROOT, "engines/llama/prompts/harbour.txt"), "utf8") });
-  assert.ok(ids.length >= PROMPT_TOKENS + 100);
-  const prompt = ids.slice(0, PROMPT_TOKENS);
-  const other = ids.slice(100, 100 + PROMPT_TOKENS);
-  const received = async (): Promise<number> => (await receiver.ferry.stats()).bytesReceived;
+engineTest(
+  "a decode engine answers as by itself: with KV handed over, with another prompt's, and with none because the sidecar died",
+  async (place, folder) => {
+    const { model } = place;
+    const [sender, receiver] = await startSidecars(folder);
+    const engines = [sender, receiver].map(({ socket }) => new InProcessEngine(place, { model, socket, stepTokens: PROMPT_TOKENS - 1 }));
+    const [prefill, decode] = (await Promise.all(engines.map((engine) => engine.ready()))) as [InProcessEngine, InProcessEngine];
+    const answer = (asked: readonly number[], params: Answer["params"], headers = {}): Promise<Answer> =>
+      decode.ask({ ids: asked, count: COUNT, params, headers });
+    const before = { prefill: await blocksInUse(sender), decode: await blocksInUse(receiver) };
+    assert.deepEqual(before, { prefill: 0, decode: 0 });
+    const { ids } = await decode.ask({ text: readFileSync(join(ROOT, "engines/llama/prompts/harbour.txt"), "utf8") });
+    assert.ok(ids.length >= PROMPT_TOKENS + 100);
+    const prompt = ids.slice(0, PROMPT_TOKENS);
+    const other = ids.slice(100, 100 + PROMPT_TOKENS);
+    const received = async (): Promise<number> => (await receiver.ferry.stats()).bytesReceived;
 
-  const plain = await answer(prompt, null);
-  const plainOther = await answer(other, null);
-  assert.equal(plain.tokens.length, COUNT);
-  assert.notDeepEqual(plain.tokens, plainOther.tokens, "two prompts with one answer would prove nothing");
-  assert.equal(await received(), 0);
+    const plain = await answer(prompt, null);
+    const plainOther = await answer(other, null);
+    assert.equal(plain.tokens.length, COUNT);
+    assert.notDeepEqual(plain.tokens, plainOther.tokens, "two prompts with one answer would prove nothing");
+    assert.equal(await received(), 0);
 
-  const headers = { traceparent: TRACE };
-  const handedOver = await answer(prompt, (await prefill.prefill(prompt, { headers })).params, headers);
-  assert.deepEqual(handedOver.tokens, plain.tokens);
-  const bytes = await received();
-  // 30 layers, K and V, 3 heads of 64 values of 2 bytes.
-  assert.equal(bytes, PROMPT_TOKENS * 30 * 2 * 3 * 64 * 2);
-  assert.equal(handedOver.free, decode.free);
-  await Promise.all([untilUnused(sender), untilUnused(receiver)]);
-  for (const sidecar of [sender, receiver]) await untilSaid(sidecar, "transfer ended", TRACE);
+    const headers = { traceparent: TRACE };
+    const handedOver = await answer(prompt, (await prefill.prefill(prompt, { headers })).params, headers);
+    assert.deepEqual(handedOver.tokens, plain.tokens);
+    const bytes = await received();
+    // 30 layers, K and V, 3 heads of 64 values of 2 bytes.
+    assert.equal(bytes, PROMPT_TOKENS * 30 * 2 * 3 * 64 * 2);
+    assert.equal(handedOver.free, decode.free);
+    await Promise.all([untilUnused(sender), untilUnused(receiver)]);
+    for (const sidecar of [sender, receiver]) await untilSaid(sidecar, "transfer ended", TRACE);
 
-  const foreign = await answer(other, (await prefill.prefill(prompt)).params);
-  assert.deepEqual(foreign.tokens, plainOther.tokens);
-  assert.equal(await received(), bytes, "another prompt's KV must not be fetched at all");
-  assert.equal(foreign.free, decode.free);
+    const foreign = await answer(other, (await prefill.prefill(prompt)).params);
+    assert.deepEqual(foreign.tokens, plainOther.tokens);
+    assert.equal(await received(), bytes, "another prompt's KV must not be fetched at all");
+    assert.equal(foreign.free, decode.free);
 
-  const { params } = await prefill.prefill(prompt);
-  await sender.end("SIGKILL");
-  const recomputed = await answer(prompt, params);
-  assert.deepEqual(recomputed.tokens, plain.tokens);
-  assert.equal(await received(), bytes, "a dead sidecar sends nothing");
-  assert.equal(recomputed.free, decode.free);
-  await untilUnused(receiver);
-});
+    const { params } = await prefill.prefill(prompt);
+    await sender.end("SIGKILL");
+    const recomputed = await answer(prompt, params);
+    assert.deepEqual(recomputed.tokens, plain.tokens);
+    assert.equal(await received(), bytes, "a dead sidecar sends nothing");
+    assert.equal(recomputed.free, decode.free);
+    await untilUnused(receiver);
+  },
+);
