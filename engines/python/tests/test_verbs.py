@@ -203,8 +203,12 @@ def test_futures_keep_their_order_and_many_are_under_way(connect: Connect) -> No
 
 def test_whoever_stops_waiting_loses_nothing(connect: Connect) -> None:
     ferry = connect()
-    for _ in range(20):
-        ferry.submit.alloc(2).cancel()
+    for turn in range(400):
+        # At any moment: before it has left, on its way, and when the answer is there.
+        future = ferry.submit.alloc(2)
+        time.sleep(turn % 20 * 5e-5)
+        if not future.cancel():
+            ferry.free(future.result(WAIT_S))
     for _ in range(5):
         try:
             ferry.free(ferry.alloc(2, timeout_s=1e-4))
@@ -221,7 +225,8 @@ def test_a_callback_may_submit_but_not_wait(connect: Connect) -> None:
         told.append(code_of(ferry.stats))
         told.append(ferry.submit.stats())
 
-    ferry.submit.info().add_done_callback(callback)
+    # Not added here: a future that is done already calls back at once, on this thread, which may wait.
+    ferry._thread.loop.call_soon_threadsafe(lambda: ferry.submit.info().add_done_callback(callback))
     eventually(lambda: len(told) == 2)
     assert told[0] == "unsupported"
     assert isinstance(told[1], concurrent.futures.Future)

@@ -38,24 +38,56 @@ class LoopThread:
         # A daemon thread that runs while the interpreter is torn down would end in noise.
         atexit.register(self.stop)
 
-    def submit(self, coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
+    def submit(
+        self, coroutine: Coroutine[Any, Any, Result], undo: Callable[[Result], None] | None = None
+    ) -> Future[Result]:
+        """`undo` gets, on the loop, a result that came when the future was cancelled already. As asyncio's run_coroutine_threadsafe, which
+        drops such a result."""
         if os.getpid() != self._process_id or self.loop.is_closed():
             coroutine.close()
             raise KvferryError(
                 "closed", "the client is closed, or a forked process's parent's; a forked process connects anew"
             )
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        future: Future[Result] = Future()
+        self.loop.call_soon_threadsafe(self._start, coroutine, future, undo)
+        return future
 
-    def wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+    def _start(
+        self, coroutine: Coroutine[Any, Any, Result], future: Future[Result], undo: Callable[[Result], None] | None
+    ) -> None:
+        task = self.loop.create_task(coroutine)
+
+        def ended(task: asyncio.Task[Result]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if not future.set_running_or_notify_cancel():
+                if undo is not None and error is None and not task.cancelled():
+                    undo(task.result())
+            elif task.cancelled():
+                # Not by whoever waits: the loop ends.
+                future.set_exception(KvferryError("closed", "the client is closed"))
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(task.result())
+
+        def cancelled(future: Future[Result]) -> None:
+            if future.cancelled() and not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(task.cancel)
+
+        task.add_done_callback(ended)
+        future.add_done_callback(cancelled)
+
+    def wait(self, coroutine: Coroutine[Any, Any, Result], undo: Callable[[Result], None] | None = None) -> Result:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise KvferryError("unsupported", "a verb that waits, called on the client's own loop: use submit")
-        future = self.submit(coroutine)
+        future = self.submit(coroutine, undo)
         try:
             return future.result()
         except BaseException:
             # Interrupted: what the answer gives is given back.
-            future.cancel()
+            if not future.cancel() and undo is not None and future.exception() is None:
+                self.loop.call_soon_threadsafe(undo, future.result())
             raise
 
     def stop(self) -> None:
@@ -79,10 +111,25 @@ class LoopThread:
             self.loop.close()
 
 
+#: Of verbs that give something to keep: how a result that nobody gets is given back.
+_UNDO: dict[str, Callable[[AsyncFerry, Any], None]] = {
+    "alloc": lambda ferry, blocks: ferry._give_back("free", blocks),
+    "lease": lambda ferry, blocks: ferry._give_back("release", blocks),
+    "register_buffer": lambda ferry, buffer: ferry._forget_buffer(buffer),
+    "offer": lambda _, offer: offer.withdraw(),
+    **dict.fromkeys(("fetch", "push", "read", "write"), lambda _, transfer: transfer.cancel()),
+}
+
+
+def _undo_of(ferry: AsyncFerry, name: str) -> Callable[[Any], None] | None:
+    undo = _UNDO.get(name)
+    return None if undo is None else partial(undo, ferry)
+
+
 def _waiting(verb: Verb[P, Result]) -> Callable[Concatenate[Ferry, P], Result]:
     @wraps(verb)
     def call(ferry: Ferry, /, *arguments: P.args, **options: P.kwargs) -> Result:
-        return ferry._thread.wait(verb(ferry._ferry, *arguments, **options))
+        return ferry._thread.wait(verb(ferry._ferry, *arguments, **options), _undo_of(ferry._ferry, verb.__name__))
 
     return call
 
@@ -90,7 +137,7 @@ def _waiting(verb: Verb[P, Result]) -> Callable[Concatenate[Ferry, P], Result]:
 def _submitting(verb: Verb[P, Result]) -> Callable[Concatenate[Submit, P], Future[Result]]:
     @wraps(verb)
     def call(submit: Submit, /, *arguments: P.args, **options: P.kwargs) -> Future[Result]:
-        return submit._thread.submit(verb(submit._ferry, *arguments, **options))
+        return submit._thread.submit(verb(submit._ferry, *arguments, **options), _undo_of(submit._ferry, verb.__name__))
 
     return call
 

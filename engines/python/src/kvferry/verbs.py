@@ -88,12 +88,9 @@ class AsyncFerry:
             view = None if memory is None else memory.view
             return Buffer(wire.text(message, "handle"), wire.integer(message, "bytes"), incarnation, view)
 
-        def undo(buffer: Buffer) -> None:
-            self._session.post("unregisterBuffer", {"handle": buffer.handle})
-
         try:
             fields = {"path": path if memory is None else memory.path, "bytes": size}
-            return await self._session.ask("registerBuffer", fields, take, timeout_s, undo)
+            return await self._session.ask("registerBuffer", fields, take, timeout_s, self._forget_buffer)
         finally:
             if memory is not None:
                 memory.close()
@@ -339,6 +336,9 @@ class AsyncFerry:
     def _give_back(self, op: str, blocks: Blocks) -> None:
         if blocks.incarnation == self._session.incarnation:
             self._session.post(op, {"blocks": blocks.to_message()})
+
+    def _forget_buffer(self, buffer: Buffer) -> None:
+        self._session.post("unregisterBuffer", {"handle": buffer.handle})
 
     def _ours(self, blocks: Blocks) -> dict[str, bytes]:
         self._check_incarnation(blocks.incarnation, "blocks")
