@@ -89,7 +89,9 @@ def test_the_prefill_side_aborts_in_each_phase(cluster: Make) -> None:
     sender.send(indices(PAGES[:2]))
     reaches([receiver], KVPoll.Transferring)
     sender.abort()
-    assert (failure_of(sender), failure_of(receiver)) == ("cancelled", "cancelled")
+    assert failure_of(sender) == "cancelled"
+    # It may just be asking for an offer that is gone.
+    assert failure_of(receiver) in ("cancelled", "handle_unknown")
     sender.send(indices(PAGES[2:]))
     assert sender.poll() == KVPoll.Failed
     works(made, 2)
