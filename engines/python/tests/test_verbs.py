@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
