@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kvferry import KvferryError
+from kvferry import KvferryError, Transfer
 from kvferry_vllm.layout import Heads
-from kvferry_vllm.loading import Loading
+from kvferry_vllm.loading import Loading, _ended
 from kvferry_vllm.params import Source
 
 
@@ -45,3 +46,32 @@ def test_sources_that_bring_all_heads_are_asked(held: list[tuple[int, int]]) -> 
     nothing: Any = None
     with pytest.raises(Asked):
         asyncio.run(load(*held).run(nothing))
+
+
+class Lasting(Transfer):
+    """It takes its time to end, and counts how often it is asked to."""
+
+    def __init__(self) -> None:
+        self._future = Future()
+        self._future.set_running_or_notify_cancel()
+        self._timer = None
+        self.cancelled = 0
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+def test_a_load_that_is_given_up_twice_still_waits_for_the_end_of_its_transfer() -> None:
+    async def run() -> None:
+        transfer = Lasting()
+        waiting = asyncio.ensure_future(_ended(transfer))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.sleep(0)
+        assert not waiting.done() and transfer.cancelled == 1
+        transfer._fail(KvferryError("cancelled"))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(run())

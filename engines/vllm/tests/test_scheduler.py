@@ -252,6 +252,19 @@ def test_an_abort_ends_a_load_in_every_phase(made: list[Scheduler], phase: str) 
     assert scheduler.matched_tokens(asked, 0) == (39, True), "nothing is remembered of it"
 
 
+def test_the_offer_of_a_request_that_vllm_refuses_is_discarded(made: list[Scheduler]) -> None:
+    scheduler = build(made)
+    params = handed_over(40)
+    # As vLLM tells of it: without its prompt.
+    assert scheduler.finished(request("d", [0], params, abort_immediately=True), False) is None
+    assert sidecar(scheduler).discarded == [tuple(params["sources"][0][:2])]
+    assert (
+        scheduler.finished(request("e", [0], {**params, "fingerprint": "00" * 32}, abort_immediately=True), False)
+        is None
+    )
+    assert len(sidecar(scheduler).discarded) == 1
+
+
 def test_few_tokens_are_computed(made: list[Scheduler]) -> None:
     scheduler = build(made, min_tokens=30)
     asked = request("a", range(40), handed_over(40))

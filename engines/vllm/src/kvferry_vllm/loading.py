@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kvferry import AsyncFerry, Blocks, GroupBlocks, Keyed, KvferryError, Model, Report, Transfer
@@ -45,6 +46,7 @@ class Loading:
         self._heads = heads
         self._load = load
         self._timeout_s = timeout_s
+        self._until = 0.0
         #: (group, layer in it) of each of a transfer's layers.
         self._layers = [
             [
@@ -61,8 +63,10 @@ class Loading:
         self._leased: list[Blocks] = []
 
     async def run(self, model: Model) -> Loaded:
-        """Raises KvferryError; then some of the blocks may have been written, and all are to be computed."""
+        """Raises KvferryError; then some of the blocks may have been written, and all are to be computed. Ends by itself: what is asked of
+        the sidecar has its own time limit, and the transfers share one deadline."""
         started = time.monotonic()
+        self._until = started + self._timeout_s
         if self._load.sources:
             reports = await self._hand_over(model)
         elif self._load.peer:
@@ -99,7 +103,7 @@ class Loading:
                 model,
                 part.handle,
                 room.groups,
-                deadline_s=self._timeout_s,
+                deadline_s=self._left_s(),
                 heads=self._overlap(part.first_head, part.heads),
                 on_layer=on_layer,
                 trace=self._load.trace or None,
@@ -117,7 +121,7 @@ class Loading:
             model,
             Keyed(load.keys, 0, load.tokens),
             room.groups,
-            deadline_s=self._timeout_s,
+            deadline_s=self._left_s(),
             heads=(self._heads.first, self._heads.count),
             on_layer=lambda layer: self._copy(room, layer),
             trace=load.trace or None,
@@ -139,6 +143,9 @@ class Loading:
         if pool.incarnation != blocks.incarnation:
             raise KvferryError("incarnation_mismatch", "the sidecar has restarted")
         self._copy_rest(Room(pool, (GroupBlocks(0, blocks, self._load.tokens),), 0))
+
+    def _left_s(self) -> float:
+        return max(self._until - time.monotonic(), 0.001)
 
     async def _make_room(self) -> Room:
         room = await make_room(self._ferry, self._caches, self._load.tokens, 0)
@@ -173,10 +180,12 @@ class Loading:
 
 
 async def _ended(transfer: Transfer) -> Report:
-    """Also where the load is given up: until the transfer has ended, its blocks may still be written."""
+    """Also where the load is given up, and given up again: until the transfer has ended, its blocks may still be written."""
     try:
         return await transfer
     except BaseException:
         transfer.cancel()
-        await asyncio.shield(asyncio.gather(transfer, return_exceptions=True))
+        while not transfer.done():
+            with suppress(asyncio.CancelledError, KvferryError):
+                await transfer
         raise

@@ -226,7 +226,12 @@ class Scheduler:
         if not self._ranks or request.prompt_token_ids is None:
             return
         try:
-            for source in self._handover_of(request).sources:
+            if getattr(request, "abort_immediately", False):
+                # vLLM refused it before it came here, and tells of it without its prompt: whoever knows the handle may fetch it anyway.
+                handover = parse_handover(request.kv_transfer_params or {}, self._fingerprint, "")
+            else:
+                handover = self._handover_of(request)
+            for source in handover.sources:
                 self._ranks[0][1].discard(source.peer, source.handle)
         except KvferryError as error:
             log.debug("kvferry: discard: %s", error)

@@ -11,6 +11,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,16 +24,18 @@ from .layout import CacheMap, Heads
 from .loading import Loading
 from .metadata import Load, Metadata, Save
 from .options import Options
-from .saving import Saving
+from .saving import Room, Saving
 from .stats import KvferryStats
 
 log = logging.getLogger("vllm.kvferry")
 
-#: How long the first layer of a prefill waits for memory in the pool. A sidecar answers in well under a millisecond.
+#: How long the first layer of a step that begins prefills waits for memory in the pool, for all of them together; not at all once a
+#: sidecar was so long silent, until it has answered. It answers in well under a millisecond.
 ROOM_WAIT_S = 0.25
 #: How long an empty step of an engine that only waits for KV waits for it here, rather than turning at full speed.
 IDLE_WAIT_S = 0.01
 CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 10.0
 #: A load does not wait longer for a sidecar that is away: its prompt can be computed meanwhile.
 BACK_WAIT_S = 1.0
 
@@ -57,6 +61,8 @@ class Worker:
         self._saving: dict[str, Saving] = {}
         self._loading: dict[str, asyncio.Future[None]] = {}
         self._copying = threading.Lock()
+        self._room_until = 0.0
+        self._silent = False
         #: What the loop's thread has finished and the engine's takes.
         self._results = threading.Condition()
         self._received: set[str] = set()
@@ -82,6 +88,7 @@ class Worker:
                 self._socket,
                 client=self._name,
                 wait=wait,
+                timeout_s=ANSWER_TIMEOUT_S,
                 connect_timeout_s=CONNECT_TIMEOUT_S,
                 quiesce=self._quiesce,
                 on_restart=self._restarted,
@@ -100,6 +107,7 @@ class Worker:
     def begin(self, metadata: Metadata) -> None:
         """Before the forward pass: memory for new saves is asked for, so that it is there when the first layer is."""
         with self._timed():
+            self._room_until = time.monotonic() + (0.0 if self._silent else ROOM_WAIT_S)
             for request in metadata.dropped:
                 self._drop(request)
             for save in metadata.saves:
@@ -164,6 +172,7 @@ class Worker:
         assert self._ferry is not None and self._caches is not None
         self._drop(save.request)
         saving = Saving(self._ferry, self._thread.loop, self._caches, save, self._options.offer_timeout_s)
+        saving.room.add_done_callback(self._answered)
         self._saving[save.request] = saving
         asyncio.run_coroutine_threadsafe(self._save(saving), self._thread.loop)
 
@@ -173,9 +182,10 @@ class Worker:
             return
         assert self._caches is not None and self._copier is not None
         try:
-            room = saving.room.result(ROOM_WAIT_S)
-        except (KvferryError, TimeoutError) as error:
+            room = saving.room.result(max(0.0, self._room_until - time.monotonic()))
+        except (KvferryError, FutureTimeout) as error:
             # The engine does not wait again: this prompt's KV stays where it is.
+            self._silent = self._silent or not saving.room.done()
             log.warning("kvferry: the KV of %s is not saved: %s", save.request, str(error) or "the sidecar is silent")
             self._drop(save.request)
             return
@@ -190,6 +200,10 @@ class Worker:
         if save.final and save.secret_and_digest and number not in self._shared:
             self._copier.finish()
             saving.ready(number)
+
+    def _answered(self, room: Future[Room]) -> None:
+        if room.exception() is None:
+            self._silent = False
 
     def _drop(self, request: str) -> None:
         saving = self._saving.pop(request, None)
@@ -235,8 +249,7 @@ class Worker:
         failure: str | None = "internal"
         try:
             model = await self._model_now(min(timeout_s, BACK_WAIT_S))
-            # The transfers end by their own deadline; this one is for a sidecar that says nothing at all.
-            loaded = await asyncio.wait_for(loading.run(model), timeout_s + 5.0)
+            loaded = await loading.run(model)
             self.stats.loaded(loaded.seconds, loaded.bytes, loaded.wire_bytes)
             log.info(
                 "kvferry: loaded %d bytes of KV for %s in %.1f ms", loaded.bytes, load.request, 1e3 * loaded.seconds
@@ -245,8 +258,6 @@ class Worker:
         except KvferryError as error:
             failure = error.code
             log.warning("kvferry: the KV of %s is not loaded, its prompt is computed: %s", load.request, error)
-        except (asyncio.TimeoutError, TimeoutError):
-            failure = "deadline_exceeded"
         except asyncio.CancelledError:
             failure = "cancelled"
         except Exception:
