@@ -58,9 +58,11 @@ def cpu_caches(isa: str) -> tuple[dict[str, torch.Tensor], list[torch.Tensor], l
     return caches, keys, values, order
 
 
-def test_the_cpu_kernels_blocks_are_read_by_strides() -> None:
-    caches, keys, values, order = cpu_caches("vec")
-    mapped = map_caches(caches, config(BLOCKS, (names(LAYERS), attention())), ALL, "vec")
+@pytest.mark.parametrize("isa", ["vec", "vec16", "amx"])
+def test_the_cpu_kernels_blocks_are_read_by_strides(isa: str) -> None:
+    # Writing for AMX needs none; computing with it would.
+    caches, keys, values, order = cpu_caches(isa)
+    mapped = map_caches(caches, config(BLOCKS, (names(LAYERS), attention())), ALL, isa, unpack=isa == "amx")
     assert mapped.packing == "" and mapped.element == "bf16"
     pool = saved(mapped, order)
     k, v = mapped.groups[0].components
@@ -81,6 +83,26 @@ def test_a_packing_that_strides_cannot_say_has_another_name() -> None:
     plain = torch.equal(read(pool, mapped.groups[0].components[0], 0, 0, TOKENS, DTYPE), keys[0][:TOKENS])
     # Exactly where the strides tell the truth may engines with other kernels use the KV.
     assert plain == (mapped.packing == "")
+
+
+def test_what_was_unpacked_is_packed_as_the_kernel_packs_it() -> None:
+    plain, _, _, order = cpu_caches("vec")
+    packed, _, _, _ = cpu_caches("amx")
+    described = config(BLOCKS, (names(LAYERS), attention()))
+    pool = saved(map_caches(plain, described, ALL, "vec"), order)
+    loaded = {name: torch.zeros_like(cache) for name, cache in packed.items()}
+    mapped = map_caches(loaded, described, ALL, "amx", unpack=True)
+    copier = Copier(mapped)
+    for layer in range(LAYERS):
+        copier.load(pool, 0, layer, np.arange(len(order), dtype=np.uint32), order)  # type: ignore[arg-type]
+    assert all(torch.equal(loaded[name], cache) for name, cache in packed.items())
+
+
+def test_a_packing_that_nobody_can_unpack_is_refused() -> None:
+    caches, _, _, _ = cpu_caches("vec")
+    with pytest.raises(KvferryError) as raised:
+        map_caches(caches, config(BLOCKS, (names(LAYERS), attention())), ALL, "neon", unpack=True)
+    assert raised.value.code == "unsupported"
 
 
 def test_such_a_packing_names_the_sizes_of_a_block_because_blocks_of_others_cannot_be_unpacked() -> None:

@@ -74,7 +74,7 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         rank, heads = _heads_of(self._config)
         isa = _isa_of(attention_cache(kv_caches, self._caches_config), self._config)
-        caches = map_caches(kv_caches, self._caches_config, heads, isa)
+        caches = map_caches(kv_caches, self._caches_config, heads, isa, self._options.unpack)
         identity = identity_of(self._config, self._options, caches.element, caches.packing)
         self._handshake = Handshake(identity, caches.shape, heads.first, heads.count)
         self._worker = Worker(self._options, rank, heads)

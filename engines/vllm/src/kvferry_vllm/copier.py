@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,22 @@ from .layout import CachedGroup, CachedLayer, CacheMap
 
 MADV_POPULATE_WRITE = 23
 
+#: AMX's tiles: rows of 16 places, each with two neighbours of the axis that a product sums over.
+TILE_PLACES = 16
+TILE_PAIR = 2
+
 _libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one strided copy moves of a layer's block."""
+
+    #: [blocks, ...]
+    engine: npt.NDArray[Any]
+    #: Of the same axes in a block of the pool, without the first.
+    offset: int
+    strides: tuple[int, ...]
 
 
 class Copier:
@@ -28,8 +44,8 @@ class Copier:
         for cached in caches.groups:
             for layer in cached.layers:
                 _populate(layer.pages)
-        self._engine = {
-            (group, layer): _rows(cached)
+        self._parts = {
+            (group, layer): _tiles(cached) if map_.tiled else [_plain(cached)]
             for group, map_ in enumerate(caches.groups)
             for layer, cached in enumerate(map_.layers)
         }
@@ -48,17 +64,18 @@ class Copier:
         self, pool: Pool, group: int, layer: int, places: npt.NDArray[np.uint32], blocks: Sequence[int], to_pool: bool
     ) -> int:
         cached = self._caches.groups[group]
-        engine = self._engine[group, layer]
-        size = cached.layers[layer].page_bytes
-        stride, start = self._caches.block_bytes, cached.layers[layer].offset
-        view = pool.view
+        parts = self._parts[group, layer]
+        view, stride = pool.view, self._caches.block_bytes
         for place, block in zip(places, kernel_blocks(cached, blocks), strict=True):
-            at = int(place) * stride + start
-            if to_pool:
-                view[at : at + size].reshape(engine.shape[1:])[:] = engine[block]
-            else:
-                engine[block] = view[at : at + size].reshape(engine.shape[1:])
-        return size * len(places)
+            for part in parts:
+                ours = part.engine[block]
+                at = int(place) * stride + part.offset
+                theirs: npt.NDArray[Any] = np.ndarray(ours.shape, ours.dtype, view, at, part.strides)
+                if to_pool:
+                    theirs[...] = ours
+                else:
+                    ours[...] = theirs
+        return cached.layers[layer].page_bytes * len(places)
 
 
 class DeviceCopier:
@@ -116,8 +133,8 @@ def kernel_blocks(group: CachedGroup, blocks: Sequence[int]) -> list[int]:
     return [block * group.split + part for block in blocks for part in range(group.split)]
 
 
-def _rows(layer: CachedLayer) -> npt.NDArray[Any]:
-    """The layer's blocks as bytes: axes that lie without gaps are one, so that a copy is as few runs as it can be."""
+def _plain(layer: CachedLayer) -> _Part:
+    """As bytes. Axes that lie without gaps are one, so that a copy is as few runs as it can be."""
     pages = layer.pages
     size = pages.element_size()
     shape, strides = [size], [1]
@@ -127,10 +144,39 @@ def _rows(layer: CachedLayer) -> npt.NDArray[Any]:
         else:
             shape.insert(0, extent)
             strides.insert(0, stride * size)
-    memory = np.ctypeslib.as_array(
-        _bytes_at(pages.data_ptr(), _extent_bytes(pages)),
+    engine = np.ndarray(
+        (pages.shape[0], *shape), np.uint8, buffer=_memory(pages), strides=(pages.stride(0) * size, *strides)
     )
-    return np.ndarray((pages.shape[0], *shape), np.uint8, buffer=memory, strides=(pages.stride(0) * size, *strides))
+    return _Part(engine, layer.offset, np.empty(shape, np.uint8).strides)
+
+
+def _tiles(layer: CachedLayer) -> list[_Part]:
+    """K and V of vLLM's kernels for AMX, [heads, tokens, content] of 16-bit values. K lies as [tokens/16, channels/2, 16, 2] and becomes
+    [channels, tokens]; V lies as [channels/16, tokens/2, 16, 2] and becomes [tokens, channels]. Source: what the kernel
+    cpu_attn_reshape_and_cache writes, with which a test compares it."""
+    pages = layer.pages
+    blocks, heads, tokens, content = pages.shape
+    channels, size = content // 2, pages.element_size()
+    row = TILE_PLACES * TILE_PAIR * size
+    parts = []
+    for half, (places, pairs) in enumerate(((tokens, channels), (channels, tokens))):
+        tiles, pairs = places // TILE_PLACES, pairs // TILE_PAIR
+        start = half * tokens * channels * size
+        engine: npt.NDArray[Any] = np.ndarray(
+            (blocks, heads, pairs, TILE_PAIR, tiles, TILE_PLACES),
+            np.uint16,
+            buffer=_memory(pages),
+            offset=start,
+            strides=(pages.stride(0) * size, pages.stride(1) * size, row, size, pairs * row, TILE_PAIR * size),
+        )
+        line = places * size
+        strides = (tokens * content * size, TILE_PAIR * line, line, TILE_PLACES * size, size)
+        parts.append(_Part(engine, layer.offset + start, strides))
+    return parts
+
+
+def _memory(pages: torch.Tensor) -> Any:
+    return np.ctypeslib.as_array((ctypes.c_uint8 * _extent_bytes(pages)).from_address(pages.data_ptr()))
 
 
 def _populate(pages: torch.Tensor) -> None:
@@ -146,10 +192,6 @@ def _populate(pages: torch.Tensor) -> None:
 def _extent_bytes(tensor: torch.Tensor) -> int:
     last = sum((extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return (last + 1) * tensor.element_size()
-
-
-def _bytes_at(address: int, size: int) -> Any:
-    return (ctypes.c_uint8 * size).from_address(address)
 
 
 def _pin(pool: Pool) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Blocks of the pool begin at multiples of it.
 ALIGNMENT = 64
+#: vLLM's CPU kernels that leave K transposed, plainly, which strides can say.
+PLAIN = ("", "vec", "vec16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class CachedGroup:
     split: int
     layers: tuple[CachedLayer, ...]
     components: tuple[Component, ...]
+    #: Keys and values lie in AMX's tiles in the engine, and plainly in the pool.
+    tiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,13 @@ class CacheMap:
         return CacheShape(groups, tuple(group.split for group in self.groups), self.block_bytes)
 
 
-def map_caches(caches: Mapping[str, Any], config: KVCacheConfig, heads: Heads, isa: str) -> CacheMap:
-    """`caches`: what vLLM registers, by layer. `isa`: how its CPU kernels arrange a block ("": not a CPU). Raises unsupported."""
+def map_caches(
+    caches: Mapping[str, Any], config: KVCacheConfig, heads: Heads, isa: str, unpack: bool = False
+) -> CacheMap:
+    """`caches`: what vLLM registers, by layer. `isa`: how its CPU kernels arrange a block ("": not a CPU). `unpack`: arrange it plainly in
+    the pool. Raises unsupported."""
+    if unpack and isa not in (*PLAIN, "amx"):
+        raise KvferryError("unsupported", f"how to unpack the KV of vLLM's CPU kernels {isa!r}")
     described = []
     for group in config.kv_cache_groups:
         if getattr(group, "enable_kv_transfer", True):
@@ -99,6 +108,7 @@ def map_caches(caches: Mapping[str, Any], config: KVCacheConfig, heads: Heads, i
             group.split,
             group.layers,
             tuple(_with_block_stride(component, block_bytes) for component in group.components),
+            tiled=unpack and isa == "amx" and _has_keys(group),
         )
         for group in described
     )
@@ -213,7 +223,7 @@ def _attention(tensor: torch.Tensor, offsets: tuple[int, ...], heads: Heads, isa
             ),
         )
     # The CPU kernels cut the page of a head in two halves: K as [channels, tokens], then V as [tokens, channels]
-    # (vllm/v1/attention/backends/cpu_attn.py; with other instruction sets K is arranged again, see _packing).
+    # (vllm/v1/attention/backends/cpu_attn.py; kernels that are not plain arrange both again, see copier.py).
     channels = content // 2
     if (head_stride, token_stride, channel_stride) != (tokens * content * size, content * size, size):
         raise KvferryError("unsupported", "the CPU backend's KV is not in the order [blocks, heads, tokens, content]")
@@ -287,16 +297,20 @@ def _with_block_stride(component: Component, block_bytes: int) -> Component:
 
 
 def _packing(isa: str, groups: Sequence[CachedGroup]) -> str:
-    """ "vec" keeps K transposed, plainly. What the other kernels do is exchanged among equals only, whose blocks can go as they lie: the
-    sizes of one are part of the name."""
-    if isa in ("", "vec"):
+    """What kernels that are not plain do is exchanged among equals only, whose blocks can go as they lie: the sizes of one are part of the
+    name."""
+    if isa in PLAIN:
         return ""
     sizes = [
         "x".join(str(extent) for extent in group.layers[0].pages.shape[1:])
         for group in groups
-        if any(component.name == "k" for component in group.components)
+        if _has_keys(group) and not group.tiled
     ]
     return f"cpu-packing={isa}:{'+'.join(sizes)}" if sizes else ""
+
+
+def _has_keys(group: CachedGroup) -> bool:
+    return any(component.name == "k" for component in group.components)
 
 
 def _number_of(name: str) -> int:

@@ -33,6 +33,8 @@ class Options:
     offer_timeout_s: float
     #: How long a request may wait to learn where its prefix lies.
     lookup_timeout_s: float
+    #: On CPUs with AMX: KV lies plainly in the pool, as engines without AMX or with other sizes of a block can use it.
+    unpack: bool
     #: Take a vLLM that the connector has not been tested with.
     allow_untested_vllm: bool
 
@@ -66,6 +68,7 @@ class Options:
             load_timeout_s=_number(extra, "load_timeout_s", 30.0, 0.05, 3600.0),
             offer_timeout_s=_number(extra, "offer_timeout_s", 120.0, 0.05, 3600.0),
             lookup_timeout_s=_number(extra, "lookup_timeout_s", 0.5, 0.005, 60.0),
+            unpack=_boolean(extra, "unpack", False),
             allow_untested_vllm=_boolean(extra, "allow_untested_vllm", False),
         )
 
