@@ -79,6 +79,7 @@ const values = {
   modelsLayoutBytesMax: 3 * MiB,
   peersMax: 1_024,
   offersMax: 4_096,
+  readersMax: 1_024,
   buffersMax: 4_096,
   outboxMessages: 4_096,
   detailCharacters: 1_024,

@@ -35,6 +35,66 @@ test("an offer is fetched by its handle, once, and both sides get their blocks b
   assert.deepEqual([a.pool.stats().held, a.pool.stats().pinned, b.pool.stats().held, b.pool.stats().pinned], [0, 0, 0, 0]);
 });
 
+test("an offer of several readers ends when each of them has its part, or when nobody waits for the rest", { skip }, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t);
+  const source = await a.ferry.alloc(4);
+  fill(a, source);
+  const offered = () => a.ferry.offer({ model: modelA, groups: [{ group: 0, blocks: source, tokens: 64 }], ready: false });
+  const ended = (handle: string) => a.events.find((event) => event.kind === "offerEnded" && event.handle === handle);
+  const fetched = async (handle: string, readers: number, first: number, count: number) => {
+    const target = await b.ferry.alloc(4);
+    const into = [{ group: 0, blocks: target, tokens: 64 }];
+    const transfer = await b.ferry.fetch({ peer, model: modelB, source: { handle }, into, heads: { first, count }, readers });
+    return { target, done: transfer.done, transfer };
+  };
+  const readyAll = async (handle: string): Promise<void> => {
+    for (let layer = 0; layer < 4; layer++) await a.ferry.ready(handle, layer);
+  };
+
+  const handle = await offered();
+  const parts = [await fetched(handle, 3, 0, 1), await fetched(handle, 3, 1, 1)];
+  await until(() => a.node.transfers === 2);
+  await readyAll(handle);
+  for (const { done } of parts) assert.equal((await done).bytes, 2 * BLOCK_BYTES);
+  assert.equal(ended(handle), undefined, "a third is expected");
+  const whole = await fetched(handle, 3, 0, 2);
+  await whole.done;
+  assertSame(a, source, b, whole.target);
+  await assert.rejects((await fetched(handle, 3, 0, 2)).done, { code: "handle_unknown" });
+  await until(() => ended(handle) !== undefined);
+  assert.deepEqual(ended(handle), { kind: "offerEnded", handle, ok: true, code: "" });
+
+  // One of two gives up: the other gets its part, and the offer has not ended well.
+  const second = await offered();
+  const [lost, kept] = [await fetched(second, 2, 0, 1), await fetched(second, 2, 1, 1)];
+  await until(() => a.node.transfers === 2);
+  lost.transfer.cancel();
+  await assert.rejects(lost.done, { code: "cancelled" });
+  await readyAll(second);
+  await kept.done;
+  await until(() => ended(second) !== undefined);
+  assert.deepEqual(ended(second), { kind: "offerEnded", handle: second, ok: false, code: "cancelled" });
+
+  // One of two never comes, and says so.
+  const third = await offered();
+  const first = await fetched(third, 2, 0, 2);
+  await until(() => a.node.transfers === 1);
+  await b.ferry.discard(peer, third);
+  await readyAll(third);
+  await first.done;
+  await until(() => ended(third) !== undefined);
+  await assert.rejects((await fetched(third, 2, 0, 2)).done, { code: "handle_unknown" });
+  // Taken back while two read it.
+  const fourth = await offered();
+  const both = [await fetched(fourth, 2, 0, 1), await fetched(fourth, 2, 1, 1)];
+  await until(() => a.node.transfers === 2);
+  await a.ferry.withdraw(fourth);
+  for (const { done } of both) await assert.rejects(done, { code: "cancelled" });
+  await until(() => ended(fourth) !== undefined);
+  await a.ferry.free(source);
+  assert.deepEqual([a.pool.stats().held, a.pool.stats().pinned], [0, 0]);
+});
+
 test("layers travel as they become ready", { skip }, async (t) => {
   const { a, b, peer, modelA, modelB } = await pair(t);
   const source = await a.ferry.alloc(4);

@@ -212,6 +212,7 @@ test("fetches of what is not there are refused one by one, the connection stays"
     chunkBytes: 65_536,
     deadlineMs: 1_000,
     trace: "",
+    readers: 1,
   };
   const expected = [
     [{ kind: "handle" as const, handle: "nonsense" }, "handle_unknown"],

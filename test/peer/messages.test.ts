@@ -44,6 +44,7 @@ const examples: readonly Message[] = [
     chunkBytes: 1 << 20,
     deadlineMs: 30_000,
     trace: "t",
+    readers: 3,
   },
   {
     kind: "fetch",
@@ -55,6 +56,7 @@ const examples: readonly Message[] = [
     chunkBytes: 4096,
     deadlineMs: 1,
     trace: "",
+    readers: 1,
   },
   {
     kind: "fetch",
@@ -66,6 +68,7 @@ const examples: readonly Message[] = [
     chunkBytes: 4096,
     deadlineMs: 1,
     trace: "",
+    readers: 1,
   },
   {
     kind: "offer",

@@ -132,6 +132,7 @@ export const operations = {
       into: groups,
       deadlineMs: deadlineMs.optional(),
       heads: heads.optional(),
+      readers: whole(1, limits.readersMax).optional(),
       layers: z.boolean().optional(),
       trace: text.optional(),
     }),

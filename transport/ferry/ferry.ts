@@ -51,6 +51,8 @@ export interface FetchRequest {
   readonly deadlineMs?: number;
   /** KV heads wanted, in the model's numbering: a holder without some of them is refused. Default: all that both ends hold. */
   readonly heads?: { readonly first: number; readonly count: number };
+  /** Of an offer: how many fetches read it in all, such as one for each rank of an engine. It ends when all of them have. Default: 1. */
+  readonly readers?: number;
   /** true: an event `layer` for each layer that is complete, before `done`. Each costs a message, so that only who uses layers early asks for it. */
   readonly layers?: boolean;
   readonly trace?: string;
@@ -176,7 +178,7 @@ export interface Ferry {
   /** Read leases on local published blocks. `prefix`: as many from the first as there are. */
   lease(model: number, group: number, keys: Uint8Array, prefix?: boolean): Promise<Blocks>;
   release(blocks: Blocks): Promise<void>;
-  /** Makes held or leased blocks fetchable once by whoever knows the handle. */
+  /** Makes held or leased blocks fetchable by whoever knows the handle: once, or by as many readers as the fetches say there are. */
   offer(request: OfferRequest): Promise<string>;
   /** Layer (index in order of the offer's layers) is complete in every block of the offer. */
   ready(handle: string, layer: number): Promise<void>;

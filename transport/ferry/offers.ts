@@ -1,4 +1,4 @@
-/** Offers: blocks that one fetch may take away, named by a handle. The blocks stay pinned until the offer has ended. */
+/** Offers: blocks that a fetch may take away, or one for each reader, named by a handle. The blocks stay pinned until the offer has ended. */
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { OutgoingTransfer } from "../peer/outgoing.ts";
@@ -14,9 +14,16 @@ export interface OfferRecord {
   readonly trace: string;
   /** "all", or the layers that the engine has reported so far. */
   ready: "all" | Set<number>;
-  transfer: OutgoingTransfer | undefined;
-  /** A fetch has claimed it. */
-  taken: boolean;
+  /** How many fetches read it in all: the most that one of them has said. */
+  readers: number;
+  claims: number;
+  /** Claims that have ended. */
+  settled: number;
+  /** Of the first that did not end well. */
+  failure: string;
+  /** Nobody may claim it any more. */
+  closed: boolean;
+  readonly running: Set<OutgoingTransfer>;
   /** Called once when nothing can read the blocks for this offer any more. */
   readonly onEnd: (ok: boolean, code: string) => void;
 }
@@ -41,11 +48,12 @@ export class OfferTable {
   }
 
   /** Under a handle that the user chose, or a new one. */
-  add(chosen: string | undefined, record: Omit<OfferRecord, "handle" | "transfer" | "taken">): OfferRecord {
+  add(chosen: string | undefined, record: Pick<OfferRecord, "model" | "groups" | "endsUs" | "trace" | "ready" | "onEnd">): OfferRecord {
     if (this.#offers.size >= limits.offersMax) throw new KvferryError("full", `${limits.offersMax} offers are open`);
     const handle = chosen === undefined ? newHandle(this.#incarnation, this.#random) : checkHandle(this.#incarnation, chosen);
     if (this.#offers.has(handle)) throw new KvferryError("invalid_argument", "an offer with this handle is open");
-    const offer: OfferRecord = { ...record, handle, transfer: undefined, taken: false };
+    const claimed = { readers: 1, claims: 0, settled: 0, failure: "", closed: false, running: new Set<OutgoingTransfer>() };
+    const offer: OfferRecord = { ...record, ...claimed, handle };
     this.#offers.set(handle, offer);
     return offer;
   }
@@ -57,34 +65,56 @@ export class OfferTable {
     return offer;
   }
 
+  /** For a fetch that says how many there are of its kind. Throws handle_unknown, incarnation_mismatch, fingerprint_mismatch. */
+  claim(handle: string, fingerprint: string, readers: number): OfferRecord {
+    const offer = this.get(handle);
+    const all = Math.max(offer.readers, readers);
+    if (offer.closed || offer.claims >= all) throw new KvferryError("handle_unknown", "the offer is being fetched already");
+    if (offer.model.fingerprint !== fingerprint) throw new KvferryError("fingerprint_mismatch");
+    offer.readers = all;
+    offer.claims++;
+    return offer;
+  }
+
+  /** A claim has ended; with the last of them so has the offer. */
+  settle(offer: OfferRecord, ok: boolean, code: string): void {
+    offer.settled++;
+    if (!ok && offer.failure === "") offer.failure = code;
+    const last = offer.closed || offer.claims >= offer.readers;
+    if (last && offer.settled === offer.claims) this.end(offer, offer.failure === "", offer.failure);
+  }
+
   /** Ends an offer: its blocks are the engine's alone again. */
   end(offer: OfferRecord, ok: boolean, code: string): void {
     if (!this.#offers.delete(offer.handle)) return;
     offer.onEnd(ok, code);
   }
 
-  /** Takes an offer back; a transfer that reads its blocks is cancelled first and ends the offer when it is gone. */
+  /** Takes an offer back; transfers that read its blocks are cancelled first, and the last ends the offer when it is gone. */
   withdraw(nowUs: number, offer: OfferRecord, code: "cancelled" | "deadline_exceeded"): void {
-    if (offer.transfer === undefined) this.end(offer, false, code);
-    else offer.transfer.cancel(nowUs, code, "the offer was withdrawn", true);
+    offer.closed = true;
+    if (offer.running.size === 0) this.end(offer, false, code);
+    for (const transfer of [...offer.running]) transfer.cancel(nowUs, code, "the offer was withdrawn", true);
   }
 
-  /** A peer says that nobody will fetch it. */
+  /** A peer says that nobody will fetch it any more. */
   discard(handle: string): void {
     const offer = this.#offers.get(handle);
-    if (offer !== undefined && !offer.taken) this.end(offer, false, "cancelled");
+    if (offer === undefined) return;
+    offer.closed = true;
+    if (offer.settled === offer.claims) this.end(offer, false, "cancelled");
   }
 
   expire(nowUs: number): void {
     for (const offer of this.#offers.values()) {
       // A transfer has its own deadline.
-      if (offer.transfer === undefined && nowUs >= offer.endsUs) this.end(offer, false, "deadline_exceeded");
+      if (offer.running.size === 0 && nowUs >= offer.endsUs) this.end(offer, false, "deadline_exceeded");
     }
   }
 
   nextDeadlineUs(): number {
     let next = Number.POSITIVE_INFINITY;
-    for (const offer of this.#offers.values()) if (offer.transfer === undefined) next = Math.min(next, offer.endsUs);
+    for (const offer of this.#offers.values()) if (offer.running.size === 0) next = Math.min(next, offer.endsUs);
     return next;
   }
 }

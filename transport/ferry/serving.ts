@@ -82,15 +82,10 @@ export class Serving {
 
   #ofHandle(fetch: Fetch, handle: string): Answer {
     const node = this.#node;
-    const offer = node.offers.get(handle);
-    if (offer.taken) throw new KvferryError("handle_unknown", "the offer is being fetched already");
-    if (offer.model.fingerprint !== fetch.fingerprint) throw new KvferryError("fingerprint_mismatch");
-    const content = kvContent(node, offer.model, offer.groups);
-    offer.taken = true;
-    const end = ({ ok, code }: Ending): void => {
-      offer.transfer = undefined;
-      node.offers.end(offer, ok, code);
-    };
+    const { model, groups } = node.offers.get(handle);
+    const content = kvContent(node, model, groups);
+    const offer = node.offers.claim(handle, fetch.fingerprint, fetch.readers);
+    const end = ({ ok, code }: Ending): void => node.offers.settle(offer, ok, code);
     return { content, ready: offer.ready === "all" ? "all" : [...offer.ready], offer, end };
   }
 
@@ -139,12 +134,13 @@ export class Serving {
           peer: peer.name,
           trace: fetch.trace || (offer?.trace ?? ""),
         });
+        if (transfer !== undefined) offer?.running.delete(transfer);
         end(outcome);
       },
     });
     if (transfer === undefined) throw new KvferryError("cancelled", "the asker has gone");
     // A layer that became ready while the seals were checked is in the offer's set only.
-    if (offer !== undefined && !transfer.ended) offer.transfer = transfer;
+    if (!transfer.ended) offer?.running.add(transfer);
   }
 }
 

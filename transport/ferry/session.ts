@@ -204,7 +204,7 @@ export class Session implements FerrySession, Ferry {
     integer(layer, "layer", 0, layerCount(offer) - 1);
     if (offer.ready === "all") return;
     offer.ready.add(layer);
-    offer.transfer?.handleReady(node.runtime.nowUs(), layer);
+    for (const transfer of offer.running) transfer.handleReady(node.runtime.nowUs(), layer);
   }
 
   async withdraw(handle: string): Promise<void> {

@@ -69,6 +69,7 @@ export class Transfers {
           chunkBytes: node.settings.chunkBytes,
           deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
           trace: request.trace ?? "",
+          readers: request.readers ?? 1,
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
@@ -123,6 +124,7 @@ export class Transfers {
           chunkBytes: node.settings.chunkBytes,
           deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
           trace: "",
+          readers: 1,
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },

@@ -81,6 +81,7 @@ export interface Fetch {
   readonly chunkBytes: number;
   readonly deadlineMs: number;
   readonly trace: string;
+  readonly readers: number;
 }
 export interface Offer {
   readonly kind: "offer";
@@ -240,6 +241,8 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     chunkBytes: number(f, "chunkBytes", limits.chunkBytesMin, limits.chunkBytesMax),
     deadlineMs: number(f, "deadlineMs", 1, limits.deadlineMaxMs),
     trace: text(f, "trace", 256),
+    // 0, or a peer that does not say: one.
+    readers: Math.max(number(f, "readers", 0, limits.readersMax), 1),
   }),
   discard: (f) => ({ kind: "discard", handle: text(f, "handle", limits.handleCharacters) }),
   offer: (f) => ({

@@ -72,10 +72,14 @@ async function offer(scene: Scene, producer: Engine, consumer: Engine, prefill: 
     });
   };
   if (byLayer) scene.world.after(random.below(5_000), () => prefillLayer(0));
-  scene.world.after(
-    random.below(20_000),
-    () => void scene.act(consumer, "fetch", () => fetch(scene, consumer, node, handle, prefill, onDone)),
-  );
+  const readers = random.chance(1, 5) ? 2 : 1;
+  for (let reader = 0; reader < readers; reader++) {
+    const done = reader === 0 ? onDone : () => {};
+    scene.world.after(
+      random.below(20_000),
+      () => void scene.act(consumer, "fetch", () => fetch(scene, consumer, node, handle, { ...prefill, readers }, done)),
+    );
+  }
   if (!scene.healed && random.chance(1, 20)) {
     scene.world.after(random.below(100_000), () => {
       if (producer.isStill(session)) void scene.act(producer, "withdraw", () => session.withdraw(handle));
@@ -83,14 +87,21 @@ async function offer(scene: Scene, producer: Engine, consumer: Engine, prefill: 
   }
 }
 
-async function fetch(scene: Scene, consumer: Engine, from: SimNode, handle: string, prefill: Prefill, onDone: () => void): Promise<void> {
+async function fetch(
+  scene: Scene,
+  consumer: Engine,
+  from: SimNode,
+  handle: string,
+  prefill: Prefill & { readonly readers: number },
+  onDone: () => void,
+): Promise<void> {
   const { node } = consumer;
   const into = await allocGroups(scene, consumer, prefill);
   const deadlineMs = drawDeadlineMs(scene, consumer);
   const heads = sharedHeads(from, node);
   const look = (layer?: number): void => expectGroups(scene, node, into, prefill, heads, layer);
   const peer = from.name;
-  const request = { peer, model: consumer.model, source: { handle }, into, deadlineMs, layers: true };
+  const request = { peer, model: consumer.model, source: { handle }, into, deadlineMs, readers: prefill.readers, layers: true };
   await startTransfer(scene, {
     kind: "fetch",
     engine: consumer,

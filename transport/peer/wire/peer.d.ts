@@ -831,6 +831,9 @@ export namespace kvferry {
                 /** Fetch trace. */
                 trace: string;
 
+                /** Fetch readers. */
+                readers: number;
+
                 /** Fetch source. */
                 source?: ("handle"|"keys"|"ranges");
 
@@ -888,6 +891,9 @@ export namespace kvferry {
                     /** Fetch trace */
                     trace?: (string|null);
 
+                    /** Fetch readers */
+                    readers?: (number|null);
+
                     /** Fetch source */
                     source?: ("handle"|"keys"|"ranges");
 
@@ -907,6 +913,7 @@ export namespace kvferry {
                   chunkBytes?: number|null;
                   deadlineMs?: number|null;
                   trace?: string|null;
+                  readers?: number|null;
                   $unknowns?: Uint8Array[];
                 } & (
                   ({ source?: undefined; handle?: null; keys?: null; ranges?: null }|{ source?: "handle"; handle: string; keys?: null; ranges?: null }|{ source?: "keys"; handle?: null; keys: kvferry.peer.v1.Keys.$Shape; ranges?: null }|{ source?: "ranges"; handle?: null; keys?: null; ranges: kvferry.peer.v1.Ranges.$Shape })

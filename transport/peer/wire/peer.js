@@ -1226,6 +1226,7 @@ export const kvferry = $root.kvferry = (() => {
                 Fetch.prototype.chunkBytes = 0;
                 Fetch.prototype.deadlineMs = 0;
                 Fetch.prototype.trace = "";
+                Fetch.prototype.readers = 0;
 
                 let $oneOfFields;
 
@@ -1261,6 +1262,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(72).uint32(m.deadlineMs);
                     if (m.trace != null && $Object.hasOwnProperty.call(m, "trace") && m.trace !== "")
                         w.uint32(82).string(m.trace);
+                    if (m.readers != null && $Object.hasOwnProperty.call(m, "readers") && m.readers !== 0)
+                        w.uint32(88).uint32(m.readers);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -1376,6 +1379,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.trace = v;
                                 else
                                     delete m.trace;
+                                continue;
+                            }
+                        case 11: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.readers = v;
+                                else
+                                    delete m.readers;
                                 continue;
                             }
                         }

@@ -151,11 +151,13 @@ class AsyncFerry:
         *,
         deadline_s: float | None = None,
         heads: tuple[int, int] | None = None,
+        readers: int = 1,
         on_layer: Callable[[int], None] | None = None,
         trace: str | None = None,
         timeout_s: float | None = None,
     ) -> Transfer:
         """Starts to fill blocks held here with what `peer` has: an offer's handle, or Keyed. `heads`: first and count.
+        `readers`: how many fetches read the offer in all, such as one for each rank of an engine.
         `on_layer` is called on the client's loop with the index of each layer as it is in place, and must be short."""
         if isinstance(source, str):
             wanted: dict[str, object] = {"handle": source}
@@ -168,6 +170,7 @@ class AsyncFerry:
             into=self._groups(into),
             deadlineMs=_milliseconds(deadline_s),
             heads=None if heads is None else {"first": heads[0], "count": heads[1]},
+            readers=None if readers == 1 else readers,
             layers=None if on_layer is None else True,
             trace=trace,
         )
