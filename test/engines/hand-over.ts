@@ -5,11 +5,11 @@
  */
 import assert from "node:assert/strict";
 import type { VllmPlace } from "../../bench/engines/vllm.ts";
-import { type Answer, type HeldGroup, InProcessEngine, type Seen, startSidecars, untilUnused } from "./in-process.ts";
+import { type Answer, type HeldGroup, InProcessEngine, startSidecars, untilUnused } from "./in-process.ts";
 import { VOCABULARY, writeModel } from "./models.ts";
 
 /** Logarithms of probabilities that differ by less than this differ by the rounding of sums in bfloat16. */
-const ROUNDING = 0.1;
+export const ROUNDING = 0.1;
 const COUNT = 4;
 /** Tokens that end both prompts. */
 const SAME_TOKENS = 4;
@@ -25,8 +25,8 @@ interface Case {
 
 interface Result {
   readonly loaded: readonly HeldGroup[];
-  readonly handedOver: Seen;
-  readonly plain: Seen;
+  readonly handedOver: Answer;
+  readonly plain: Answer;
 }
 
 export async function handOver(
@@ -65,13 +65,12 @@ export async function handOver(
   assert.equal(other.loads, 1);
   assert.deepEqual([handedOver.free, other.free], [second.free, second.free]);
 
-  assert.equal(handedOver.seen!.logprobs.length, VOCABULARY);
-  const distance = farthest(handedOver.seen!, plain.seen!);
+  const distance = farthest(handedOver, plain);
   assert.ok(distance < ROUNDING, `the first token's logarithms differ by ${distance} from a plain run's`);
-  assert.ok(farthest(other.seen!, plain.seen!) > 2 * ROUNDING, "another prompt with the same answer would prove nothing");
+  assert.ok(farthest(other, plain) > 2 * ROUNDING, "another prompt with the same answer would prove nothing");
   await Promise.all([untilUnused(sender), untilUnused(receiver)]);
   compareHeld(handedOver.seen!.loaded, prefilled.seen!.computed);
-  return { loaded: handedOver.seen!.loaded, handedOver: handedOver.seen!, plain: plain.seen! };
+  return { loaded: handedOver.seen!.loaded, handedOver, plain };
 }
 
 /** Every piece that was loaded holds the prefill's bytes, and no two pieces or layers hold the same. */
@@ -97,12 +96,14 @@ export function pieceStarts(first: number, end: number, step: number): number[] 
   return Array.from({ length: Math.ceil((end - first) / step) }, (_, index) => first + index * step);
 }
 
-function farthest(one: Seen, two: Seen): number {
+/** How far the likelihoods of two answers' first tokens are apart. */
+export function farthest(one: Answer, two: Answer): number {
+  assert.deepEqual([one.logprobs.length, two.logprobs.length], [VOCABULARY, VOCABULARY]);
   return Math.max(...one.logprobs.map((value, token) => Math.abs(value - two.logprobs[token]!)));
 }
 
 /** Tokens without a pattern; the first three of the vocabulary mean something to vLLM. */
-function prompt(tokens: number, seed: number): number[] {
+export function prompt(tokens: number, seed: number): number[] {
   let state = seed;
   return Array.from({ length: tokens }, () => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;

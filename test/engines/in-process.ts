@@ -31,6 +31,8 @@ export const environment = {
   PYTHONPATH: [join(ROOT, "engines/python/src"), join(ROOT, "engines/vllm/src")].join(":"),
 };
 
+export type Flags = Readonly<Record<string, string>>;
+
 /** What a cache group holds: digests of each piece of KV, layer by layer, by the piece's first token. */
 export interface HeldGroup {
   readonly window: number | null;
@@ -45,8 +47,6 @@ export interface Seen {
   readonly computed: readonly HeldGroup[];
   /** Tokens of the prompt that this engine has computed. */
   readonly computedTokens: number;
-  /** Of every possible first token. */
-  readonly logprobs: readonly number[];
 }
 
 export interface Answer {
@@ -55,7 +55,10 @@ export interface Answer {
   readonly free: number;
   /** Loads so far. */
   readonly loads: number;
-  readonly seen: Seen | undefined;
+  /** Where it was watched: of every possible first token. */
+  readonly logprobs: readonly number[];
+  /** Where it was watched; null: the caches lie in workers. */
+  readonly seen: Seen | null;
   readonly ids: readonly number[];
 }
 
@@ -72,6 +75,7 @@ export interface EngineOptions {
   /** As in_process.py explains them. */
   readonly made?: boolean;
   readonly beside?: string;
+  readonly connector?: Readonly<Record<string, unknown>>;
   readonly engine?: Readonly<Record<string, unknown>>;
 }
 
@@ -150,13 +154,13 @@ export class InProcessEngine {
 }
 
 /** Of a prefill and of a decode engine. */
-export async function startSidecars(
-  folder: string,
-  more: Readonly<Record<string, string>> = {},
-): Promise<readonly [SidecarProcess, SidecarProcess]> {
-  const start = async (name: string): Promise<SidecarProcess> =>
-    startSidecar({ ...POOL, ...more, name, "pool-directory": folder }, join(folder, `${name}.sock`), await freeAddress());
-  return [await start("prefill"), await start("decode")];
+export async function startSidecars(folder: string, more: Flags = {}): Promise<readonly [SidecarProcess, SidecarProcess]> {
+  return [await startPooled(folder, "prefill", more), await startPooled(folder, "decode", more)];
+}
+
+/** Its socket is NAME.sock in the folder. */
+export async function startPooled(folder: string, name: string, more: Flags = {}): Promise<SidecarProcess> {
+  return startSidecar({ ...POOL, ...more, name, "pool-directory": folder }, join(folder, `${name}.sock`), await freeAddress());
 }
 
 export async function blocksInUse({ ferry }: SidecarProcess): Promise<number> {

@@ -16,6 +16,20 @@ const COMMON = {
   pad_token_id: 0,
 };
 
+/** Keys and values alone. Two KV heads, so that two ranks have one each. */
+const DENSE = {
+  ...COMMON,
+  model_type: "llama",
+  architectures: ["LlamaForCausalLM"],
+  num_hidden_layers: 4,
+  num_key_value_heads: 2,
+  head_dim: 64,
+  hidden_act: "silu",
+  rms_norm_eps: 1e-5,
+  rope_theta: 10_000,
+  tie_word_embeddings: false,
+};
+
 /** Three cache groups, two of them with a window. */
 const WINDOWS = {
   ...COMMON,
@@ -79,7 +93,7 @@ const STATE = {
   tie_word_embeddings: true,
 };
 
-const MODELS = { windows: WINDOWS, latent: LATENT, state: STATE };
+const MODELS = { dense: DENSE, windows: WINDOWS, latent: LATENT, state: STATE };
 
 /** The folder that vLLM is given. */
 export function writeModel(folder: string, name: keyof typeof MODELS): string {

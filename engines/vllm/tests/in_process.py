@@ -5,16 +5,17 @@
 {"text": "..."}                                      -> {"ids": [...]}
 {"ids": [...], "count": 16, "params": {...} or null,
  "headers": {...}, "watch": true}                    -> {"tokens": [...], "params": {...} or null, "loads": so far,
-                                                         "free": blocks free in vLLM's own cache, "seen": {...}}
+                                                         "free": blocks free in vLLM's own cache, "logprobs": [...], "seen": {...}}
 
 STEP is the most tokens of a prompt that a step computes. Sums of floating-point numbers depend on the shape of the batch, so two runs
 are only equal bit for bit where they compute a prompt in the same steps. An engine that has loaded a prompt's KV computes its last token,
 alone; where the others of its tokens are a multiple of STEP, every other run does that too.
 
 OPTIONS, as JSON: "made": the model is a configuration alone, see made_weights.py; "beside": a folder for vLLM's ExampleConnector, which
-then stands beside ours in a MultiConnector; "engine": further arguments of vLLM's.
+then stands beside ours in a MultiConnector; "connector": further options of ours; "engine": further arguments of vLLM's.
 
-"watch" adds what the caches hold (watched.py) and the logarithms of the probabilities of every possible first token.
+"watch" adds the logarithms of the probabilities of every possible first token, and what the caches hold (watched.py), which only
+an engine without workers of its own can say.
 
 Everything else that vLLM prints goes to standard error."""
 
@@ -42,15 +43,17 @@ os.dup2(2, 1)
 IDLE_S = 10.0
 
 
-def transfer(socket: str, beside: str | None) -> Any:
+def transfer(socket: str, options: dict[str, Any]) -> Any:
     from vllm.config import KVTransferConfig
 
+    beside = options.get("beside")
+    connector = {"socket": socket, "offer_timeout_s": 60, "load_timeout_s": 20, **options.get("connector", {})}
     ours = {
         "kv_connector": "KvferryConnector",
         "kv_connector_module_path": "kvferry_vllm.connector",
         "kv_role": "kv_both",
         "kv_load_failure_policy": "recompute",
-        "kv_connector_extra_config": {"socket": socket, "offer_timeout_s": 60, "load_timeout_s": 20},
+        "kv_connector_extra_config": connector,
     }
     if beside is None:
         return KVTransferConfig(**ours)
@@ -68,8 +71,12 @@ def transfer(socket: str, beside: str | None) -> Any:
 
 
 def build(model: str, socket: str, step_tokens: int, options: dict[str, Any]) -> Any:
+    import torch
     from vllm import LLM
 
+    # vLLM leaves it to the first large product to ask the kernel for AMX, and a small model's first may be its attention's own, which
+    # ends the process (SIGILL) where a prompt of one token comes first, or one all but whose last token has been loaded.
+    torch.cpu._init_amx()
     arguments = {
         "dtype": "bfloat16",
         "enforce_eager": True,
@@ -81,16 +88,11 @@ def build(model: str, socket: str, step_tokens: int, options: dict[str, Any]) ->
         "disable_log_stats": False,
     }
     if options.get("made"):
-        import torch
-
         import made_weights
 
-        # vLLM leaves it to the first large product to ask the kernel for AMX, and a small model's first may be its attention's own, which
-        # ends the process (SIGILL) where a prompt of one token comes first, or one all but whose last token has been loaded.
-        torch.cpu._init_amx()
         arguments.update(load_format=made_weights.FORMAT, skip_tokenizer_init=True)
     arguments.update(options.get("engine", {}))
-    return LLM(model=model, kv_transfer_config=transfer(socket, options.get("beside")), **arguments)
+    return LLM(model=model, kv_transfer_config=transfer(socket, options), **arguments)
 
 
 def free_blocks(engine: Any) -> int:
@@ -123,7 +125,7 @@ def run(engine: Any, command: dict[str, Any]) -> dict[str, Any]:
         "asked", {"prompt_token_ids": command["ids"]}, sampling, trace_headers=command.get("headers")
     )
     watched = None
-    if watch:
+    if watch and engine.llm_engine.vllm_config.parallel_config.world_size == 1:
         from watched import Watched
 
         watched = Watched(engine.llm_engine, name, len(command["ids"]))
@@ -137,8 +139,10 @@ def run(engine: Any, command: dict[str, Any]) -> dict[str, Any]:
         "free": free_blocks(engine),
         "loads": loads(engine),
     }
-    if watched is not None:
-        answer["seen"] = watched.seen(output.outputs[0].logprobs[0])
+    if watch:
+        first = output.outputs[0].logprobs[0]
+        answer["logprobs"] = [first[token].logprob for token in range(len(first))]
+        answer["seen"] = None if watched is None else watched.seen()
     return answer
 
 

@@ -1,51 +1,14 @@
-"""What a load refuses before memory is asked for."""
+"""How a load ends."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from kvferry import KvferryError, Transfer
-from kvferry_vllm.layout import Heads
-from kvferry_vllm.loading import Loading, _ended
-from kvferry_vllm.params import Source
-
-
-class Asked(Exception):
-    """The load went on to the sidecar."""
-
-
-class Ferry:
-    async def pool(self) -> Any:
-        raise Asked
-
-
-def load(*held: tuple[int, int]) -> Loading:
-    sources = tuple(Source("peer", "handle", first, count) for first, count in held)
-    request: Any = SimpleNamespace(request="r", sources=sources, tokens=16)
-    caches: Any = SimpleNamespace(groups=(), layer_numbers=())
-    nothing: Any = None
-    ferry: Any = Ferry()
-    return Loading(ferry, caches, nothing, Heads(2, 3), request, 1.0)
-
-
-@pytest.mark.parametrize("held", [[(2, 2)], [(3, 2)], [(2, 1), (4, 1)], [(0, 2)], [(5, 9)]])
-def test_heads_that_no_source_brings_are_refused(held: list[tuple[int, int]]) -> None:
-    nothing: Any = None
-    with pytest.raises(KvferryError) as raised:
-        asyncio.run(load(*held).run(nothing))
-    assert raised.value.code == "layout_unconvertible"
-
-
-@pytest.mark.parametrize("held", [[(2, 3)], [(0, 8)], [(0, 4), (4, 4)], [(4, 1), (2, 2)]])
-def test_sources_that_bring_all_heads_are_asked(held: list[tuple[int, int]]) -> None:
-    nothing: Any = None
-    with pytest.raises(Asked):
-        asyncio.run(load(*held).run(nothing))
+from kvferry_vllm.loading import _ended
 
 
 class Lasting(Transfer):

@@ -27,7 +27,7 @@ def test_a_prefix_is_waited_for_then_loaded_from_where_most_of_it_lies(made: lis
     assert scheduler.matched_tokens(asked, 0) == (48, True)
     scheduler.allocated(asked, ([1, 2, 3, 4, 5],), 48)
     (load,) = scheduler.step(step({})).loads
-    assert (load.peer, load.tokens, load.sources, load.copies) == ("p", 48, (), (GroupCopy(0, (0, 1, 2), (1, 2, 3)),))
+    assert (load.peer, load.tokens, load.parts, load.copies) == ("p", 48, (), (GroupCopy(0, (0, 1, 2), (1, 2, 3)),))
     assert load.keys == sidecar(scheduler).asked[0][: 3 * 32]
 
 

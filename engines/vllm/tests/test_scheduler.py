@@ -194,11 +194,29 @@ def test_all_tokens_but_the_last_are_loaded_into_the_blocks_that_were_allocated(
     scheduler.new_request(asked)
     load = loaded(scheduler, asked, 0, ([5, 6, 7],))
     assert load.copies == (GroupCopy(0, (0, 1, 2), (5, 6, 7)),)
-    assert (load.tokens, load.sources[0].peer, load.peer) == (40, "10.0.0.9:7411", "")
+    assert (load.tokens, [part.source.peer for (part,) in load.parts], load.peer) == (40, ["10.0.0.9:7411"], "")
     assert scheduler.step(step({})).loads == [], "once"
     # The load failed, vLLM asks again: it is computed.
     assert scheduler.matched_tokens(asked, 0) == (0, False)
     scheduler.finished(asked, True)
+
+
+def test_each_rank_is_told_its_part_and_what_nobody_needs_is_discarded(made: list[Scheduler]) -> None:
+    scheduler = build(made, ranks=2)
+    params = handed_over(40)
+    peer, handle, _, _ = params["sources"][0]
+    params["sources"] = [[peer, handle, 0, 4], [f"{peer}1", handle, 4, 4]]
+    load = loaded(scheduler, request("d", range(40), params), 0, ([5, 6, 7],))
+    assert [[(part.first_head, part.heads, part.readers) for part in own] for own in load.parts] == [
+        [(0, 2, 2)],
+        [(2, 2, 2)],
+    ]
+    assert sidecar(scheduler).discarded == [(f"{peer}1", handle)]
+
+
+def test_a_hand_over_without_some_of_our_heads_is_computed(made: list[Scheduler]) -> None:
+    scheduler = build(made, ranks=2)
+    assert scheduler.matched_tokens(request("d", range(40), handed_over(40)), 0) == (0, False)
 
 
 def test_a_last_token_in_a_block_of_its_own_needs_none_of_it(made: list[Scheduler]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,15 +31,14 @@ class Watched:
         self._update = self._scheduler.update_from_output
         self._scheduler.update_from_output = self._look
 
-    def seen(self, first: Mapping[int, Any]) -> dict[str, Any]:
+    def seen(self) -> dict[str, Any]:
         """`loaded`: when a load had ended, before anything was computed with it; None: there was none. `computed`: with the whole prompt
-        in the cache, `computedTokens` of it by this engine. `first`: the alternatives to the first token."""
+        in the cache, `computedTokens` of it by this engine."""
         self._scheduler.update_from_output = self._update
         return {
             "loaded": self._loaded,
             "computed": self._computed,
             "computedTokens": self._computed_tokens,
-            "logprobs": [first[token].logprob for token in range(len(first))],
         }
 
     def _look(self, step: SchedulerOutput, *more: Any) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from .copier import Copier, DeviceCopier
 from .layout import CacheMap, Heads
 from .metadata import Load
 from .saving import Room, give_back, make_room
+from .sharing import Part
 
 log = logging.getLogger("vllm.kvferry")
 
@@ -37,6 +39,7 @@ class Loading:
         copier: Copier | DeviceCopier,
         heads: Heads,
         load: Load,
+        parts: Sequence[Part],
         timeout_s: float,
     ) -> None:
         self.request = load.request
@@ -45,6 +48,7 @@ class Loading:
         self._copier = copier
         self._heads = heads
         self._load = load
+        self._parts = parts
         self._timeout_s = timeout_s
         self._until = 0.0
         #: (group, layer in it) of each of a transfer's layers.
@@ -67,7 +71,7 @@ class Loading:
         the sidecar has its own time limit, and the transfers share one deadline."""
         started = time.monotonic()
         self._until = started + self._timeout_s
-        if self._load.sources:
+        if self._parts:
             reports = await self._hand_over(model)
         elif self._load.peer:
             reports = [await self._fetch_published(model)]
@@ -83,28 +87,25 @@ class Loading:
 
     async def _hand_over(self, model: Model) -> list[Report]:
         """From every prefill rank that holds heads of ours."""
-        wanted = [part for part in self._load.sources if self._overlap(part.first_head, part.heads) is not None]
-        missing = self._missing_heads()
-        if missing:
-            raise KvferryError("layout_unconvertible", f"no source holds the KV heads {sorted(missing)}")
         room = await self._make_room()
         arrived: Counter[int] = Counter()
 
         def on_layer(layer: int) -> None:
             arrived[layer] += 1
-            if arrived[layer] == len(wanted):
+            if arrived[layer] == len(self._parts):
                 self._copy(room, layer)
 
         reports = []
         # One behind the other: a block is filled by one transfer at a time.
-        for part in wanted:
+        for part in self._parts:
             transfer = await self._ferry.fetch(
-                part.peer,
+                part.source.peer,
                 model,
-                part.handle,
+                part.source.handle,
                 room.groups,
                 deadline_s=self._left_s(),
-                heads=self._overlap(part.first_head, part.heads),
+                heads=(part.first_head, part.heads),
+                readers=part.readers,
                 on_layer=on_layer,
                 trace=self._load.trace or None,
             )
@@ -167,16 +168,6 @@ class Loading:
                 if copy.group == group:
                     self._bytes += self._copier.load(room.pool, group, index, room.ids(self._caches, copy), copy.blocks)
         self._copied.add(layer)
-
-    def _missing_heads(self) -> set[int]:
-        """Heads of ours that no source brings: their places would keep what somebody else's prompt left in the pool."""
-        held = {head for part in self._load.sources for head in range(part.first_head, part.first_head + part.heads)}
-        return set(range(self._heads.first, self._heads.first + self._heads.count)) - held
-
-    def _overlap(self, first: int, count: int) -> tuple[int, int] | None:
-        start = max(first, self._heads.first)
-        end = min(first + count, self._heads.first + self._heads.count)
-        return (start, end - start) if start < end else None
 
 
 async def _ended(transfer: Transfer) -> Report:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorMetadata
 
-from .params import Source
+from .sharing import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Load:
     #: Tokens that the source has, from the first.
     tokens: int
     copies: tuple[GroupCopy, ...]
-    #: Offers of the prefill ranks; empty: published under `keys` at `peer` ("" is our own sidecar).
-    sources: tuple[Source, ...]
+    #: What each rank fetches from offers; empty: published under `keys` at `peer` ("" is our own sidecar).
+    parts: tuple[tuple[Part, ...], ...]
     peer: str
     keys: bytes
     trace: str

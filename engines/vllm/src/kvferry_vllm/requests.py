@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kvferry import KeyChain, Place
 
 from .params import Handover
+from .sharing import Part
 
 if TYPE_CHECKING:
     from vllm.v1.request import Request
@@ -45,6 +46,8 @@ class Outgoing:
 @dataclass(slots=True)
 class Incoming:
     handover: Handover | None
+    #: Of a hand-over, by rank.
+    parts: tuple[tuple[Part, ...], ...]
     place: Place | None
     keys: bytes
     #: Of the source, from the first.

@@ -29,6 +29,7 @@ from .params import (
 from .places import of_load, of_step
 from .requests import Incoming, Lookup, Outgoing, drop_last_token, trace_of
 from .shape import Handshake
+from .sharing import share, unused
 from .sidecar import Sidecar
 
 if TYPE_CHECKING:
@@ -125,12 +126,14 @@ class Scheduler:
         if incoming is None or external <= 0:
             return
         self._tried.add(request.request_id)
+        if incoming.handover is not None:
+            self._discard(unused(incoming.handover.sources, incoming.parts))
         self._loads.append(
             Load(
                 request=request.request_id,
                 tokens=incoming.tokens,
                 copies=of_load(self._block_tokens, block_ids, incoming.loaded - external, incoming.loaded),
-                sources=() if incoming.handover is None else incoming.handover.sources,
+                parts=incoming.parts,
                 peer="" if incoming.place is None else incoming.place.peer,
                 keys=incoming.keys,
                 trace=trace_of(request),
@@ -163,7 +166,7 @@ class Scheduler:
         """`complete`: it ended as it should. What the answer says about where its KV is."""
         name = request.request_id
         if name not in self._tried and offers_handover(request.kv_transfer_params):
-            self._discard(request)
+            self._discard_all(request)
         self._tried.discard(name)
         self._lookups.pop(name, None)
         self._incoming.pop(name, None)
@@ -196,6 +199,7 @@ class Scheduler:
     def _handover_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
         try:
             handover = self._handover_of(request)
+            parts = share(handover.sources, [(rank.first_head, rank.heads) for rank, _ in self._ranks])
         except KvferryError as error:
             self._tried.add(request.request_id)
             log.warning("kvferry: the KV that %s brings is not used: %s", request.request_id, error)
@@ -203,11 +207,11 @@ class Scheduler:
         # Told of the last token as well, vLLM would leave behind the block that this token's window begins in, and state would have seen
         # the token before it is computed.
         loaded = request.num_prompt_tokens - 1
-        external, waits = self._take(request, computed, Incoming(handover, None, b"", handover.tokens, loaded))
+        external, waits = self._take(request, computed, Incoming(handover, parts, None, b"", handover.tokens, loaded))
         if not waits:
             # It is here already, or too little to be worth a transfer.
             self._tried.add(request.request_id)
-            self._discard(request)
+            self._discard_all(request)
         return external, waits
 
     def _handover_of(self, request: Request) -> Handover:
@@ -221,7 +225,7 @@ class Scheduler:
             )
         return handover
 
-    def _discard(self, request: Request) -> None:
+    def _discard_all(self, request: Request) -> None:
         """The prefill engine's sidecar need not keep for its deadline what nobody will fetch."""
         if not self._ranks or request.prompt_token_ids is None:
             return
@@ -231,10 +235,13 @@ class Scheduler:
                 handover = parse_handover(request.kv_transfer_params or {}, self._fingerprint, "")
             else:
                 handover = self._handover_of(request)
-            for source in handover.sources:
-                self._ranks[0][1].discard(source.peer, source.handle)
+            self._discard(handover.sources)
         except KvferryError as error:
             log.debug("kvferry: discard: %s", error)
+
+    def _discard(self, sources: Sequence[Source]) -> None:
+        for source in sources:
+            self._ranks[0][1].discard(source.peer, source.handle)
 
     def _prefix_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
         name = request.request_id
@@ -265,7 +272,7 @@ class Scheduler:
         if place.peer == "" and outgoing is not None and outgoing.secret == "" and not outgoing.opened:
             outgoing.first_block = blocks
         keys = lookup.chain.of_blocks(0, blocks)
-        return self._take(request, computed, Incoming(None, place, keys, blocks * tokens, blocks * tokens))
+        return self._take(request, computed, Incoming(None, (), place, keys, blocks * tokens, blocks * tokens))
 
     def _take(self, request: Request, computed: int, incoming: Incoming) -> tuple[int, bool]:
         external = incoming.loaded - computed

@@ -43,6 +43,7 @@ BACK_WAIT_S = 1.0
 class Worker:
     def __init__(self, options: Options, rank: int, heads: Heads) -> None:
         self._options = options
+        self._rank = rank
         self._heads = heads
         self._thread = LoopThread()
         self._ferry: AsyncFerry | None = None
@@ -245,7 +246,8 @@ class Worker:
     async def _load(self, load: Load) -> None:
         assert self._ferry is not None and self._caches is not None and self._copier is not None
         timeout_s = self._options.load_timeout_s
-        loading = Loading(self._ferry, self._caches, self._copier, self._heads, load, timeout_s)
+        parts = load.parts[self._rank] if load.parts else ()
+        loading = Loading(self._ferry, self._caches, self._copier, self._heads, load, parts, timeout_s)
         failure: str | None = "internal"
         try:
             model = await self._model_now(min(timeout_s, BACK_WAIT_S))
