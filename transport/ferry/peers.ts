@@ -1,4 +1,4 @@
-/** All remotes: those of the configuration (dialled when wanted) and those that dialled us. */
+/** All remotes: those of the configuration (dialled at the start, when they dial us, and when wanted) and those that dialled us. */
 import { parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
@@ -24,6 +24,7 @@ export class PeerTable implements PeerDirectory {
   #nextConversation = 1;
   readonly #strangers = new Map<ConnectionId, Stranger>();
   #byConnection = new Map<ConnectionId, Peer>();
+  #hasBegun = false;
 
   constructor(node: NodeContext, settings: NodeSettings) {
     this.#node = node;
@@ -38,6 +39,9 @@ export class PeerTable implements PeerDirectory {
     const known = this.#dialled.get(name);
     if (known !== undefined) return known;
     const address = this.#configured.get(name)?.address ?? this.#allowedAddress(this.#advertisedBy(name) ?? name);
+    // Who is configured is one peer, whichever way it is named, and is shown its own secret.
+    const configured = this.#configuredAt(address);
+    if (configured !== undefined && !this.#configured.has(name)) return this.get(configured);
     if (this.#dialled.size >= limits.peersMax) this.#leaveOne();
     const { settings } = this.#node;
     const conversation = this.#nextConversation++;
@@ -66,11 +70,13 @@ export class PeerTable implements PeerDirectory {
     const address = parseAddress(name);
     if (address === undefined || address.port === 0)
       throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is no configured peer and no host:port`);
-    for (const peer of this.#configured.values()) {
-      if (peer.address.host === address.host && peer.address.port === address.port) return address;
-    }
-    if (this.#node.mayDial(address)) return address;
+    if (this.#configuredAt(address) !== undefined || this.#node.mayDial(address)) return address;
     throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is not on the allow-list`);
+  }
+
+  #configuredAt({ host, port }: Endpoint): string | undefined {
+    for (const [name, { address }] of this.#configured) if (address.host === host && address.port === port) return name;
+    return undefined;
   }
 
   secretFor(peer: PeerPort): string {
@@ -133,6 +139,7 @@ export class PeerTable implements PeerDirectory {
     }
     this.#byConnection.set(connection, peer);
     peer.adopt(nowUs, connection, hello, remote);
+    if (peer.up && this.#configured.has(hello.name)) this.get(hello.name).dial(nowUs);
   }
 
   /** A process that was here before goes on with its transfers; a connection of it that still looks alive is replaced. */
@@ -170,6 +177,7 @@ export class PeerTable implements PeerDirectory {
   }
 
   turn(nowUs: number): void {
+    if (!this.#hasBegun) this.#begin(nowUs);
     for (const [connection, { endsUs }] of this.#strangers) {
       if (nowUs < endsUs) continue;
       this.#strangers.delete(connection);
@@ -183,6 +191,12 @@ export class PeerTable implements PeerDirectory {
       peer.turn(nowUs);
       if (peer.forgettable(nowUs)) this.#accepted.delete(who);
     }
+  }
+
+  /** So that the first transfer with a peer does not wait for connections. One that is not there yet dials us when it is. */
+  #begin(nowUs: number): void {
+    this.#hasBegun = true;
+    for (const name of this.#configured.keys()) this.get(name).dial(nowUs);
   }
 
   nextDeadlineUs(nowUs: number): number {

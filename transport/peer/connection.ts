@@ -50,6 +50,8 @@ export class Connection {
   #pingAtUs = Number.POSITIVE_INFINITY;
   #greetingEndsUs = Number.POSITIVE_INFINITY;
   #dialAtUs = 0;
+  /** To be dialled once the pause since the last try is over. */
+  #isSought = false;
   #pauseMs = limits.redialMinMs;
   #refused: KvferryError | undefined;
   #lastFailure: KvferryError | undefined;
@@ -82,9 +84,11 @@ export class Connection {
     return this.#hello;
   }
 
-  /** Dialler: makes a connection if there is none and the pause since the last try is over. */
+  /** Dialler: makes a connection if there is none, after the pause since the last try. */
   want(nowUs: number): void {
-    if (this.#state !== "down" || this.#options.address === undefined || nowUs < this.#dialAtUs) return;
+    if (this.#state !== "down" || this.#options.address === undefined) return;
+    this.#isSought = nowUs < this.#dialAtUs;
+    if (this.#isSought) return;
     this.#state = "dialling";
     this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
   }
@@ -280,6 +284,7 @@ export class Connection {
 
   turn(nowUs: number): void {
     this.#flush();
+    if (this.#isSought) this.want(nowUs);
     if (this.#state === "greeting" && nowUs >= this.#greetingEndsUs) {
       this.drop("peer_silent", "no Hello");
     }
@@ -300,7 +305,7 @@ export class Connection {
     next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs);
     if (this.#lost[0] !== undefined) next = Math.min(next, this.#lost[0].afterUs);
     for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
-    if (this.#state === "down" && wanted && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
+    if (this.#state === "down" && (wanted || this.#isSought) && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
     return next;
   }
 }

@@ -22,6 +22,7 @@ export class Ongoing {
   readonly sent = new EndedTransfers("sender");
   readonly #started = new Map<PlacedTransfer, number>();
   readonly #dirty = new Set<PlacedTransfer>();
+  #nextId = 1;
 
   get size(): number {
     return this.#started.size;
@@ -29,6 +30,13 @@ export class Ongoing {
 
   get idle(): boolean {
     return this.#started.size === 0 && this.preparing.size === 0;
+  }
+
+  /** For what is said first by this node: an offer, a fetch, a look-up. */
+  newId(): number {
+    const id = this.#nextId;
+    this.#nextId = id === 0xffffffff ? 1 : id + 1;
+    return id;
   }
 
   /** The remote's ids mean something else from now on. */

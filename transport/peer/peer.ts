@@ -34,7 +34,6 @@ export class Peer implements Remote, PeerPort {
   /** What the remote said last; undefined until it was there. */
   #hello: Hello | undefined;
   readonly #estimate = createEstimate();
-  #nextId = 1;
   #idleSinceUs: number;
 
   constructor(options: PeerOptions) {
@@ -147,6 +146,11 @@ export class Peer implements Remote, PeerPort {
     this.#ongoing.forgetIds();
   }
 
+  /** Tries once to make a connection if there is none. */
+  dial(nowUs: number): void {
+    this.#connection.want(nowUs);
+  }
+
   /** Asks the remote for content. */
   fetch(
     nowUs: number,
@@ -156,7 +160,7 @@ export class Peer implements Remote, PeerPort {
     grant: number,
     handlers: TransferHandlers<IncomingEvent>,
   ): IncomingTransfer {
-    const fetch: Fetch = { kind: "fetch", id: this.#newId(), ...request };
+    const fetch: Fetch = { kind: "fetch", id: this.#ongoing.newId(), ...request };
     return this.#addIncoming(nowUs, deadlineUs, content, fetch, grant, handlers, (then) => then());
   }
 
@@ -171,7 +175,7 @@ export class Peer implements Remote, PeerPort {
   ): OutgoingTransfer | undefined {
     // The asker has taken its question back while the answer was being prepared.
     if (request.fetch !== 0 && !this.#ongoing.preparing.delete(request.fetch)) return undefined;
-    const offer: Offer = { kind: "offer", id: this.#newId(), ...request };
+    const offer: Offer = { kind: "offer", id: this.#ongoing.newId(), ...request };
     const transfer: OutgoingTransfer = new OutgoingTransfer(this, {
       nowUs,
       deadlineUs,
@@ -217,7 +221,7 @@ export class Peer implements Remote, PeerPort {
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
     if (this.up && !this.#models.has(fingerprint)) return done(0, "");
     if (this.#lookups.isFull) return done(0, "full");
-    const message: Lookup = { kind: "lookup", id: this.#newId(), fingerprint, group, keys };
+    const message: Lookup = { kind: "lookup", id: this.#ongoing.newId(), fingerprint, group, keys };
     this.send(message);
     this.#lookups.add(nowUs, message, done);
     this.#connection.want(nowUs);
@@ -390,11 +394,5 @@ export class Peer implements Remote, PeerPort {
       this.#ongoing.nextDeadlineUs(nowUs, this.#dialsInVain),
       this.#lookups.nextDeadlineUs(),
     );
-  }
-
-  #newId(): number {
-    const id = this.#nextId;
-    this.#nextId = id === 0xffffffff ? 1 : id + 1;
-    return id;
   }
 }
