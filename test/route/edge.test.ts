@@ -223,6 +223,29 @@ test("bodies that wait fill the memory kept for them, and give it back", async (
   assert.equal((await world.ask("/v1/completions", body)).status, 200);
 });
 
+test("a body that comes too slowly is waited for until the request's time or a drain ends, and its bytes are given back", async (t) => {
+  const drain = async (world: World): Promise<void> => {
+    await world.metric("kvferry_route_body_bytes_held 11");
+    await world.server.stop(1);
+  };
+  const ends = [
+    { input: { prefillTimeoutMs: 50, requestTimeoutMs: 300 }, end: () => {}, status: 504, code: "deadline_exceeded" },
+    { input: {}, end: drain, status: 503, code: "draining" },
+  ];
+  for (const { input, end, status, code } of ends) {
+    const world = await makeWorld(t, { prefill: [prefills], decode: [says("x")] }, input);
+    const socket = connect(world.port, "127.0.0.1");
+    socket.write('POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"prompt":"');
+    const answered = once(socket, "data");
+    await end(world);
+    await world.metric('kvferry_route_requests_total{path="completions",result="5xx"} 1');
+    await world.metric("kvferry_route_body_bytes_held 0");
+    assert.match(String(await answered), new RegExp(`^HTTP/1\\.1 ${status} [\\s\\S]*"code":"${code}"`));
+    assert.equal(world.server.running + heard(world), 0);
+    socket.destroy();
+  }
+});
+
 test("headers that are too long are refused by their server, and a large body of an allowed size arrives whole", async (t) => {
   const world = await makeWorld(t, { prefill: [prefills], decode: [says("x")] });
   const reply = await world.ask("/v1/completions", BODY, { headers: { "x-long": "x".repeat(limits.routeHeaderBytes + 1) } });

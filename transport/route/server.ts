@@ -13,7 +13,7 @@ import { parseCompletion } from "./core/completion.ts";
 import { LeastOutstanding } from "./core/engines.ts";
 import { planStatically } from "./core/plan.ts";
 import { EngineClient } from "./engine-client.ts";
-import { type Answer, Exchange, type ExchangeRequest } from "./exchange.ts";
+import { abortedError, type Answer, Exchange, type ExchangeRequest } from "./exchange.ts";
 import { type PathKind, RouteMetrics } from "./metrics.ts";
 import { pass } from "./pass.ts";
 import { PREFILLER_HEADER, Prefillers } from "./prefillers.ts";
@@ -150,7 +150,7 @@ export class RouteServer {
     const named = this.#prefillers.named(request.headersDistinct[PREFILLER_HEADER]);
     const encoding = request.headers["content-encoding"] ?? "identity";
     if (encoding !== "identity") throw new KvferryError("unsupported", `a body in content-encoding ${encoding}`);
-    const body = await this.#receive(request);
+    const body = await this.#receive(running);
     try {
       const completion = parseCompletion(textOf(body));
       const plan = planStatically(completion.value, this.#config);
@@ -165,19 +165,21 @@ export class RouteServer {
     }
   }
 
-  /** The whole body; its bytes count as held from then on. */
-  async #receive(request: IncomingMessage): Promise<Buffer> {
+  /** The whole body, within the request's time; its bytes count as held from then on. */
+  async #receive({ request, signal }: RunningRequest): Promise<Buffer> {
     let receivedBytes = 0;
     let isFull = false;
-    const collected = await collect(request, this.#config.bodyBytesMax, (bytes) => {
+    const received = (bytes: number): boolean => {
       isFull = this.#heldBytes + bytes > this.#config.bodiesBytesMax;
       if (isFull) return false;
       this.#heldBytes += bytes;
       receivedBytes += bytes;
       return true;
-    });
+    };
+    const collected = await collect(request, this.#config.bodyBytesMax, { received, signal });
     if ("bytes" in collected) return collected.bytes;
     this.#heldBytes -= receivedBytes;
+    if (collected.failure === "aborted") throw abortedError(signal);
     if (isFull) throw new KvferryError("full", "the bodies of other requests fill the memory kept for them");
     if (collected.failure === "lost") throw new KvferryError("cancelled", "the client went away");
     throw new KvferryError("message_too_large", `the body is longer than ${this.#config.bodyBytesMax} bytes`);
