@@ -179,11 +179,31 @@ test("the choice is always of an engine that is up, wished for, and has the fewe
   assert.deepEqual(turns, ["a", "b", "c", "a", "b", "c"]);
 });
 
-test("the table of engines is bounded", () => {
-  const table = new LeastOutstanding(Array.from({ length: limits.routeEnginesMax }, (_, index) => `http://h:${index}`));
-  assert.equal(table.add("http://h:0"), true);
-  assert.equal(table.add("http://other:1"), false);
-  assert.equal(table.choose(0, { among: ["http://other:1"] }), undefined);
+test("of engines that are not configured the table keeps those with requests, and the last used of the others", () => {
+  const max = limits.routeEnginesMax;
+  const configured = Array.from({ length: max }, (_, index) => `http://c:${index}`);
+  const table = new LeastOutstanding(configured);
+  const named = Array.from({ length: max + 2 }, (_, index) => `http://h:${index}`);
+  const known = () => table.status(0).map(({ engine }) => engine);
+  for (const engine of named) {
+    assert.equal(table.choose(0, { among: [engine] }), engine);
+    table.handleStart(engine);
+  }
+  assert.deepEqual(known(), [...configured, ...named], "each has a request");
+  for (const engine of named.toReversed()) table.handleEnd(engine, "ok", 0);
+  assert.equal(known().length, 2 * max);
+  for (let count = 0; count < limits.routeFailuresToDown; count++) {
+    table.handleStart(named[0]!);
+    table.handleEnd(named[0]!, "failed", 0);
+  }
+  assert.equal(table.choose(0, { among: [named[0]!] }), undefined, "down");
+  for (let index = 0; index < max; index++) {
+    assert.ok(known().includes(named[0]!));
+    table.handleStart(`http://new:${index}`);
+    table.handleEnd(`http://new:${index}`, "ok", 0);
+  }
+  assert.deepEqual(known(), [...configured, ...configured.map((_, index) => `http://new:${index}`)]);
+  assert.equal(table.choose(0, { among: [named[0]!] }), named[0], "its failures are forgotten with it");
 });
 
 test("patterns of prefillers: addresses, names, ranges and suffixes, each with its port", () => {

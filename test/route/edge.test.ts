@@ -57,6 +57,23 @@ test("an empty x-prefiller-host-port is none; without --prefill there is none bu
   await open.metric('kvferry_route_engine_outstanding{role="prefill",engine="by header"} 0');
 });
 
+test("however many prefillers were named, the next is used, and they share their metrics' label", async (t) => {
+  const world = await makeWorld(t, { prefill: [prefills], decode: [says("x")] }, { allowPrefiller: ["127.0.0.0/8:*"] });
+  const other = await makeWorld(t, { prefill: [prefills], decode: [says("y")] });
+  const [engine] = other.prefill;
+  const ask = (named: string) => world.ask("/v1/completions", BODY, { headers: { "x-prefiller-host-port": named } });
+  const port = engine!.hostPort.split(":")[1]!;
+  // Nobody listens at these addresses of this host.
+  const absent = Array.from({ length: limits.routeEnginesMax + 16 }, (_, index) => `127.1.${index >> 8}.${index & 0xff}:${port}`);
+  while (absent.length > 0) await ask(absent.splice(0, limits.routePrefillersNamedMax).join(","));
+  assert.equal((await ask(engine!.hostPort)).status, 200);
+  assert.equal(engine!.seen.length, 1);
+  await world.metric('kvferry_route_fallbacks_total{reason="connect_failed"} 65');
+  const { text } = await world.server.metrics.scrape();
+  const labels = new Set(Array.from(text.matchAll(/engine="([^"]*)"/g), ([, label]) => label));
+  assert.deepEqual([...labels].sort(), ["by header", ...[...world.prefill, ...world.decode].map(({ url }) => url)].sort());
+});
+
 test("a prefiller that is not listed is refused, and nobody hears of the request", async (t) => {
   const world = await makeWorld(t, { prefill: [prefills], decode: [says("x")] }, { allowPrefiller: ["10.0.0.0/8:8100", "*.pool:8100"] });
   const outside = await makeWorld(t, { prefill: [], decode: [says("outside")] });

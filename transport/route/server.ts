@@ -155,7 +155,6 @@ export class RouteServer {
       const completion = parseCompletion(textOf(body));
       const plan = planStatically(completion.value, this.#config);
       const sent: ExchangeRequest = { method: "POST", path: request.url!, headers: request.headersDistinct, body, trace, signal };
-      for (const engine of named ?? []) this.#prefill.add(engine);
       const among = named ?? (this.#config.prefill.length > 0 ? this.#config.prefill : undefined);
       if (plan.prefill && among !== undefined) return await this.#exchange.run(sent, completion, among);
       this.metrics.direct(plan.prefill ? "no_prefill_engine" : plan.reason);

@@ -9,7 +9,7 @@ import { limits } from "../../limits.ts";
 export type Outcome = "ok" | "failed" | "neutral";
 
 export interface Wish {
-  /** Only these; undefined: any. */
+  /** Only these, known or not; undefined: any that is known. */
   readonly among?: readonly string[] | undefined;
   /** Not this one. */
   readonly except?: string | undefined;
@@ -36,6 +36,8 @@ export interface EngineStatus {
 
 interface State {
   readonly engine: string;
+  /** Never forgotten. */
+  readonly isConfigured: boolean;
   outstanding: number;
   /** In a row. */
   failures: number;
@@ -47,21 +49,18 @@ interface State {
   turn: number;
 }
 
+/**
+ * An engine that is not configured is known from its first request on. Of more than `routeEnginesMax` such engines the one that has had
+ * none for longest is forgotten, with what it failed at; those with requests outstanding are no more than there are requests.
+ */
 export class LeastOutstanding implements EngineChooser {
-  readonly #engines = new Map<string, State>();
+  readonly #engines: Map<string, State>;
+  readonly #configuredCount: number;
   #turn = 0;
 
-  constructor(engines: readonly string[]) {
-    for (const engine of engines) this.add(engine);
-  }
-
-  /** Idempotent. False when the table is full. */
-  add(engine: string): boolean {
-    if (this.#engines.has(engine)) return true;
-    if (this.#engines.size >= limits.routeEnginesMax) return false;
-    const state = { engine, outstanding: 0, failures: 0, downUntilMs: undefined, pauseMs: 0, trying: false, turn: 0 };
-    this.#engines.set(engine, state);
-    return true;
+  constructor(configured: readonly string[]) {
+    this.#engines = new Map(configured.map((engine) => [engine, newState(engine, true)]));
+    this.#configuredCount = this.#engines.size;
   }
 
   choose(nowMs: number, { among, except }: Wish): string | undefined {
@@ -77,26 +76,22 @@ export class LeastOutstanding implements EngineChooser {
   }
 
   handleStart(engine: string): void {
-    const state = this.#state(engine);
+    const state = this.#engines.get(engine) ?? newState(engine, false);
+    this.#engines.set(engine, state);
     state.outstanding++;
     state.turn = ++this.#turn;
     if (state.downUntilMs !== undefined) state.trying = true;
+    this.#forget();
   }
 
   handleEnd(engine: string, outcome: Outcome, nowMs: number): Change {
-    const state = this.#state(engine);
-    assert(state.outstanding > 0, "a request ends once");
+    const state = this.#engines.get(engine);
+    // An engine with requests outstanding is never forgotten.
+    assert(state !== undefined && state.outstanding > 0, "a request that began ends, once");
     state.outstanding--;
-    const wasUp = state.downUntilMs === undefined;
-    if (outcome === "neutral") {
-      state.trying = false;
-      return "none";
-    }
-    if (outcome === "ok") {
-      Object.assign(state, { failures: 0, downUntilMs: undefined, pauseMs: 0, trying: false });
-      return wasUp ? "none" : "up";
-    }
-    return this.#fail(state, nowMs, wasUp);
+    const change = this.#judge(state, outcome, nowMs);
+    this.#forget();
+    return change;
   }
 
   status(nowMs: number): EngineStatus[] {
@@ -108,7 +103,20 @@ export class LeastOutstanding implements EngineChooser {
   }
 
   #candidates(among: Wish["among"]): readonly State[] {
-    return among === undefined ? [...this.#engines.values()] : among.flatMap((engine) => this.#engines.get(engine) ?? []);
+    return among?.map((engine) => this.#engines.get(engine) ?? newState(engine, false)) ?? [...this.#engines.values()];
+  }
+
+  #judge(state: State, outcome: Outcome, nowMs: number): Change {
+    const wasUp = state.downUntilMs === undefined;
+    if (outcome === "neutral") {
+      state.trying = false;
+      return "none";
+    }
+    if (outcome === "ok") {
+      Object.assign(state, { failures: 0, downUntilMs: undefined, pauseMs: 0, trying: false });
+      return wasUp ? "none" : "up";
+    }
+    return this.#fail(state, nowMs, wasUp);
   }
 
   #fail(state: State, nowMs: number, wasUp: boolean): Change {
@@ -122,11 +130,16 @@ export class LeastOutstanding implements EngineChooser {
     return wasUp ? "down" : "none";
   }
 
-  #state(engine: string): State {
-    const state = this.#engines.get(engine);
-    assert(state !== undefined, `${engine} is an engine of this table`);
-    return state;
+  #forget(): void {
+    if (this.#engines.size - this.#configuredCount <= limits.routeEnginesMax) return;
+    const idle = [...this.#engines.values()].filter(({ isConfigured, outstanding }) => !isConfigured && outstanding === 0);
+    const oldest = least(idle);
+    if (oldest !== undefined) this.#engines.delete(oldest.engine);
   }
+}
+
+function newState(engine: string, isConfigured: boolean): State {
+  return { engine, isConfigured, outstanding: 0, failures: 0, downUntilMs: undefined, pauseMs: 0, trying: false, turn: 0 };
 }
 
 function isOpen(state: State, nowMs: number): boolean {
