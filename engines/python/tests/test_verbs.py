@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,44 @@ def test_the_node_and_its_memory(connect: Connect) -> None:
     assert code_of(lambda: ferry.free(blocks)) == "generation_mismatch"
     assert code_of(lambda: ferry.alloc(pool.block_count + 1)) == "pool_exhausted"
     assert code_of(lambda: ferry.alloc(0)) == "message_malformed"
+
+
+def test_numbers_of_verbs_are_integers_of_any_type(connect: Connect) -> None:
+    a, b = connect(), connect(1)
+    model, there = a.register_model(IDENTITY, layout_of(a.pool())), b.register_model(IDENTITY, layout_of(b.pool()))
+    number = np.int64
+    blocks, mine = a.alloc(number(2)), b.alloc(np.uint8(2))
+    fill(a, blocks, 5)
+    tokens = np.array([BLOCK_TOKENS]) * 2
+    offer = a.offer(model, [GroupBlocks(number(0), blocks, tokens[0])], ready=False)
+    a.ready(offer, number(0))
+    for layer in range(1, LAYERS):
+        offer.ready(number(layer))
+    into = [GroupBlocks(0, mine, tokens[0])]
+    b.fetch(a.info().address, there, offer.handle, into, heads=(number(0), number(2))).result(WAIT_S)
+    assert same(a, blocks, b, mine)
+    assert np.array_equal(a.pool().block(blocks.ids[1]), a.pool().block(int(blocks.ids[1])))
+    keys = kvferry.page_keys(model.fingerprint, number(BLOCK_TOKENS), np.arange(2 * BLOCK_TOKENS))
+    a.publish(model, number(0), blocks, keys)
+    assert a.lookup(model, number(0), keys)[0].matched == 2
+    a.release(a.lease(model, number(0), keys))
+    assert len(a.register_buffer(number(4096)).view) == 4096
+    b.free(mine)
+    wrong: list[Callable[[Any], object]] = [
+        a.alloc,
+        a.register_buffer,
+        a.pool().block,
+        offer.ready,
+        lambda bad: a.ready(offer, bad),
+        lambda bad: a.publish(model, bad, blocks, keys),
+        lambda bad: a.lookup(model, bad, keys),
+        lambda bad: a.lease(model, bad, keys),
+        lambda bad: b.fetch("x", there, offer.handle, into, heads=(bad, 1)),
+        lambda bad: b.fetch("x", there, offer.handle, into, heads=(0, bad)),
+    ]
+    for call in wrong:
+        for bad in (1.5, "1", None, -1, 2**64, True):
+            assert code_of(partial(call, bad)) == "invalid_argument"
 
 
 def test_tcp_with_a_token(sidecars: tuple[Sidecar, Sidecar]) -> None:

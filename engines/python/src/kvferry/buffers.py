@@ -8,7 +8,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from .errors import KvferryError, expected
+from .errors import KvferryError
 
 
 class Buffer:
@@ -37,8 +37,6 @@ class Memfd:
     """Open until the sidecar has mapped it."""
 
     def __init__(self, size: int) -> None:
-        if size < 1:
-            raise expected("a positive number", "bytes", size)
         try:
             self._descriptor = os.memfd_create("kvferry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             try:

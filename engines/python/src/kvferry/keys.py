@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import integer, words
 from .errors import expected
 from .wire import KEY_BYTES
 
 PAGE_TOKENS = 16
-TOKEN_MAX = 0xFFFF_FFFF
 
 #: Token ids: a sequence of integers or a one-dimensional array of any integer type.
 Tokens = Sequence[int] | npt.NDArray[np.integer[Any]]
@@ -54,8 +54,7 @@ NO_SEED = Seed()
 
 def page_tokens(block_tokens: int) -> int:
     """Tokens of a page: 16 where blocks are a multiple of it, else a block."""
-    if block_tokens < 1:
-        raise expected("a positive number", "block_tokens", block_tokens)
+    block_tokens = integer(block_tokens, "block_tokens", 1)
     return PAGE_TOKENS if block_tokens % PAGE_TOKENS == 0 else block_tokens
 
 
@@ -65,8 +64,8 @@ class KeyChain:
     __slots__ = ("_keys", "_last", "_rest", "block_tokens", "page_tokens", "token_count")
 
     def __init__(self, fingerprint: str, block_tokens: int, seed: Seed = NO_SEED) -> None:
-        self.block_tokens = block_tokens
-        self.page_tokens = page_tokens(block_tokens)
+        self.block_tokens = integer(block_tokens, "block_tokens", 1)
+        self.page_tokens = page_tokens(self.block_tokens)
         self.token_count = 0
         self._keys = bytearray()
         self._last = _seeded("kvferry.pages/1", fingerprint, self.page_tokens, seed)
@@ -97,9 +96,10 @@ class KeyChain:
 
     def of_blocks(self, first: int, count: int) -> bytes:
         """The keys of these whole blocks' pages, as `publish` and `push` want them."""
+        first, count = integer(first, "first"), integer(count, "count")
         pages = self.block_tokens // self.page_tokens
         start, end = first * pages * KEY_BYTES, (first + count) * pages * KEY_BYTES
-        if first < 0 or count < 0 or end > len(self._keys):
+        if end > len(self._keys):
             raise expected(f"whole blocks among the first {self.block_count}", "blocks", (first, count))
         return bytes(self._keys[start:end])
 
@@ -133,13 +133,4 @@ def _digest(*fields: str) -> bytes:
 
 
 def _token_bytes(tokens: Tokens) -> bytes:
-    array = np.asarray(tokens)
-    if array.ndim != 1:
-        raise expected("one row of token ids", "tokens", array.shape)
-    if array.size == 0:
-        return b""
-    if array.dtype.kind not in "iu":
-        raise expected("whole numbers", "tokens", array.dtype)
-    if array.dtype != np.uint32 and (int(array.min()) < 0 or int(array.max()) > TOKEN_MAX):
-        raise expected(f"numbers from 0 to {TOKEN_MAX}", "tokens", (int(array.min()), int(array.max())))
-    return array.astype("<u4").tobytes()
+    return words(tokens, "tokens").astype("<u4", copy=False).tobytes()

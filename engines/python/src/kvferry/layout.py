@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from .arguments import integer, integers
 from .errors import expected
 
 Element = Literal["bf16", "f16", "f32", "f8_e4m3", "f8_e5m2", "u8"]
@@ -33,6 +34,12 @@ class Component:
     channel_stride: int
     first_head: int = 0
 
+    def __post_init__(self) -> None:
+        integers(
+            self, "heads", "channels", "block_stride", "token_stride", "head_stride", "channel_stride", "first_head"
+        )
+        object.__setattr__(self, "offsets", tuple(integer(offset, "offsets") for offset in self.offsets))
+
     def to_message(self) -> dict[str, object]:
         return {
             "name": self.name,
@@ -56,6 +63,10 @@ class Group:
     layers: tuple[int, ...]
     components: tuple[Component, ...]
 
+    def __post_init__(self) -> None:
+        integers(self, "block_tokens")
+        object.__setattr__(self, "layers", tuple(integer(layer, "layers") for layer in self.layers))
+
     def to_message(self) -> dict[str, object]:
         return {
             "blockTokens": self.block_tokens,
@@ -68,6 +79,9 @@ class Group:
 class Layout:
     block_count: int
     groups: tuple[Group, ...]
+
+    def __post_init__(self) -> None:
+        integers(self, "block_count")
 
     def to_message(self) -> dict[str, object]:
         return {"blockCount": self.block_count, "groups": [group.to_message() for group in self.groups]}
@@ -83,6 +97,9 @@ class Part:
     channels: int
     first_head: int = 0
 
+    def __post_init__(self) -> None:
+        integers(self, "heads", "channels", "first_head")
+
 
 def packed(
     block_bytes: int,
@@ -93,6 +110,7 @@ def packed(
 ) -> Group:
     """A group whose blocks lie in one piece: layer by layer, in each its parts, in each the tokens with their heads (NHD)
     or the heads with their tokens (HND). So a block is one run, and a layer of it is one run too."""
+    block_bytes, block_tokens = integer(block_bytes, "block_bytes"), integer(block_tokens, "block_tokens")
     tokens = max(block_tokens, 1)
     sizes = [tokens * part.heads * part.channels * ELEMENT_BYTES[part.element] for part in parts]
     layer_bytes = sum(sizes)

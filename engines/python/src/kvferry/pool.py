@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import wire
+from .arguments import integer
 from .errors import KvferryError, expected
 from .layout import Component, Layout
 
@@ -86,8 +87,7 @@ class Pool:
 
     def block(self, block: int) -> Bytes:
         """The bytes of one block."""
-        if not 0 <= block < self.block_count:
-            raise expected(f"a block below {self.block_count}", "block", block)
+        block = integer(block, "block", 0, self.block_count - 1)
         return self.view[block * self.block_bytes : (block + 1) * self.block_bytes]
 
     def array(self, layout: Layout, group: int, component: int, layer: int | None = None) -> npt.NDArray[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .arguments import integer
 from .errors import KvferryError
 from .values import GroupBlocks, Report
 
@@ -117,7 +118,7 @@ class Offer(Ending[None]):
 
     def ready(self, layer: int) -> None:
         """That layer (its index) is complete in every block. Returns at once; a refusal ends the offer with its error."""
-        self._session.soon(self._say, "ready", {"handle": self.handle, "layer": layer})
+        self._session.soon(self._say, "ready", {"handle": self.handle, "layer": integer(layer, "layer")})
 
     def withdraw(self) -> None:
         """Returns at once."""

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import wire
+from .arguments import Words, integers, words
 from .errors import expected
-
-Words = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,11 +26,9 @@ class Blocks:
 
     def __post_init__(self) -> None:
         for name in ("ids", "generations"):
-            words = np.array(getattr(self, name), dtype=np.uint32)
-            if words.ndim != 1:
-                raise expected("one row of u32 values", name, words)
-            words.flags.writeable = False
-            object.__setattr__(self, name, words)
+            row = words(getattr(self, name), name)
+            row.flags.writeable = False
+            object.__setattr__(self, name, row)
         if len(self.ids) != len(self.generations):
             raise expected("as many generations as ids", "generations", len(self.generations))
 
@@ -57,7 +54,7 @@ class Blocks:
 
     def __getitem__(self, index: int | slice | npt.NDArray[Any] | list[int]) -> Blocks:
         """Always Blocks, also for one index."""
-        if isinstance(index, int):
+        if isinstance(index, (int, np.integer)):
             index = [index]
         return Blocks(self.ids[index], self.generations[index], self.incarnation)
 
@@ -95,6 +92,9 @@ class GroupBlocks:
     blocks: Blocks
     tokens: int
 
+    def __post_init__(self) -> None:
+        integers(self, "group", "tokens")
+
     def to_message(self) -> dict[str, object]:
         return {"group": self.group, "blocks": self.blocks.to_message(), "tokens": self.tokens}
 
@@ -107,6 +107,9 @@ class Keyed:
     group: int
     tokens: int
 
+    def __post_init__(self) -> None:
+        integers(self, "group", "tokens")
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -115,6 +118,9 @@ class Range:
     local: int
     remote: int
     bytes: int
+
+    def __post_init__(self) -> None:
+        integers(self, "local", "remote", "bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from functools import partial
 from types import TracebackType
 
 from . import events, wire
+from .arguments import integer
 from .buffers import Buffer, Memfd
 from .errors import KvferryError, expected
 from .keys import Identity
@@ -71,7 +72,7 @@ class AsyncFerry:
     async def alloc(self, count: int, *, timeout_s: float | None = None) -> Blocks:
         """All or nothing. pool_exhausted."""
         return await self._session.ask(
-            "alloc", {"count": count}, self._take_blocks, timeout_s, partial(self._give_back, "free")
+            "alloc", {"count": integer(count, "count")}, self._take_blocks, timeout_s, partial(self._give_back, "free")
         )
 
     async def free(self, blocks: Blocks, *, timeout_s: float | None = None) -> None:
@@ -81,6 +82,7 @@ class AsyncFerry:
     async def register_buffer(self, size: int, path: str = "", *, timeout_s: float | None = None) -> Buffer:
         """New memory of that size which both sides map; or, with a path, memory that the caller has made: a memfd with
         MFD_ALLOW_SEALING as /proc/PID/fd/N."""
+        size = integer(size, "size", 1)
         memory = None if path else Memfd(size)
         incarnation = self._session.incarnation
 
@@ -113,7 +115,12 @@ class AsyncFerry:
         self, model: Model, group: int, blocks: Blocks, keys: bytes, *, timeout_s: float | None = None
     ) -> None:
         """The hold on the blocks ends with this call; when it returns they can be found."""
-        fields = {"model": model.number, "group": group, "blocks": self._ours(blocks), "keys": keys}
+        fields = {
+            "model": model.number,
+            "group": integer(group, "group"),
+            "blocks": self._ours(blocks),
+            "keys": keys,
+        }
         await self._session.ask("publish", fields, _nothing, timeout_s)
 
     async def lookup(
@@ -127,14 +134,14 @@ class AsyncFerry:
                 for place in wire.mappings(message, "places")
             ]
 
-        fields = wire.present(model=model.number, group=group, keys=keys, peers=list(peers) or None)
+        fields = wire.present(model=model.number, group=integer(group, "group"), keys=keys, peers=list(peers) or None)
         return await self._session.ask("lookup", fields, take, timeout_s)
 
     async def lease(
         self, model: Model, group: int, keys: bytes, *, prefix: bool = False, timeout_s: float | None = None
     ) -> Blocks:
         """The right to read published blocks until `release`. With `prefix`, as many from the first as there are."""
-        fields = wire.present(model=model.number, group=group, keys=keys, prefix=prefix or None)
+        fields = wire.present(model=model.number, group=integer(group, "group"), keys=keys, prefix=prefix or None)
         return await self._session.ask(
             "lease", fields, self._take_blocks, timeout_s, partial(self._give_back, "release")
         )
@@ -169,8 +176,8 @@ class AsyncFerry:
             source=wanted,
             into=self._groups(into),
             deadlineMs=_milliseconds(deadline_s),
-            heads=None if heads is None else {"first": heads[0], "count": heads[1]},
-            readers=None if readers == 1 else readers,
+            heads=None if heads is None else {"first": integer(heads[0], "heads"), "count": integer(heads[1], "heads")},
+            readers=None if readers == 1 else integer(readers, "readers", 1),
             layers=None if on_layer is None else True,
             trace=trace,
         )
@@ -270,7 +277,8 @@ class AsyncFerry:
 
     async def ready(self, offer: Offer | str, layer: int, *, timeout_s: float | None = None) -> None:
         """That layer (its index) is complete in every block of the offer. `Offer.ready` does not wait for the answer."""
-        await self._session.ask("ready", {"handle": self._handle(offer), "layer": layer}, _nothing, timeout_s)
+        fields = {"handle": self._handle(offer), "layer": integer(layer, "layer")}
+        await self._session.ask("ready", fields, _nothing, timeout_s)
 
     async def withdraw(self, offer: Offer | str, *, timeout_s: float | None = None) -> None:
         await self._session.ask("withdraw", {"handle": self._handle(offer)}, _nothing, timeout_s)
