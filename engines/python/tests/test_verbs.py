@@ -213,6 +213,27 @@ def test_transfers_and_offers_can_be_ended(connect: Connect) -> None:
     assert code_of(lambda: nobody.result(WAIT_S)) in ("connect_failed", "deadline_exceeded", "connect_timeout")
 
 
+def test_a_handle_is_of_one_offer_until_that_has_ended(connect: Connect) -> None:
+    a, b = connect(), connect(1)
+    model, there = a.register_model(IDENTITY, layout_of(a.pool())), b.register_model(IDENTITY, layout_of(b.pool()))
+    group = GroupBlocks(0, a.alloc(1), BLOCK_TOKENS)
+    handle = new_handle(a.incarnation)
+    offer = a.offer(model, [group], handle=handle)
+    assert code_of(lambda: a.offer(model, [group], handle=handle)) == "invalid_argument"
+    # Another client has no such offer; the sidecar has.
+    other = connect()
+    theirs = GroupBlocks(0, other.alloc(1), BLOCK_TOKENS)
+    its = other.register_model(IDENTITY, layout_of(other.pool()))
+    assert code_of(lambda: other.offer(its, [theirs], handle=handle)) == "invalid_argument"
+    assert not offer.done()
+    mine = b.alloc(1)
+    b.fetch(a.info().address, there, handle, [GroupBlocks(0, mine, BLOCK_TOKENS)]).result(WAIT_S)
+    offer.result(WAIT_S)
+    again = a.offer(model, [group], handle=handle)
+    again.withdraw()
+    assert code_of(lambda: again.result(WAIT_S)) == "cancelled"
+
+
 def test_buffers(connect: Connect) -> None:
     a, b = connect(), connect(1)
     ours, theirs = a.register_buffer(1 << 16), b.register_buffer(1 << 16)

@@ -250,8 +250,12 @@ class AsyncFerry:
         timeout_s: float | None = None,
     ) -> Offer:
         """Makes held or leased blocks fetchable once. `ready=False`: each layer follows by `ready` as prefill makes it.
-        `handle`: one of `new_handle`, so that it can be passed on before this returns; else the sidecar chooses."""
+        `handle`: one of `new_handle`, so that it can be passed on before this returns; else the sidecar chooses. One whose
+        offer has not ended is refused with invalid_argument."""
         session = self._session
+        # As the sidecar says; asked here as well, because the open one would be replaced before it could answer.
+        if handle is not None and session.registry.offer(handle) is not None:
+            raise KvferryError("invalid_argument", "an offer with this handle is open")
         listed = tuple(groups)
         expires_s = (OFFER_MAX_S if deadline_s is None else deadline_s) + session.options.timeout_s
         fields = wire.present(
