@@ -69,7 +69,7 @@ class Session:
         self._listeners: list[Callable[[events.Event], object]] = []
         self._supervisor: asyncio.Task[None] | None = None
         self._callbacks: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def up(self) -> bool:
@@ -84,14 +84,14 @@ class Session:
         """Raises what keeps it from being connected after `timeout_s`."""
 
         async def until_up() -> None:
-            while not self.up and not self._closed:
+            while not self.up and self._closing is None:
                 await self._changed.wait()
 
         try:
             await asyncio.wait_for(until_up(), timeout_s)
         except (asyncio.TimeoutError, TimeoutError) as cause:
             raise self._problem from cause
-        if self._closed:
+        if self._closing is not None:
             raise self._problem
 
     def request(
@@ -172,13 +172,16 @@ class Session:
         return stop
 
     async def close(self) -> None:
-        """Gives everything back. Never raises: what cannot be said to a lost sidecar need not be said."""
-        if self._closed:
-            return
-        self._closed = True
-        self._problem = KvferryError("closed", "the client is closed")
-        # Not the task that closes, which may be a callback itself.
-        tasks = [task for task in (self._supervisor, *self._callbacks) if task not in (None, asyncio.current_task())]
+        """Gives everything back. Never raises: what cannot be said to a lost sidecar need not be said. Whoever else closes waits
+        for the same end, and whoever stops waiting does not stop it."""
+        if self._closing is None:
+            self._problem = KvferryError("closed", "the client is closed")
+            # Not the task that closes, which may be a callback itself.
+            ours = [task for task in (self._supervisor, *self._callbacks) if task not in (None, asyncio.current_task())]
+            self._closing = self.loop.create_task(self._close(ours))
+        await asyncio.shield(self._closing)
+
+    async def _close(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -33,6 +33,9 @@ class LoopThread:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._process_id = os.getpid()
+        self._stopping = False
+        #: What is submitted is in the loop's queue before its end is, so that it ends at the latest with the loop.
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="kvferry", daemon=True)
         self._thread.start()
         # A daemon thread that runs while the interpreter is torn down would end in noise.
@@ -43,14 +46,17 @@ class LoopThread:
     ) -> Future[Result]:
         """`undo` gets, on the loop, a result that came when the future was cancelled already. As asyncio's run_coroutine_threadsafe, which
         drops such a result."""
-        if os.getpid() != self._process_id or self.loop.is_closed():
-            coroutine.close()
-            raise KvferryError(
-                "closed", "the client is closed, or a forked process's parent's; a forked process connects anew"
-            )
         future: Future[Result] = Future()
-        self.loop.call_soon_threadsafe(self._start, coroutine, future, undo)
-        return future
+        # A forked process must not wait for a lock that a thread of its parent held.
+        if os.getpid() == self._process_id:
+            with self._lock:
+                if not self._stopping:
+                    self.loop.call_soon_threadsafe(self._start, coroutine, future, undo)
+                    return future
+        coroutine.close()
+        raise KvferryError(
+            "closed", "the client is closed, or a forked process's parent's; a forked process connects anew"
+        )
 
     def _start(
         self, coroutine: Coroutine[Any, Any, Result], future: Future[Result], undo: Callable[[Result], None] | None
@@ -91,10 +97,14 @@ class LoopThread:
             raise
 
     def stop(self) -> None:
+        """Whoever calls it, first or not, waits for the thread's end."""
         atexit.unregister(self.stop)
-        if os.getpid() != self._process_id or self.loop.is_closed():
+        if os.getpid() != self._process_id:
             return
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        with self._lock:
+            if not self._stopping:
+                self._stopping = True
+                self.loop.call_soon_threadsafe(self.loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(JOIN_S)
 
@@ -108,6 +118,8 @@ class LoopThread:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
+            with self._lock:
+                self._stopping = True
             self.loop.close()
 
 
@@ -220,14 +232,14 @@ class Ferry:
         return self._ferry.on(listener)
 
     def close(self) -> None:
-        """Gives everything back and ends the connection. In a forked process, or a second time, nothing happens."""
+        """Gives everything back and ends the connection. In a forked process, or a second time, nothing happens; while another thread
+        closes it, that is waited for."""
         try:
             self._thread.wait(self._ferry.close())
         except KvferryError as error:
             if error.code != "closed":
                 raise
-        else:
-            self._thread.stop()
+        self._thread.stop()
 
     def __enter__(self) -> Ferry:
         return self

@@ -295,7 +295,8 @@ class AsyncFerry:
         return await self._session.ask("stats", {}, Stats.from_message, timeout_s)
 
     async def close(self) -> None:
-        """Gives everything back and ends the connection. In a forked process nothing happens."""
+        """Gives everything back and ends the connection, once: whoever calls it meanwhile waits for that. In a forked process nothing
+        happens."""
         try:
             self._session.check_process()
         except KvferryError:
