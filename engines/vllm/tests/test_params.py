@@ -114,6 +114,34 @@ def test_a_prompt_is_another_where_its_kv_is(seed: Seed) -> None:
     assert prompt_digest("cd" * 32, PROMPT, Seed()) != DIGEST
 
 
+def nested(levels: int, kind: type) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value} if kind is dict else [value]
+    return value
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+@pytest.mark.parametrize("levels", [10, 990, 100_000])
+@pytest.mark.parametrize("name", ["kvferry", "fingerprint", "tokens", "sources"])
+def test_what_is_nested_deeply_is_refused_as_anything_else(name: str, levels: int, kind: type) -> None:
+    assert refused(params(**{name: nested(levels, kind)})) in (
+        "invalid_argument",
+        "version_unsupported",
+        "fingerprint_mismatch",
+    )
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def test_what_cannot_be_shown_is_refused_as_anything_else() -> None:
+    for value in (10**10_000, Unshowable(), {Unshowable(): 1, 2: 3}, "\ud800" * 200, b"x" * 10**6):
+        assert refused(params(tokens=value)) == "invalid_argument"
+
+
 def test_secrets_do_not_repeat() -> None:
     assert len({new_secret() for _ in range(1000)}) == 1000
 

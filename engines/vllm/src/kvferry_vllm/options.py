@@ -54,7 +54,7 @@ class Options:
         if absent not in ("serve", "refuse"):
             raise _wrong("kv_connector_extra_config.absent", '"serve" or "refuse"', absent)
         peers = extra.get("peers", ())
-        if isinstance(peers, str) or not all(isinstance(peer, str) and peer for peer in peers):
+        if not isinstance(peers, (list, tuple)) or not all(isinstance(peer, str) and peer for peer in peers):
             raise _wrong("kv_connector_extra_config.peers", "a list of sidecars, by name or HOST:PORT", peers)
         return cls(
             socket=socket,
@@ -64,7 +64,7 @@ class Options:
             revision=_text(extra, "revision", ""),
             tenant=_text(extra, "tenant", ""),
             absent=absent,  # type: ignore[arg-type]
-            min_tokens=int(_number(extra, "min_tokens", 1, 1, 2**31)),
+            min_tokens=_integer(extra, "min_tokens", 1, 1, 2**31),
             load_timeout_s=_number(extra, "load_timeout_s", 30.0, 0.05, 3600.0),
             offer_timeout_s=_number(extra, "offer_timeout_s", 120.0, 0.05, 3600.0),
             lookup_timeout_s=_number(extra, "lookup_timeout_s", 0.5, 0.005, 60.0),
@@ -100,6 +100,13 @@ def _boolean(extra: Mapping[str, Any], name: str, default: bool) -> bool:
     value = extra.get(name, default)
     if not isinstance(value, bool):
         raise _wrong(f"kv_connector_extra_config.{name}", "true or false", value)
+    return value
+
+
+def _integer(extra: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    value = extra.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise _wrong(f"kv_connector_extra_config.{name}", f"an integer from {least} to {most}", value)
     return value
 
 

@@ -6,6 +6,7 @@ the handle itself names the prompt (`prompt_digest`): an offer with another prom
 from __future__ import annotations
 
 import re
+import reprlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ TOKENS_MAX = 2**31
 #: Of the 55 hex digits that a handle has room for: 32 that nobody can guess, 22 of the prompt's digest.
 SECRET_BYTES = 16
 DIGEST_BYTES = 11
+
+SHOWN_CHARACTERS = 80
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 3
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = SHOWN_CHARACTERS
 
 _HANDLE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{54}")
 _PEER = re.compile(r"[^\s\x00-\x1f]{1,256}")
@@ -128,5 +134,9 @@ def _wrong(name: str, wanted: str, received: object) -> KvferryError:
 
 
 def _short(value: object) -> str:
-    written = repr(value)
-    return written if len(written) <= 80 else f"{written[:77]}..."
+    """Of what comes through clients: it may be nested deeper, or be longer, than repr can take."""
+    try:
+        written = _SHOWN.repr(value)
+    except Exception:
+        written = f"<{type(value).__name__}>"
+    return written if len(written) <= SHOWN_CHARACTERS else f"{written[: SHOWN_CHARACTERS - 3]}..."
