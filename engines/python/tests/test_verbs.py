@@ -234,6 +234,18 @@ def test_a_handle_is_of_one_offer_until_that_has_ended(connect: Connect) -> None
     assert code_of(lambda: again.result(WAIT_S)) == "cancelled"
 
 
+def test_clients_of_one_sidecar_do_not_hand_over(connect: Connect) -> None:
+    """README.md says so."""
+    one, other = connect(), connect()
+    model, same_model = (ferry.register_model(IDENTITY, layout_of(ferry.pool())) for ferry in (one, other))
+    offer = one.offer(model, [GroupBlocks(0, one.alloc(1), BLOCK_TOKENS)])
+    mine = other.alloc(1)
+    itself = other.fetch(one.info().address, same_model, offer.handle, [GroupBlocks(0, mine, BLOCK_TOKENS)])
+    with pytest.raises(KvferryError, match=r"peer_not_allowed.*that is this node itself"):
+        itself.result(WAIT_S)
+    assert not offer.done()
+
+
 def test_buffers(connect: Connect) -> None:
     a, b = connect(), connect(1)
     ours, theirs = a.register_buffer(1 << 16), b.register_buffer(1 << 16)
