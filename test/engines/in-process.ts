@@ -19,8 +19,8 @@ import {
   wordsOf,
 } from "../../engines/demo/processes.ts";
 
-const TEST_MS = 175_000;
-const START_SECONDS = 120;
+const TEST_MS = 270_000;
+const START_SECONDS = 180;
 const ANSWER_SECONDS = 60;
 const SETTLE_MS = 20_000;
 const POOL = { "pool-bytes": "64MiB", "pool-huge-pages": "off", "log-level": "debug", allow: "127.0.0.1" };

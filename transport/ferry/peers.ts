@@ -42,7 +42,7 @@ export class PeerTable implements PeerDirectory {
     // Who is configured is one peer, whichever way it is named, and is shown its own secret.
     const configured = this.#configuredAt(address);
     if (configured !== undefined && !this.#configured.has(name)) return this.get(configured);
-    if (this.#dialled.size >= limits.peersMax) this.#leaveOne();
+    if (configured === undefined && this.#dialled.size - this.#configured.size >= limits.peersMax) this.#leaveOne();
     const { settings } = this.#node;
     const conversation = this.#nextConversation++;
     const peer = new Peer({ host: this.#node, name, address, conversation, lanes: settings.lanes, lane: settings.lane });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -40,7 +41,7 @@ class Silent:
         self.request = ""
 
     async def run(self, model: Any) -> None:
-        pass
+        await asyncio.Event().wait()
 
     def drop(self) -> None:
         pass
