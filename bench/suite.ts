@@ -1,25 +1,28 @@
 /**
  * Every figure in one go, as a Markdown table: npm run bench, npm run bench:peers (with --peers).
- *   node --import tsx bench/suite.ts [--peers] [--quick] [--seconds N] [--only link|engine|peers] [--write]
- * --write puts the table into bench/RESULTS.md between its marks.
  */
 import { existsSync } from "node:fs";
 import { availableParallelism, loadavg, release, type } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { packageVersion } from "../transport/cli/package.ts";
 import { engineFigures } from "./figures-engine.ts";
 import { linkFigures } from "./figures-link.ts";
 import { peerFigures } from "./figures-peers.ts";
 import { loaderFlags } from "./node-flags.ts";
 import { type Figure, markdown, type SuiteContext, writeResults } from "./suite-report.ts";
+import { endBadly, readFlags } from "./usage.ts";
 
-const USAGE = "bench/suite [--peers] [--quick] [--seconds N] [--only link|engine|peers] [--link auto|tcp|js] [--write]";
+const PARTS = ["link", "engine", "peers"];
+const LINKS = ["auto", "tcp", "js"];
+const USAGE = `npm run bench -- [--quick] [--seconds N] [--only ${PARTS.join("|")}] [--link ${LINKS.join("|")}] [--write]
+npm run bench:peers                  the same with Mooncake and NIXL beside it, which it installs into a cache folder
+
+--quick: half a second each, to see that it works. --write: the table goes into bench/RESULTS.md between its marks.`;
 
 await main();
 
 async function main(): Promise<void> {
-  const { values } = options();
+  const values = flags();
   const context: SuiteContext = {
     version: packageVersion(),
     command: [process.execPath, ...loaderFlags(), cliPath()],
@@ -52,22 +55,19 @@ async function main(): Promise<void> {
   if (values.write === true) writeResults("suite", table);
 }
 
-function options() {
-  try {
-    return parseArgs({
-      options: {
-        peers: { type: "boolean" },
-        quick: { type: "boolean" },
-        seconds: { type: "string" },
-        only: { type: "string" },
-        link: { type: "string" },
-        write: { type: "boolean" },
-      },
-    });
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n${USAGE}\n`);
-    process.exit(2);
-  }
+function flags() {
+  const values = readFlags(USAGE, {
+    peers: { type: "boolean" },
+    quick: { type: "boolean" },
+    seconds: { type: "string" },
+    only: { type: "string" },
+    link: { type: "string" },
+    write: { type: "boolean" },
+  });
+  if (values.only !== undefined && !PARTS.includes(values.only)) endBadly(`Expected ${PARTS.join(", ")} for --only`, USAGE);
+  if (values.link !== undefined && !LINKS.includes(values.link)) endBadly(`Expected ${LINKS.join(", ")} for --link`, USAGE);
+  if (values.seconds !== undefined && !(Number(values.seconds) > 0)) endBadly("Expected a number above 0 for --seconds", USAGE);
+  return values;
 }
 
 /** Gbit/s of the canonical request, out of its own line. */

@@ -1,11 +1,8 @@
-/**
- * `npm run demo [-- --engine llama|vllm]`: a prompt's KV cache travels from one engine to another, with llama.cpp (small, fetched at once) or
- * with vLLM. The exit code is 1 if the answers differ, 2 if something is missing.
- */
+/** The demo's command. The exit code is 1 if the answers differ, 2 if something is missing. */
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { endBadly, readFlags } from "../../bench/usage.ts";
 import { MissingError } from "./install.ts";
 import { endAll } from "./processes.ts";
 
@@ -14,10 +11,14 @@ const DEMOS = {
   vllm: async () => (await import("../vllm/demo/main.ts")).demo,
 };
 
+const USAGE = `npm run demo [-- --engine ${Object.keys(DEMOS).join("|")}]
+
+A prompt's KV cache travels from one engine to another: with llama.cpp (small, fetched at once) or with vLLM.`;
+
 async function main(folder: string): Promise<number> {
-  const { values } = parseArgs({ options: { engine: { type: "string", default: "llama" } } });
+  const values = readFlags(USAGE, { engine: { type: "string", default: "llama" } });
   if (!Object.hasOwn(DEMOS, values.engine)) {
-    throw new MissingError(`Expected ${Object.keys(DEMOS).join(" or ")} for --engine but received ${values.engine}`);
+    return endBadly(`Expected ${Object.keys(DEMOS).join(" or ")} for --engine but received ${values.engine}`, USAGE);
   }
   const demo = await DEMOS[values.engine as keyof typeof DEMOS]();
   return (await demo(folder)) ? 0 : 1;

@@ -1,10 +1,5 @@
-/**
- * npm run fuzz -- [--target=NAME[,NAME...]|all] [--runs=N] [--seconds=S] [--seed=N] [--asan] [--replay=FILE]
- *
- * Without --runs and --seconds: ten seconds each. --asan: targets that reach the addon run on one that watches its memory, and a million inputs
- * is what is run unless said otherwise. All targets are run, whatever one finds; exit code 1 and the input's file if anything misbehaved.
- */
-import { parseArgs } from "node:util";
+/** The fuzzers' command. All targets are run, whatever one finds; exit code 1 and the input's file if anything misbehaved. */
+import { endBadly, readFlags } from "../../bench/usage.ts";
 import { runUnderAsan } from "./asan.ts";
 import { readInput } from "./corpus.ts";
 import { fuzz, runOne } from "./run.ts";
@@ -13,15 +8,18 @@ import { targetNamed, targets } from "./targets.ts";
 
 const MILLION = 1_000_000;
 
-const { values } = parseArgs({
-  options: {
-    target: { type: "string", default: "all" },
-    runs: { type: "string" },
-    seconds: { type: "string" },
-    seed: { type: "string", default: "1" },
-    asan: { type: "boolean", default: false },
-    replay: { type: "string" },
-  },
+const USAGE = `npm run fuzz -- [--target=NAME[,NAME...]|all] [--runs=N] [--seconds=S] [--seed=N] [--asan] [--replay=FILE]
+
+Without --runs and --seconds: ten seconds each. --asan: targets that reach the addon run on one that watches its memory, and a million
+inputs is what is run unless said otherwise. Targets: ${targets.map(({ name }) => name).join(", ")}`;
+
+const values = readFlags(USAGE, {
+  target: { type: "string", default: "all" },
+  runs: { type: "string" },
+  seconds: { type: "string" },
+  seed: { type: "string", default: "1" },
+  asan: { type: "boolean", default: false },
+  replay: { type: "string" },
 });
 
 const chosen = values.target === "all" ? targets : values.target.split(",").map(targetNamed);
@@ -85,9 +83,6 @@ function sameAgain(): string[] {
 function numberOf(text: string | undefined, name: string): number | undefined {
   if (text === undefined) return undefined;
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 0) {
-    console.error(`Expected a whole number for --${name} but received "${text}"`);
-    process.exit(2);
-  }
+  if (!Number.isSafeInteger(value) || value < 0) endBadly(`Expected a whole number for --${name} but received "${text}"`, USAGE);
   return value;
 }

@@ -1,19 +1,13 @@
 /**
- * npm run sim                          random seeds for a minute
- * npm run sim -- --seconds=600         for as long as you like
- * npm run sim -- --seed=7 [--trace]    one seed again, every event of it if asked
- * npm run sim -- --seeds=1..500        these
- * npm run sim -- --plant=NAME          with a bug planted (test/sim/plants.ts), to see it caught
- *
- * A seed that fails is printed with the command that replays it and added to test/sim/seeds.txt, which test/sim/replay.test.ts replays. Exit code 1
+ * The simulation's command. A seed that fails is printed with the command that replays it and added to test/sim/seeds.txt, which test/sim/replay.test.ts replays. Exit code 1
  * then. On a terminal a line of standard error says how far it is.
  */
 import "./thaw.ts";
 import { execFileSync } from "node:child_process";
 import { appendFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { Progress } from "../../bench/progress.ts";
+import { endBadly, readFlags } from "../../bench/usage.ts";
 import { Coverage } from "./coverage.ts";
 import { PLANTS } from "./plants.ts";
 import { type Run, runSeed } from "./run.ts";
@@ -21,17 +15,21 @@ import { seedsIn } from "./seeds.ts";
 
 const SEEDS = join(import.meta.dirname, "seeds.txt");
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: "string" },
-    seeds: { type: "string" },
-    seconds: { type: "string", default: "60" },
-    trace: { type: "boolean", default: false },
-    plant: { type: "string" },
-  },
+const USAGE = `npm run sim                          random seeds for a minute
+npm run sim -- --seconds=600         for as long as you like
+npm run sim -- --seed=7 [--trace]    one seed again, every event of it if asked
+npm run sim -- --seeds=1..500        these
+npm run sim -- --plant=NAME          with a bug planted (test/sim/plants.ts), to see it caught`;
+
+const values = readFlags(USAGE, {
+  seed: { type: "string" },
+  seeds: { type: "string" },
+  seconds: { type: "string", default: "60" },
+  trace: { type: "boolean", default: false },
+  plant: { type: "string" },
 });
 const planted = values.plant === undefined ? undefined : PLANTS[values.plant];
-if (values.plant !== undefined && planted === undefined) usage(`no plant ${values.plant}; there are ${Object.keys(PLANTS).join(", ")}`);
+if (values.plant !== undefined && planted === undefined) wrong(`no plant ${values.plant}; there are ${Object.keys(PLANTS).join(", ")}`);
 
 const startedMs = performance.now();
 const progress = new Progress(200);
@@ -116,10 +114,9 @@ function commit(): string {
 
 function numberOf(text: string, name: string): number {
   const number = Number(text);
-  return Number.isSafeInteger(number) && number >= 0 ? number : usage(`expected a number for --${name} but received "${text}"`);
+  return Number.isSafeInteger(number) && number >= 0 ? number : wrong(`expected a number for --${name} but received "${text}"`);
 }
 
-function usage(message: string): never {
-  console.error(message);
-  process.exit(2);
+function wrong(message: string): never {
+  return endBadly(message, USAGE);
 }

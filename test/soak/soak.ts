@@ -1,6 +1,6 @@
 /**
  * The soak: two sidecars, an offering engine on one and a fetching engine on the other, all processes of their own; one of the four is killed with
- * SIGKILL or stopped with SIGSTOP (and woken) every few seconds. `npm run soak -- --minutes=30 --seed=1`.
+ * SIGKILL or stopped with SIGSTOP (and woken) every few seconds.
  *
  * What must hold: a fetch that says done has every byte right; every order is answered, typed, within its deadline and the fault's own time; after
  * the last fault transfers work again, and no sidecar still holds or pins a block. On a terminal a line of standard error says how far it is.
@@ -12,13 +12,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Progress } from "../../bench/progress.ts";
+import { endBadly, readFlags } from "../../bench/usage.ts";
 import { mix } from "./content.ts";
 
-const option = (name: string, fallback: number): number => {
-  const given = process.argv.find((arg) => arg.startsWith(`--${name}=`));
-  return given === undefined ? fallback : Number(given.slice(name.length + 3));
+const USAGE = "npm run soak -- [--minutes=30] [--seed=1]";
+const values = readFlags(USAGE, { minutes: { type: "string", default: "1" }, seed: { type: "string", default: "1" } });
+const option = (name: keyof typeof values): number => {
+  const given = Number(values[name]);
+  return given > 0 ? given : endBadly(`Expected a number above 0 for --${name} but received "${values[name]}"`, USAGE);
 };
-const minutes = option("minutes", 1);
+const minutes = option("minutes");
 const ANSWER_MS = 40_000;
 const root = new URL("../..", import.meta.url).pathname;
 const scratch = mkdtempSync(join(tmpdir(), "kvferry-soak-"));
@@ -26,7 +29,7 @@ const NAMES = ["offerer", "fetcher"] as const;
 type Name = (typeof NAMES)[number];
 
 // Zero is the one state that never moves on.
-let random = mix(option("seed", 1)) || 1;
+let random = mix(option("seed")) || 1;
 /** Faults come in the order of the seed; when they hit is the machine's. */
 const below = (limit: number): number => {
   random ^= random << 13;
@@ -203,7 +206,7 @@ async function main(): Promise<number> {
   const fine = clean && healed >= 3 && tally.wrong === 0 && tally.unanswered === 0 && tally.untyped === 0 && tally.fetched > 0;
   const report = {
     minutes,
-    seed: option("seed", 1),
+    seed: option("seed"),
     ...tally,
     refused: Object.fromEntries(tally.refused),
     faults: Object.fromEntries(faults),
