@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import type { VllmPlace } from "../../bench/engines/vllm.ts";
 import { type Answer, type HeldGroup, InProcessEngine, startSidecars, untilUnused } from "./in-process.ts";
-import { VOCABULARY, writeModel } from "./models.ts";
+import { VOCABULARY, writeCheckpoint, writeModel } from "./models.ts";
 
 /** Logarithms of probabilities that differ by less than this differ by the rounding of sums in bfloat16. */
 export const ROUNDING = 0.1;
@@ -16,6 +16,8 @@ const SAME_TOKENS = 4;
 
 interface Case {
   readonly model: Parameters<typeof writeModel>[1];
+  /** With weights in a file. */
+  readonly checkpoint?: boolean;
   readonly promptTokens: number;
   readonly stepTokens: number;
   /** Further arguments of vLLM's, for both engines and for the decode engine alone. */
@@ -32,9 +34,9 @@ interface Result {
 export async function handOver(
   place: VllmPlace,
   folder: string,
-  { model, promptTokens, stepTokens, engine = {}, decode = {} }: Case,
+  { model, checkpoint = false, promptTokens, stepTokens, engine = {}, decode = {} }: Case,
 ): Promise<Result> {
-  const path = writeModel(folder, model);
+  const path = checkpoint ? writeCheckpoint(place, folder, model) : writeModel(folder, model);
   // Blocks of 16 tokens of latent KV are small.
   const [sender, receiver] = await startSidecars(folder, { "pool-block-bytes": "64KiB" });
   const start = (socket: string, more: Readonly<Record<string, unknown>>): Promise<InProcessEngine> =>
@@ -42,8 +44,8 @@ export async function handOver(
       model: path,
       socket,
       stepTokens,
-      made: true,
-      engine: { ...engine, ...more },
+      made: !checkpoint,
+      engine: { skip_tokenizer_init: true, ...engine, ...more },
     }).ready();
   const [first, second] = await Promise.all([start(sender.socket, {}), start(receiver.socket, decode)]);
   const ids = prompt(promptTokens, 1);
@@ -71,6 +73,17 @@ export async function handOver(
   await Promise.all([untilUnused(sender), untilUnused(receiver)]);
   compareHeld(handedOver.seen!.loaded, prefilled.seen!.computed);
   return { loaded: handedOver.seen!.loaded, handedOver, plain };
+}
+
+/** For models whose state is of a convolution and of a recurrence, in one or more groups, beside one group of attention. */
+export async function handOverRecurrence(place: VllmPlace, folder: string, model: Case["model"]): Promise<void> {
+  const promptTokens = 601;
+  const { loaded } = await handOver(place, folder, { model, checkpoint: true, promptTokens, stepTokens: 200 });
+  const states = loaded.filter(({ pieces }) => Object.keys(pieces).length === 1);
+  const attention = loaded.filter((group) => !states.includes(group));
+  assert.ok(states.length > 0 && attention.length === 1);
+  for (const { pieces } of states) assert.deepEqual(starts(pieces), [0]);
+  for (const { pieces, tokens } of attention) assert.deepEqual(starts(pieces), pieceStarts(0, promptTokens - 1, tokens));
 }
 
 /** Every piece that was loaded holds the prefill's bytes, and no two pieces or layers hold the same. */

@@ -4,12 +4,11 @@
  * otherwise likely after another prompt. Runs where `npm run engines:install` has put vLLM.
  */
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { ROOT, type SidecarProcess } from "../../engines/demo/processes.ts";
+import type { SidecarProcess } from "../../engines/demo/processes.ts";
 import { farthest, prompt, ROUNDING } from "./hand-over.ts";
-import { type Answer, engineTest, environment, InProcessEngine, startPooled, untilUnused } from "./in-process.ts";
-import { writeModel } from "./models.ts";
+import { type Answer, engineTest, InProcessEngine, startPooled, untilUnused } from "./in-process.ts";
+import { writeCheckpoint } from "./models.ts";
 
 const PROMPT_TOKENS = 300;
 /** Four layers, K and V, 64 values of two bytes. */
@@ -17,12 +16,7 @@ const HEAD_BYTES = PROMPT_TOKENS * 4 * 2 * 64 * 2;
 const RANKS = 2;
 
 engineTest("a prompt's KV goes from two ranks to one, and from one to two", async (place, folder) => {
-  const model = writeModel(folder, "dense");
-  const made = spawnSync(place.python, [join(ROOT, "engines/vllm/tests/made_checkpoint.py"), model], {
-    encoding: "utf8",
-    env: environment,
-  });
-  assert.equal(made.status, 0, made.stderr);
+  const model = writeCheckpoint(place, folder, "dense");
   const start = (name: string): Promise<SidecarProcess> => startPooled(folder, name, { "pool-block-bytes": "64KiB" });
   const halves = [await start("rank-0"), await start("rank-1")];
   const whole = await start("whole");

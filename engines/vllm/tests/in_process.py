@@ -90,7 +90,7 @@ def build(model: str, socket: str, step_tokens: int, options: dict[str, Any]) ->
     if options.get("made"):
         import made_weights
 
-        arguments.update(load_format=made_weights.FORMAT, skip_tokenizer_init=True)
+        arguments.update(load_format=made_weights.FORMAT)
     arguments.update(options.get("engine", {}))
     return LLM(model=model, kv_transfer_config=transfer(socket, options), **arguments)
 

@@ -1,0 +1,10 @@
+/**
+ * The connector for vLLM and a model of Gated DeltaNet layers beside attention. Method: hand-over.ts. Runs where `npm run engines:install` has put
+ * vLLM.
+ */
+import { handOverRecurrence } from "./hand-over.ts";
+import { engineTest } from "./in-process.ts";
+
+engineTest("Gated DeltaNet's state, of the convolution and of the recurrence, is handed over beside attention", (place, folder) =>
+  handOverRecurrence(place, folder, "delta"),
+);
