@@ -11,7 +11,14 @@ export interface Finished {
 
 const children = new Set<ChildProcess>();
 process.on("exit", () => {
-  for (const child of children) child.kill("SIGKILL");
+  for (const child of children) {
+    try {
+      // What was started detached leads a group, and all of that ends.
+      process.kill(-(child.pid ?? Number.NaN), "SIGKILL");
+    } catch {
+      child.kill("SIGKILL");
+    }
+  }
 });
 
 /** However this process ends of itself, the child does not outlive it. */

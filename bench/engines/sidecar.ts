@@ -84,6 +84,10 @@ export class Sidecar {
     return bytesReceived;
   }
 
+  get alive(): boolean {
+    return this.#child?.exitCode === null && this.#child.signalCode === null;
+  }
+
   cpuSeconds(): number {
     return groupCpuSeconds(this.#child?.pid ?? 0);
   }
@@ -94,7 +98,7 @@ export class Sidecar {
 
   async end(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
     const child = this.#child;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    if (child === undefined || !this.alive) return;
     const gone = new Promise<void>((resolve) => child.once("close", () => resolve()));
     child.kill(signal);
     await gone;

@@ -9,6 +9,7 @@ import { endWithUs, freePort } from "../process.ts";
 
 export const VLLM_VERSION = "0.32.0";
 const START_MS = 240_000;
+const LOOK_MS = 60_000;
 const CLOCK_TICKS = 100;
 const MODEL = "SmolLM2-135M-Instruct-hf";
 
@@ -100,6 +101,11 @@ export class Vllm {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  async healthy(): Promise<boolean> {
+    const answer = await fetch(`${this.url}/health`, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
+    return answer?.ok === true;
+  }
+
   complete(ask: Ask): Promise<Completion> {
     return complete(this.name, this.url, ask);
   }
@@ -135,13 +141,13 @@ export class Vllm {
   }
 
   async forgetPrefixes(): Promise<void> {
-    const response = await fetch(`${this.url}/reset_prefix_cache`, { method: "POST" });
+    const response = await fetch(`${this.url}/reset_prefix_cache`, { method: "POST", signal: AbortSignal.timeout(LOOK_MS) });
     if (!response.ok) throw new Error(`${this.name}: reset_prefix_cache: HTTP ${response.status}`);
   }
 
   /** The value of a metric, summed over its labels. */
   async metric(name: string): Promise<number> {
-    const text = await (await fetch(`${this.url}/metrics`)).text();
+    const text = await (await fetch(`${this.url}/metrics`, { signal: AbortSignal.timeout(LOOK_MS) })).text();
     return text
       .split("\n")
       .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
@@ -153,22 +159,8 @@ export class Vllm {
     return groupCpuSeconds(this.pid);
   }
 
-  async end(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
-    if (!this.alive) return this.#sweep();
-    const gone = new Promise<void>((resolve) => this.#child.once("close", () => resolve()));
-    if (signal === "SIGTERM") this.#child.kill("SIGTERM");
-    else this.#signalGroup("SIGKILL");
-    const timer = setTimeout(() => this.#signalGroup("SIGKILL"), 15_000);
-    await gone;
-    clearTimeout(timer);
-    this.#sweep();
-  }
-
-  #sweep(): void {
-    this.#signalGroup("SIGKILL");
-  }
-
-  #signalGroup(signal: NodeJS.Signals): void {
+  /** To all of its processes. */
+  signal(signal: NodeJS.Signals): void {
     try {
       process.kill(-this.pid, signal);
     } catch {
@@ -176,11 +168,21 @@ export class Vllm {
     }
   }
 
+  async end(signal: "SIGTERM" | "SIGKILL" = "SIGTERM"): Promise<void> {
+    if (!this.alive) return this.signal("SIGKILL");
+    const gone = new Promise<void>((resolve) => this.#child.once("close", () => resolve()));
+    if (signal === "SIGTERM") this.#child.kill("SIGTERM");
+    else this.signal("SIGKILL");
+    const timer = setTimeout(() => this.signal("SIGKILL"), 15_000);
+    await gone;
+    clearTimeout(timer);
+    this.signal("SIGKILL");
+  }
+
   async #untilReady(): Promise<void> {
     for (const started = Date.now(); Date.now() - started < START_MS; await pause(250)) {
       if (!this.alive) break;
-      const answer = await fetch(`${this.url}/health`, { signal: AbortSignal.timeout(5_000) }).catch(() => undefined);
-      if (answer?.ok === true) return;
+      if (await this.healthy()) return;
     }
     const words = readFileSync(this.#log, "utf8").slice(-2_000);
     await this.end("SIGKILL");
@@ -229,6 +231,8 @@ function environment(): NodeJS.ProcessEnv {
     HF_HUB_OFFLINE: "1",
     VLLM_NO_USAGE_STATS: "1",
     VLLM_SERVER_DEV_MODE: "1",
+    // Its 5 seconds end just when this process may be about to use a connection again.
+    VLLM_HTTP_TIMEOUT_KEEP_ALIVE: "600",
     VLLM_CPU_KVCACHE_SPACE: "1",
     // Without it the CPU backend insists on a process for the worker.
     VLLM_ENABLE_V1_MULTIPROCESSING: "0",
