@@ -1,9 +1,11 @@
 /**
  * vLLM with KV carried by kvferry, and by vLLM's own NixlConnector: npm run bench:engines.
- *   node dist/bench/engines.js [--quick] [--only tokens|first-token|hooks|preemption|nixl|chaos] [--requests N] [--seed N] [--write]
+ *   node dist/bench/engines.js [--quick] [--only PART,...] [--requests N] [--seed N] [--json FILE] [--write]
+ * PART: first-token, nixl-shm, nixl-tcp (first tokens with NIXL), tokens, hooks, preemption; and only where asked for chaos.
  */
+import { writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
-import { parseArgs } from "node:util";
+import { inspect, parseArgs } from "node:util";
 import { packageVersion } from "../transport/cli/package.ts";
 import { chaosFigures } from "./engines/chaos.ts";
 import { firstTokenFigures, measureFirstTokens } from "./engines/first-token.ts";
@@ -15,8 +17,13 @@ import { findVllm, VLLM_VERSION } from "./engines/vllm.ts";
 import { mix } from "./random.ts";
 import { type Figure, markdown, writeResults } from "./suite-report.ts";
 
-const PARTS = ["first-token", "tokens", "hooks", "preemption", "nixl", "chaos"] as const;
-type Part = (typeof PARTS)[number];
+const FIRST_TOKENS: Readonly<Partial<Record<string, Carrier>>> = {
+  "first-token": "kvferry",
+  "nixl-shm": "nixl-shm",
+  "nixl-tcp": "nixl-tcp",
+};
+const USUAL = [...Object.keys(FIRST_TOKENS), "tokens", "hooks", "preemption"];
+const PARTS = [...USUAL, "chaos"];
 
 /** So few blocks that requests that run together do not fit. */
 const TINY_BLOCKS = 24;
@@ -31,10 +38,11 @@ async function main(): Promise<void> {
       only: { type: "string" },
       requests: { type: "string" },
       seed: { type: "string" },
+      json: { type: "string" },
       write: { type: "boolean" },
     },
   });
-  const wanted = (values.only?.split(",") ?? PARTS.filter((part) => part !== "chaos")) as readonly Part[];
+  const wanted = values.only?.split(",") ?? USUAL;
   const unknown = wanted.find((part) => !PARTS.includes(part));
   if (unknown !== undefined) {
     process.stderr.write(`Expected some of ${PARTS.join(", ")} for --only but received ${unknown}\n`);
@@ -44,8 +52,10 @@ async function main(): Promise<void> {
   const load = loadavg()[0]!;
   for (const part of PARTS) if (wanted.includes(part)) await run.part(part, Number(values.requests ?? 500), Number(values.seed ?? 1));
   const day = new Date().toISOString().slice(0, 10);
-  const table = `kvferry ${packageVersion()}, vLLM ${VLLM_VERSION} (CPU), SmolLM2-135M bf16, ${day}; load ${load.toFixed(1)} before.\n\n${markdown(run.figures)}\n`;
+  const title = `kvferry ${packageVersion()}, vLLM ${VLLM_VERSION} (CPU), SmolLM2-135M bf16, ${day}; load ${load.toFixed(1)} before.`;
+  const table = `${title}\n\n${markdown(run.figures)}\n`;
   process.stdout.write(table);
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ title, figures: run.figures }, null, 2)}\n`);
   if (values.write === true) writeResults("engines", table);
 }
 
@@ -58,11 +68,10 @@ class Run {
     this.#lengths = lengths;
   }
 
-  async part(part: Part, requests: number, seed: number): Promise<void> {
+  async part(part: string, requests: number, seed: number): Promise<void> {
     say(part);
     try {
-      if (part === "first-token") await this.#firstToken("kvferry");
-      if (part === "nixl") await this.#firstToken("nixl");
+      if (FIRST_TOKENS[part] !== undefined) await this.#firstToken(FIRST_TOKENS[part]);
       if (part === "hooks") await this.#with({ carrier: "kvferry" }, hookFigures);
       if (part === "tokens") await this.#tokens();
       if (part === "preemption") await this.#preemption();
@@ -76,7 +85,7 @@ class Run {
       }
     } catch (error) {
       process.exitCode = 1;
-      process.stderr.write(`${(error as Error).stack}\n`);
+      process.stderr.write(`${inspect(error)}\n`);
       this.figures.push({
         name: part,
         measured: `failed: ${(error as Error).message.replaceAll("|", "/").slice(0, 300)}`,
@@ -139,4 +148,6 @@ function say(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
+// Engines end as this does.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));
 await main();

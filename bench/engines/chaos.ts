@@ -4,15 +4,14 @@
  */
 import { setTimeout as pause } from "node:timers/promises";
 import type { Figure } from "../suite-report.ts";
+import { loads, loadsSince } from "./loads.ts";
 import type { Pair } from "./pair.ts";
-import { loads, loadsOf } from "./parity.ts";
 import type { Prompts } from "./prompts.ts";
 
 const ANSWER_TOKENS = 8;
 const TOGETHER = 4;
 const PROMPTS = 24;
 const REQUEST_DEADLINE_MS = 120_000;
-const SETTLE_MS = 60_000;
 
 interface Tally {
   right: number;
@@ -162,15 +161,13 @@ async function report(
   requests: number,
 ): Promise<Figure[]> {
   await pair.decode.forgetPrefixes();
-  const before = (await loads(pair)).done;
+  const before = await loads(pair);
   const last = expected.has((await pair.handOver(prompt, ANSWER_TOKENS)).decode.tokens.join("\0"));
-  const carried = (await loadsOf(pair, before + 1)).done > before;
-  const held = await settled(pair);
-  const usage = [await pair.prefill.metric("vllm:kv_cache_usage_perc"), await pair.decode.metric("vllm:kv_cache_usage_perc")];
+  const carried = (await loadsSince(pair, before, 1)).done > 0;
   const faults = [...tally.faults].map(([name, times]) => `${times} x ${name}`).join(", ");
   const words = [...tally.words].map(([text, times]) => `${times} x "${text.replaceAll("|", "/")}"`).join(", ");
   const { right, wrong, aborted, refused, late } = tally;
-  const shares = usage.map((share) => `${(100 * share).toFixed(1)} %`).join(" and ");
+  const held = await pair.heldAfterwards();
   return [
     {
       name: `chaos: ${requests} requests, ${TOGETHER} at once; ${faults}`,
@@ -183,24 +180,11 @@ async function report(
     },
     {
       name: "afterwards",
-      measured: [
-        `next request ${last ? "right" : "wrong"}, its KV ${carried ? "carried" : "not carried"}`,
-        `blocks in use in the pools ${held.join(" and ")}, in the engines ${shares}`,
-      ].join("; "),
+      measured: `next request ${last ? "right" : "wrong"}, its KV ${carried ? "carried" : "not carried"}; ${held.words}`,
       wanted: "right, carried, nothing in use",
-      met: last && carried && held.every((blocks) => blocks === 0) && usage.every((share) => share === 0),
+      met: last && carried && held.nothing,
     },
   ];
-}
-
-/** Offers that nobody fetched end by their own deadline. */
-async function settled(pair: Pair): Promise<number[]> {
-  let held: number[] = [];
-  for (const started = Date.now(); Date.now() - started < SETTLE_MS; await pause(1_000)) {
-    held = await Promise.all(pair.sidecars.map((sidecar) => sidecar.blocksInUse()));
-    if (held.every((blocks) => blocks === 0)) break;
-  }
-  return held;
 }
 
 function count(into: Map<string, number>, name: string): void {

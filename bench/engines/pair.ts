@@ -2,11 +2,19 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { freePort } from "../process.ts";
 import { Sidecar } from "./sidecar.ts";
 import { type Completion, Vllm, type VllmPlace } from "./vllm.ts";
 
-export type Carrier = "kvferry" | "nixl";
+const SETTLE_MS = 60_000;
+
+export type Carrier = "kvferry" | "nixl-shm" | "nixl-tcp";
+/** A pair's engines, and the sidecars beside them. */
+export type Side = "prefill" | "decode";
+
+/** UCX takes the fastest it may: with "sm" processes of one host read each other's memory, and TCP only introduces them. */
+const UCX_TLS = { "nixl-shm": "tcp,self,sm", "nixl-tcp": "tcp,self" } as const;
 
 export interface PairOptions {
   readonly place: VllmPlace;
@@ -14,6 +22,7 @@ export interface PairOptions {
   /** For vLLM, both engines. */
   readonly flags?: readonly string[];
   readonly poolBytes?: number;
+  /** For the connector. */
   readonly extra?: Readonly<Record<string, unknown>>;
 }
 
@@ -51,10 +60,26 @@ export class Pair {
     return new Pair(options, folder, sidecars, prefill, decode);
   }
 
-  /** Starts an engine that has ended again. */
-  async restart(name: "prefill" | "decode"): Promise<void> {
-    await this[name].end("SIGKILL");
-    this[name] = await startEngine(this.#options, this.folder, name, this.sidecars[name === "prefill" ? 0 : 1]);
+  get carrier(): Carrier {
+    return this.#options.carrier;
+  }
+
+  sidecar(side: Side): Sidecar | undefined {
+    return this.sidecars[side === "prefill" ? 0 : 1];
+  }
+
+  /** To an engine and its sidecar. */
+  signal(side: Side, signal: NodeJS.Signals): void {
+    this[side].signal(signal);
+    this.sidecar(side)?.signal(signal);
+  }
+
+  /** Ends an engine, however it is, and starts it again; its sidecar only where that has ended. */
+  async restart(side: Side): Promise<void> {
+    await this[side].end("SIGKILL");
+    const sidecar = this.sidecar(side);
+    if (sidecar?.alive === false) await sidecar.begin();
+    this[side] = await startEngine(this.#options, this.folder, side, sidecar);
   }
 
   /** One request as a router makes it: prefill there, decode here with what the first answer says. */
@@ -73,6 +98,18 @@ export class Pair {
     return [this.prefill, this.decode, ...this.sidecars].reduce((sum, part) => sum + part.cpuSeconds(), 0);
   }
 
+  /** Offers that nobody fetched end by their own deadline. */
+  async heldAfterwards(): Promise<{ readonly words: string; readonly nothing: boolean }> {
+    for (const started = Date.now(); ; await pause(1_000)) {
+      const blocks = await Promise.all(this.sidecars.map((sidecar) => sidecar.blocksInUse()));
+      const shares = await Promise.all([this.prefill, this.decode].map((engine) => engine.metric("vllm:kv_cache_usage_perc")));
+      const nothing = [...blocks, ...shares].every((held) => held === 0);
+      const pools = blocks.length === 0 ? "" : `in the pools ${blocks.join(" and ")}, `;
+      const engines = `in the engines ${shares.map((share) => `${(100 * share).toFixed(1)} %`).join(" and ")}`;
+      if (nothing || Date.now() - started > SETTLE_MS) return { words: `blocks in use ${pools}${engines}`, nothing };
+    }
+  }
+
   async end(): Promise<void> {
     await Promise.all([this.prefill.end(), this.decode.end()]);
     for (const sidecar of this.sidecars) await sidecar.end("SIGTERM");
@@ -80,23 +117,24 @@ export class Pair {
   }
 }
 
-async function startEngine(options: PairOptions, folder: string, name: string, sidecar: Sidecar | undefined): Promise<Vllm> {
-  const { place, flags = [], extra = {} } = options;
-  if (sidecar !== undefined) {
+async function startEngine(options: PairOptions, folder: string, name: Side, sidecar: Sidecar | undefined): Promise<Vllm> {
+  const { place, carrier, flags = [], extra = {} } = options;
+  // Both connectors can have a prompt computed whose KV does not come.
+  const both = { kv_role: "kv_both", kv_load_failure_policy: "recompute" };
+  if (carrier === "kvferry") {
     const transfer = {
+      ...both,
       kv_connector: "KvferryConnector",
       kv_connector_module_path: "kvferry_vllm.connector",
-      kv_role: "kv_both",
-      kv_load_failure_policy: "recompute",
-      kv_connector_extra_config: { socket: sidecar.socket, ...extra },
+      kv_connector_extra_config: { socket: sidecar?.socket, ...extra },
     };
     return Vllm.start({ name, place, folder, flags, transfer });
   }
-  const transfer = { kv_connector: "NixlConnector", kv_role: "kv_both", kv_buffer_device: "cpu" };
+  const transfer = { ...both, kv_connector: "NixlConnector", kv_buffer_device: "cpu", kv_connector_extra_config: extra };
   const env = {
     VLLM_NIXL_SIDE_CHANNEL_HOST: "127.0.0.1",
     VLLM_NIXL_SIDE_CHANNEL_PORT: String(await freePort()),
-    UCX_TLS: "tcp,self,sm",
+    UCX_TLS: UCX_TLS[carrier],
   };
   return Vllm.start({ name, place, folder, flags, transfer, env });
 }

@@ -1,5 +1,6 @@
 /** Are the tokens of prompts whose KV came over the wire those of a plain run? */
 import type { Figure } from "../suite-report.ts";
+import { loads, loadsSince } from "./loads.ts";
 import type { Pair } from "./pair.ts";
 import type { Prompts } from "./prompts.ts";
 import type { Completion } from "./vllm.ts";
@@ -49,8 +50,7 @@ export async function parityFigures(
     });
   }
   const wanted = concurrencies.length * lengths.length;
-  const after = await loadsOf(pair, before.done + wanted);
-  const [done, failed] = [after.done - before.done, after.failed - before.failed];
+  const { done, failed } = await loadsSince(pair, before, wanted);
   figures.push({
     name: "loads of these runs",
     measured: `${done} done, ${failed} failed`,
@@ -79,21 +79,4 @@ function differences(one: readonly Answer[], other: readonly Answer[]): number[]
     if (parts === undefined && tokens.length === ANSWER_TOKENS) return [];
     return [leads[parts ?? -1] ?? Number.POSITIVE_INFINITY];
   });
-}
-
-export async function loads(pair: Pair): Promise<{ readonly done: number; readonly failed: number }> {
-  return {
-    done: await pair.decode.metric("vllm:kvferry_load_seconds_count"),
-    failed: await pair.decode.metric("vllm:kvferry_failed_loads_total"),
-  };
-}
-
-/** The same once so many are done: vLLM passes statistics on with some delay. */
-export async function loadsOf(pair: Pair, done: number): Promise<{ readonly done: number; readonly failed: number }> {
-  let counted = await loads(pair);
-  for (let waited = 0; counted.done < done && waited < 20; waited++) {
-    await new Promise((resolve) => setTimeout(resolve, 250));
-    counted = await loads(pair);
-  }
-  return counted;
 }
