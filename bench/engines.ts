@@ -1,13 +1,15 @@
 /**
  * vLLM with KV carried by kvferry, and by vLLM's own NixlConnector: npm run bench:engines.
  *   node dist/bench/engines.js [--quick] [--only PART,...] [--requests N] [--seed N] [--json FILE] [--write]
- * PART: first-token, nixl-shm, nixl-tcp (first tokens with NIXL), tokens, hooks, preemption; and only where asked for chaos.
+ * PART: first-token, nixl-shm, nixl-tcp (first tokens with NIXL), tokens, hooks, preemption; and only where asked for chaos, faults, nixl-shm-faults,
+ * nixl-tcp-faults.
  */
 import { writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
 import { inspect, parseArgs } from "node:util";
 import { packageVersion } from "../transport/cli/package.ts";
 import { chaosFigures } from "./engines/chaos.ts";
+import { FAULT_FLAGS, faultFigures, OFFER_SECONDS } from "./engines/faults.ts";
 import { firstTokenFigures, measureFirstTokens } from "./engines/first-token.ts";
 import { hookFigures } from "./engines/hooks.ts";
 import { type Carrier, Pair, type PairOptions } from "./engines/pair.ts";
@@ -22,8 +24,13 @@ const FIRST_TOKENS: Readonly<Partial<Record<string, Carrier>>> = {
   "nixl-shm": "nixl-shm",
   "nixl-tcp": "nixl-tcp",
 };
+const FAULTS: Readonly<Partial<Record<string, Carrier>>> = {
+  faults: "kvferry",
+  "nixl-shm-faults": "nixl-shm",
+  "nixl-tcp-faults": "nixl-tcp",
+};
 const USUAL = [...Object.keys(FIRST_TOKENS), "tokens", "hooks", "preemption"];
-const PARTS = [...USUAL, "chaos"];
+const PARTS = [...USUAL, "chaos", ...Object.keys(FAULTS)];
 
 /** So few blocks that requests that run together do not fit. */
 const TINY_BLOCKS = 24;
@@ -72,6 +79,7 @@ class Run {
     say(part);
     try {
       if (FIRST_TOKENS[part] !== undefined) await this.#firstToken(FIRST_TOKENS[part]);
+      if (FAULTS[part] !== undefined) await this.#faults(FAULTS[part]);
       if (part === "hooks") await this.#with({ carrier: "kvferry" }, hookFigures);
       if (part === "tokens") await this.#tokens();
       if (part === "preemption") await this.#preemption();
@@ -97,6 +105,11 @@ class Run {
 
   async #firstToken(carrier: Carrier): Promise<void> {
     await this.#with({ carrier }, async (pair, prompts) => firstTokenFigures(carrier, await measureFirstTokens(pair, prompts)));
+  }
+
+  async #faults(carrier: Carrier): Promise<void> {
+    const extra = carrier === "kvferry" ? { offer_timeout_s: OFFER_SECONDS } : { kv_lease_duration: OFFER_SECONDS };
+    await this.#with({ carrier, flags: FAULT_FLAGS, extra }, (pair, prompts) => faultFigures(pair, prompts, say));
   }
 
   async #tokens(): Promise<void> {
