@@ -1,12 +1,7 @@
-/**
- * vLLM with KV carried by kvferry, and by vLLM's own NixlConnector: npm run bench:engines.
- *   node dist/bench/engines.js [--quick] [--only PART,...] [--requests N] [--seed N] [--json FILE] [--write]
- * PART: first-token, nixl-shm, nixl-tcp (first tokens with NIXL), tokens, hooks, preemption; and only where asked for chaos, faults, nixl-shm-faults,
- * nixl-tcp-faults.
- */
+/** vLLM with KV carried by kvferry, and by vLLM's own NixlConnector: npm run bench:engines. */
 import { writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
-import { inspect, parseArgs } from "node:util";
+import { inspect } from "node:util";
 import { packageVersion } from "../transport/cli/package.ts";
 import { chaosFigures } from "./engines/chaos.ts";
 import { FAULT_FLAGS, faultFigures, OFFER_SECONDS } from "./engines/faults.ts";
@@ -18,6 +13,7 @@ import { Prompts } from "./engines/prompts.ts";
 import { findVllm, VLLM_VERSION } from "./engines/vllm.ts";
 import { mix } from "./random.ts";
 import { type Figure, markdown, writeResults } from "./suite-report.ts";
+import { endBadly, readFlags } from "./usage.ts";
 
 const FIRST_TOKENS: Readonly<Partial<Record<string, Carrier>>> = {
   "first-token": "kvferry",
@@ -31,6 +27,10 @@ const FAULTS: Readonly<Partial<Record<string, Carrier>>> = {
 };
 const USUAL = [...Object.keys(FIRST_TOKENS), "tokens", "hooks", "preemption"];
 const PARTS = [...USUAL, "chaos", ...Object.keys(FAULTS)];
+const USAGE = `npm run bench:engines -- [--quick] [--only PART,...] [--requests N] [--seed N] [--json FILE] [--write]
+
+PART: ${USUAL.join(", ")}; and only where asked for ${PARTS.slice(USUAL.length).join(", ")}.
+--quick: few prompts. --requests, --seed: of chaos. --write: the table goes into bench/RESULTS.md between its marks.`;
 
 /** So few blocks that requests that run together do not fit. */
 const TINY_BLOCKS = 24;
@@ -39,25 +39,22 @@ const ALONE = ["--enable-chunked-prefill", "--max-num-batched-tokens", String(ST
 const CONCURRENCIES = [1, 4, 16];
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      quick: { type: "boolean" },
-      only: { type: "string" },
-      requests: { type: "string" },
-      seed: { type: "string" },
-      json: { type: "string" },
-      write: { type: "boolean" },
-    },
+  const values = readFlags(USAGE, {
+    quick: { type: "boolean" },
+    only: { type: "string" },
+    requests: { type: "string", default: "500" },
+    seed: { type: "string", default: "1" },
+    json: { type: "string" },
+    write: { type: "boolean" },
   });
   const wanted = values.only?.split(",") ?? USUAL;
   const unknown = wanted.find((part) => !PARTS.includes(part));
-  if (unknown !== undefined) {
-    process.stderr.write(`Expected some of ${PARTS.join(", ")} for --only but received ${unknown}\n`);
-    process.exit(2);
-  }
+  if (unknown !== undefined) endBadly(`Expected some of ${PARTS.join(", ")} for --only but received ${unknown}`, USAGE);
+  const [requests, seed] = [Number(values.requests), Number(values.seed)];
+  if (!(requests > 0 && seed >= 0)) endBadly("Expected numbers for --requests and --seed", USAGE);
   const run = new Run(values.quick === true ? LENGTHS.filter((_, at) => at % 6 === 0) : LENGTHS);
   const load = loadavg()[0]!;
-  for (const part of PARTS) if (wanted.includes(part)) await run.part(part, Number(values.requests ?? 500), Number(values.seed ?? 1));
+  for (const part of PARTS) if (wanted.includes(part)) await run.part(part, requests, seed);
   const day = new Date().toISOString().slice(0, 10);
   const title = `kvferry ${packageVersion()}, vLLM ${VLLM_VERSION} (CPU), SmolLM2-135M bf16, ${day}; load ${load.toFixed(1)} before.`;
   const table = `${title}\n\n${markdown(run.figures)}\n`;

@@ -5,7 +5,14 @@ import { join } from "node:path";
 import test from "node:test";
 
 const ROOT = join(import.meta.dirname, "..", "..");
-const PROGRAMS = ["bench/suite.ts", "test/sim/main.ts", "test/fuzz/main.ts", "test/soak/soak.ts", "engines/demo/main.ts"];
+const PROGRAMS = [
+  "bench/suite.ts",
+  "bench/engines.ts",
+  "test/sim/main.ts",
+  "test/fuzz/main.ts",
+  "test/soak/soak.ts",
+  "engines/demo/main.ts",
+];
 
 for (const program of PROGRAMS) {
   test(`${program} says what it can do`, () => {

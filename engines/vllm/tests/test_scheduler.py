@@ -249,7 +249,9 @@ def test_what_does_not_fit_is_computed_and_not_asked_for_again(made: list[Schedu
     for _ in range(2):
         assert scheduler.matched_tokens(asked, 0) == (0, False)
     scheduler.allocated(asked, ([1, 2, 3],), 0)
-    assert scheduler.step(step({"d": 40}, [new("d", [[1, 2, 3]])])).loads == []
+    first = scheduler.step(step({"d": 40}, [new("d", [[1, 2, 3]])]))
+    assert (first.loads, len(first.refused)) == ([], 1)
+    assert scheduler.step(step({})).refused == []
     scheduler.finished(asked, True)
     assert sidecar(scheduler).discarded == [], "a forged handle is nothing to act upon"
 
@@ -320,5 +322,6 @@ def test_nothing_is_remembered_of_requests_that_are_over(made: list[Scheduler]) 
         scheduler._tried,
         scheduler._loads,
         scheduler._dropped,
+        scheduler._refused,
     )
     assert not any(state)

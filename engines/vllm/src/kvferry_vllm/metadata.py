@@ -59,5 +59,7 @@ class Metadata(KVConnectorMetadata):
     loads: list[Load] = field(default_factory=list)
     #: Requests that ended before their hand-over: what they saved or are loading is given up.
     dropped: list[str] = field(default_factory=list)
+    #: Why hand-overs were refused before anything was loaded.
+    refused: list[str] = field(default_factory=list)
     #: The step computes nothing.
     idle: bool = False

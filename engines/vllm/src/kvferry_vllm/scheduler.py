@@ -57,6 +57,7 @@ class Scheduler:
         self._tried: set[str] = set()
         self._loads: list[Load] = []
         self._dropped: list[str] = []
+        self._refused: list[str] = []
 
     def meet(self, handshakes: Sequence[Handshake]) -> None:
         """The workers' caches are there; by rank. Raises KvferryError where the operator wants no engine without a sidecar."""
@@ -141,8 +142,13 @@ class Scheduler:
         )
 
     def step(self, output: SchedulerOutput) -> Metadata:
-        metadata = Metadata(loads=self._loads, dropped=self._dropped, idle=output.total_num_scheduled_tokens == 0)
-        self._loads, self._dropped = [], []
+        metadata = Metadata(
+            loads=self._loads,
+            dropped=self._dropped,
+            refused=self._refused,
+            idle=output.total_num_scheduled_tokens == 0,
+        )
+        self._loads, self._dropped, self._refused = [], [], []
         for new in output.scheduled_new_reqs:
             outgoing = self._outgoing.get(new.req_id)
             if outgoing is not None:
@@ -202,6 +208,7 @@ class Scheduler:
             parts = share(handover.sources, [(rank.first_head, rank.heads) for rank, _ in self._ranks])
         except KvferryError as error:
             self._tried.add(request.request_id)
+            self._refused.append(error.code)
             log.warning("kvferry: the KV that %s brings is not used: %s", request.request_id, error)
             return 0, False
         # Told of the last token as well, vLLM would leave behind the block that this token's window begins in, and state would have seen

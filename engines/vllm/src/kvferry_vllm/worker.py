@@ -108,6 +108,9 @@ class Worker:
     def begin(self, metadata: Metadata) -> None:
         """Before the forward pass: memory for new saves is asked for, so that it is there when the first layer is."""
         with self._timed():
+            # Each rank hears of them; one counts.
+            if self._rank == 0:
+                self.stats.data["failed_loads"].extend(metadata.refused)
             self._room_until = time.monotonic() + (0.0 if self._silent else ROOM_WAIT_S)
             for request in metadata.dropped:
                 self._drop(request)
@@ -249,6 +252,7 @@ class Worker:
         parts = load.parts[self._rank] if load.parts else ()
         loading = Loading(self._ferry, self._caches, self._copier, self._heads, load, parts, timeout_s)
         failure: str | None = "internal"
+        wanted = True
         try:
             model = await self._model_now(min(timeout_s, BACK_WAIT_S))
             loaded = await loading.run(model)
@@ -261,11 +265,12 @@ class Worker:
             failure = error.code
             log.warning("kvferry: the KV of %s is not loaded, its prompt is computed: %s", load.request, error)
         except asyncio.CancelledError:
-            failure = "cancelled"
+            # Its request has ended: nothing is computed instead.
+            failure, wanted = "cancelled", False
         except Exception:
             log.exception("kvferry: loading the KV of %s", load.request)
         finally:
-            if failure is not None:
+            if failure is not None and wanted:
                 self.stats.data["failed_loads"].append(failure)
             with self._results:
                 self._received.add(load.request)
