@@ -51,7 +51,8 @@ export class Pair {
     const poolBytes = options.poolBytes ?? 2 ** 30;
     const sidecars: Sidecar[] = [];
     if (options.carrier === "kvferry") {
-      for (const name of ["prefill-sidecar", "decode-sidecar"]) sidecars.push(await Sidecar.start({ name, folder, poolBytes }));
+      const first = await Sidecar.start({ name: "prefill-sidecar", folder, poolBytes });
+      sidecars.push(first, await Sidecar.start({ name: "decode-sidecar", folder, poolBytes, peers: `${first.name}=${first.address}` }));
     }
     const [prefill, decode] = await Promise.all([
       startEngine(options, folder, "prefill", sidecars[0]),
