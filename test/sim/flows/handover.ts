@@ -72,12 +72,12 @@ async function offer(scene: Scene, producer: Engine, consumer: Engine, prefill: 
     });
   };
   if (byLayer) scene.world.after(random.below(5_000), () => prefillLayer(0));
-  const readers = random.chance(1, 5) ? 2 : 1;
+  // Whether one arrives is asked once all is healed: then one reader is enough, and nothing of it is left when the next begins.
+  const readers = !scene.healed && random.chance(1, 5) ? 2 : 1;
   for (let reader = 0; reader < readers; reader++) {
-    const done = reader === 0 ? onDone : () => {};
     scene.world.after(
       random.below(20_000),
-      () => void scene.act(consumer, "fetch", () => fetch(scene, consumer, node, handle, { ...prefill, readers }, done)),
+      () => void scene.act(consumer, "fetch", () => fetch(scene, consumer, node, handle, { ...prefill, readers }, onDone)),
     );
   }
   if (!scene.healed && random.chance(1, 20)) {
