@@ -14,7 +14,7 @@ const ENGINES = join(import.meta.dirname, "../../engines");
 /** What the client needs is all that the other projects need, besides the client. */
 const REQUIREMENTS = join(ENGINES, "python/pyproject.toml");
 const INSTALL_TIMEOUT_MS = 90_000;
-const CHECK_TIMEOUT_MS = 150_000;
+const CHECK_TIMEOUT_MS = 240_000;
 
 /** The environment's own interpreter, or why there is none. */
 function environment(): { readonly python: string } | { readonly reason: string } {
