@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import test from "node:test";
-import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, fill, pair, skip, until } from "./pair.ts";
+import { openTestNode } from "./node.ts";
+import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, fill, IDENTITY, layoutOf, pair, skip, until } from "./pair.ts";
 
 test("an offer is fetched by its handle, once, and both sides get their blocks back", { skip }, async (t) => {
   const { a, b, peer, modelA, modelB } = await pair(t);
@@ -83,6 +84,7 @@ test("an offer of several readers ends when each of them has its part, or when n
   await readyAll(third);
   await first.done;
   await until(() => ended(third) !== undefined);
+  assert.deepEqual(ended(third), { kind: "offerEnded", handle: third, ok: false, code: "cancelled" });
   await assert.rejects((await fetched(third, 2, 0, 2)).done, { code: "handle_unknown" });
   // Taken back while two read it.
   const fourth = await offered();
@@ -93,6 +95,43 @@ test("an offer of several readers ends when each of them has its part, or when n
   await until(() => ended(fourth) !== undefined);
   await a.ferry.free(source);
   assert.deepEqual([a.pool.stats().held, a.pool.stats().pinned], [0, 0]);
+});
+
+test("a fetch that is refused before anything is sent takes nobody's place, and none comes after the offer's deadline", {
+  skip,
+}, async (t) => {
+  const { a, b, peer, modelA, modelB } = await pair(t, { settings: { transfersMax: 1 } });
+  const source = await a.ferry.alloc(1);
+  fill(a, source);
+  const groups = [{ group: 0, blocks: source, tokens: 16 }];
+  const into = [{ group: 0, blocks: await b.ferry.alloc(1), tokens: 16 }];
+  const busy = await a.ferry.offer({ model: modelA, groups, ready: false });
+  const handle = await a.ferry.offer({ model: modelA, groups });
+  const fetch = (from: string, more: object = {}) => b.ferry.fetch({ peer, model: modelB, source: { handle: from }, into, ...more });
+  await assert.rejects((await fetch(handle, { heads: { first: 5, count: 2 } })).done, { code: "layout_unconvertible" });
+  // One runs, and this node takes no second one: b would not even ask, so another asks for it.
+  const third = await openTestNode({ name: "c", blockBytes: BLOCK_BYTES });
+  t.after(() => third.close());
+  const model = (await third.ferry.registerModel(IDENTITY, layoutOf(third.pool.blockCount))).model;
+  const running = await fetch(busy);
+  await until(() => a.node.transfers === 1);
+  const theirs = [{ group: 0, blocks: await third.ferry.alloc(1), tokens: 16 }];
+  const refused = await third.ferry.fetch({ peer, model, source: { handle }, into: theirs });
+  await assert.rejects(refused.done, { code: "too_many_transfers" });
+  running.cancel();
+  await assert.rejects(running.done, { code: "cancelled" });
+  await until(() => a.node.transfers === 0);
+  await (await fetch(handle)).done;
+
+  const late = await a.ferry.offer({ model: modelA, groups, ready: false, deadlineMs: 100 });
+  const early = await fetch(late, { readers: 2, deadlineMs: 5_000 });
+  await until(() => a.node.transfers === 1);
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  const after = await third.ferry.fetch({ peer, model, source: { handle: late }, into: theirs, readers: 2 });
+  await assert.rejects(after.done, { code: "handle_unknown" });
+  for (let layer = 0; layer < 4; layer++) await a.ferry.ready(late, layer);
+  await early.done;
+  await until(() => a.events.some((event) => event.kind === "offerEnded" && event.handle === late && event.code === "deadline_exceeded"));
 });
 
 test("layers travel as they become ready", { skip }, async (t) => {

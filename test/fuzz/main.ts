@@ -4,7 +4,7 @@ import { runUnderAsan } from "./asan.ts";
 import { readInput } from "./corpus.ts";
 import { fuzz, runOne } from "./run.ts";
 import type { Target } from "./target.ts";
-import { targetNamed, targets } from "./targets.ts";
+import { targets } from "./targets.ts";
 
 const MILLION = 1_000_000;
 
@@ -22,7 +22,7 @@ const values = readFlags(USAGE, {
   replay: { type: "string" },
 });
 
-const chosen = values.target === "all" ? targets : values.target.split(",").map(targetNamed);
+const chosen = values.target === "all" ? targets : values.target.split(",").map(targetOrUsage);
 const inputs = numberOf(values.runs, "runs");
 const time = numberOf(values.seconds, "seconds");
 const seed = numberOf(values.seed, "seed") ?? 1;
@@ -34,6 +34,10 @@ for (const target of chosen) if (!values.asan || !target.native) failures += awa
 const watched = chosen.filter(({ native }) => values.asan && native).map(({ name }) => name);
 if (watched.length > 0) failures += await runUnderAsan([`--target=${watched.join()}`, ...sameAgain()]);
 process.exit(failures === 0 ? 0 : 1);
+
+function targetOrUsage(name: string): Target {
+  return targets.find((target) => target.name === name) ?? endBadly(`No target is called ${name}`, USAGE);
+}
 
 /** Returns how many inputs failed: none or one. */
 async function run(target: Target): Promise<number> {

@@ -31,9 +31,3 @@ export const targets: readonly Target[] = [
   ...benchTargets,
   ...llamaTargets,
 ];
-
-export function targetNamed(name: string): Target {
-  const target = targets.find((candidate) => candidate.name === name);
-  if (target === undefined) throw new Error(`no target is called ${name}; there are ${targets.map((one) => one.name).join(", ")}`);
-  return target;
-}

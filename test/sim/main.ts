@@ -49,7 +49,9 @@ function* chosenSeeds(): Generator<number> {
   if (values.seed !== undefined) yield numberOf(values.seed, "seed");
   else if (values.seeds !== undefined) {
     const [first = "", last = ""] = values.seeds.split("..");
-    for (let seed = numberOf(first, "seeds"); seed <= numberOf(last, "seeds"); seed++) yield seed;
+    const [from, to] = [numberOf(first, "seeds"), numberOf(last, "seeds")];
+    if (from > to) wrong(`Expected FIRST..LAST for --seeds but received "${values.seeds}"`);
+    for (let seed = from; seed <= to; seed++) yield seed;
   } else {
     const endMs = startedMs + 1_000 * numberOf(values.seconds, "seconds");
     for (let seed = Math.floor(Math.random() * 2 ** 47); performance.now() < endMs; seed++) yield seed;

@@ -103,7 +103,7 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
       const mendEnd = replace(OfferTable, "end", (end) => {
         return function (this: OfferTable, offer, ok, code): void {
           const before = ended.get(this) ?? new Map();
-          ended.set(this, before.set(offer.handle, { ...offer, claims: 0, settled: 0, closed: false, ready: "all", running: new Set() }));
+          ended.set(this, before.set(offer.handle, { ...offer, claims: 0, settled: 0, closed: "", ready: "all", running: new Set() }));
           end.call(this, offer, ok, code);
         };
       });

@@ -21,8 +21,8 @@ export interface OfferRecord {
   settled: number;
   /** Of the first that did not end well. */
   failure: string;
-  /** Nobody may claim it any more. */
-  closed: boolean;
+  /** Why nobody may claim it any more, or "". */
+  closed: "" | "cancelled" | "deadline_exceeded";
   readonly running: Set<OutgoingTransfer>;
   /** Called once when nothing can read the blocks for this offer any more. */
   readonly onEnd: (ok: boolean, code: string) => void;
@@ -52,8 +52,8 @@ export class OfferTable {
     if (this.#offers.size >= limits.offersMax) throw new KvferryError("full", `${limits.offersMax} offers are open`);
     const handle = chosen === undefined ? newHandle(this.#incarnation, this.#random) : checkHandle(this.#incarnation, chosen);
     if (this.#offers.has(handle)) throw new KvferryError("invalid_argument", "an offer with this handle is open");
-    const claimed = { readers: 1, claims: 0, settled: 0, failure: "", closed: false, running: new Set<OutgoingTransfer>() };
-    const offer: OfferRecord = { ...record, ...claimed, handle };
+    const unclaimed = { readers: 1, claims: 0, settled: 0, failure: "", closed: "", running: new Set<OutgoingTransfer>() } as const;
+    const offer: OfferRecord = { ...record, ...unclaimed, handle };
     this.#offers.set(handle, offer);
     return offer;
   }
@@ -66,22 +66,29 @@ export class OfferTable {
   }
 
   /** For a fetch that says how many there are of its kind. Throws handle_unknown, incarnation_mismatch, fingerprint_mismatch. */
-  claim(handle: string, fingerprint: string, readers: number): OfferRecord {
+  claim(nowUs: number, handle: string, fingerprint: string, readers: number): OfferRecord {
     const offer = this.get(handle);
     const all = Math.max(offer.readers, readers);
-    if (offer.closed || offer.claims >= all) throw new KvferryError("handle_unknown", "the offer is being fetched already");
+    if (offer.closed !== "" || nowUs >= offer.endsUs) throw new KvferryError("handle_unknown", "the offer takes no more readers");
+    if (offer.claims >= all) throw new KvferryError("handle_unknown", "the offer is being fetched already");
     if (offer.model.fingerprint !== fingerprint) throw new KvferryError("fingerprint_mismatch");
     offer.readers = all;
     offer.claims++;
     return offer;
   }
 
+  /** The fetch was refused before anything was sent: it may come again, or another in its place. */
+  unclaim(offer: OfferRecord): void {
+    offer.claims--;
+  }
+
   /** A claim has ended; with the last of them so has the offer. */
   settle(offer: OfferRecord, ok: boolean, code: string): void {
     offer.settled++;
     if (!ok && offer.failure === "") offer.failure = code;
-    const last = offer.closed || offer.claims >= offer.readers;
-    if (last && offer.settled === offer.claims) this.end(offer, offer.failure === "", offer.failure);
+    if (offer.settled < offer.claims) return;
+    if (offer.claims >= offer.readers) this.end(offer, offer.failure === "", offer.failure);
+    else if (offer.closed !== "") this.end(offer, false, offer.failure || offer.closed);
   }
 
   /** Ends an offer: its blocks are the engine's alone again. */
@@ -92,7 +99,7 @@ export class OfferTable {
 
   /** Takes an offer back; transfers that read its blocks are cancelled first, and the last ends the offer when it is gone. */
   withdraw(nowUs: number, offer: OfferRecord, code: "cancelled" | "deadline_exceeded"): void {
-    offer.closed = true;
+    offer.closed = code;
     if (offer.running.size === 0) this.end(offer, false, code);
     for (const transfer of [...offer.running]) transfer.cancel(nowUs, code, "the offer was withdrawn", true);
   }
@@ -101,14 +108,16 @@ export class OfferTable {
   discard(handle: string): void {
     const offer = this.#offers.get(handle);
     if (offer === undefined) return;
-    offer.closed = true;
+    offer.closed = "cancelled";
     if (offer.settled === offer.claims) this.end(offer, false, "cancelled");
   }
 
   expire(nowUs: number): void {
     for (const offer of this.#offers.values()) {
-      // A transfer has its own deadline.
-      if (offer.running.size === 0 && nowUs >= offer.endsUs) this.end(offer, false, "deadline_exceeded");
+      if (nowUs < offer.endsUs) continue;
+      // Transfers have their own deadlines.
+      offer.closed = "deadline_exceeded";
+      if (offer.running.size === 0) this.end(offer, false, "deadline_exceeded");
     }
   }
 

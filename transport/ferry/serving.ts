@@ -23,6 +23,8 @@ interface Answer {
   readonly check?: (done: (failure?: KvferryError) => void) => void;
   /** Lets go of the memory; called once, however it ends. */
   readonly end: (ending: Ending) => void;
+  /** In place of `end`, where nothing was sent. */
+  readonly refused: () => void;
 }
 
 export class Serving {
@@ -54,7 +56,7 @@ export class Serving {
     const refuse = (error: unknown): void => {
       const failure = asKvferryError(error);
       this.#node.admissions.end(ticket);
-      answer.end({ ok: false, code: failure.code });
+      answer.refused();
       peer.refuseFetch(fetch, failure);
     };
     const serve = (): void => {
@@ -77,16 +79,21 @@ export class Serving {
     if (fetch.source.kind === "handle") return this.#ofHandle(fetch, fetch.source.handle);
     if (fetch.source.kind === "keys") return this.#ofKeys(fetch, fetch.source);
     const { content, release } = this.#node.buffers.use(fetch.source.buffer, fetch.source.ranges);
-    return { content, ready: "all", end: release };
+    return { content, ready: "all", end: release, refused: release };
   }
 
   #ofHandle(fetch: Fetch, handle: string): Answer {
     const node = this.#node;
     const { model, groups } = node.offers.get(handle);
     const content = kvContent(node, model, groups);
-    const offer = node.offers.claim(handle, fetch.fingerprint, fetch.readers);
-    const end = ({ ok, code }: Ending): void => node.offers.settle(offer, ok, code);
-    return { content, ready: offer.ready === "all" ? "all" : [...offer.ready], offer, end };
+    const offer = node.offers.claim(node.runtime.nowUs(), handle, fetch.fingerprint, fetch.readers);
+    return {
+      content,
+      ready: offer.ready === "all" ? "all" : [...offer.ready],
+      offer,
+      end: ({ ok, code }) => node.offers.settle(offer, ok, code),
+      refused: () => node.offers.unclaim(offer),
+    };
   }
 
   /** Published blocks are leased, compared with their seals, then sent. */
@@ -97,11 +104,13 @@ export class Serving {
     const count = Math.ceil(source.tokens / Math.max(blockTokens, 1));
     const blockKeys = planKeys(blockTokens, source.keys).slice(0, 32 * count);
     const blocks = node.pool.lease(node.holder, blockKeys, source.group, false);
+    const release = (): void => node.pool.release(node.holder, blocks);
     return {
       content: kvContent(node, model, [{ group: source.group, blocks, tokens: source.tokens }]),
       ready: "all",
       check: (done) => checkSeals(node, model, source.group, blocks, done),
-      end: () => node.pool.release(node.holder, blocks),
+      end: release,
+      refused: release,
     };
   }
 

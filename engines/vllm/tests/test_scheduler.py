@@ -214,6 +214,17 @@ def test_each_rank_is_told_its_part_and_what_nobody_needs_is_discarded(made: lis
     assert sidecar(scheduler).discarded == [(f"{peer}1", handle)]
 
 
+def test_what_a_rank_may_not_have_fetched_is_discarded_at_the_end(made: list[Scheduler]) -> None:
+    for ranks, expected in ((1, 0), (2, 1)):
+        scheduler = build(made, ranks=ranks)
+        params = handed_over(40)
+        params["sources"][0][3] = 2 * ranks
+        asked = request("d", range(40), params)
+        loaded(scheduler, asked, 0, ([5, 6, 7],))
+        scheduler.finished(asked, True)
+        assert len(sidecar(scheduler).discarded) == expected
+
+
 def test_a_hand_over_without_some_of_our_heads_is_computed(made: list[Scheduler]) -> None:
     scheduler = build(made, ranks=2)
     assert scheduler.matched_tokens(request("d", range(40), handed_over(40)), 0) == (0, False)

@@ -107,8 +107,8 @@ class Transfer(Ending[Report]):
 
 
 class Offer(Ending[None]):
-    """Blocks that whoever knows `handle` may fetch once. It ends well when they were fetched whole; then, and whenever
-    it ends, the blocks are its maker's alone again."""
+    """Blocks that whoever knows `handle` may fetch, once or as often as the fetches say. It ends well when all of them have
+    what they asked for; then, and whenever it ends, the blocks are its maker's alone again."""
 
     def __init__(self, session: Session, handle: str, groups: tuple[GroupBlocks, ...]) -> None:
         super().__init__(session)

@@ -20,6 +20,7 @@ from .transfers import Offer, Transfer
 from .values import Blocks, GroupBlocks, Keyed, NodeInfo, Place, Range, Stats, is_handle_of
 
 OFFER_MAX_S = 120.0
+READERS_MAX = 1024
 
 
 def _nothing(_message: wire.Message) -> None:
@@ -170,6 +171,7 @@ class AsyncFerry:
             wanted: dict[str, object] = {"handle": source}
         else:
             wanted = {"keys": source.keys, "group": source.group, "tokens": source.tokens}
+        of_all = integer(readers, "readers", 1, READERS_MAX)
         fields = wire.present(
             peer=peer,
             model=model.number,
@@ -177,7 +179,7 @@ class AsyncFerry:
             into=self._groups(into),
             deadlineMs=_milliseconds(deadline_s),
             heads=None if heads is None else {"first": integer(heads[0], "heads"), "count": integer(heads[1], "heads")},
-            readers=None if readers == 1 else integer(readers, "readers", 1),
+            readers=None if of_all == 1 else of_all,
             layers=None if on_layer is None else True,
             trace=trace,
         )
@@ -249,15 +251,17 @@ class AsyncFerry:
         trace: str | None = None,
         timeout_s: float | None = None,
     ) -> Offer:
-        """Makes held or leased blocks fetchable once. `ready=False`: each layer follows by `ready` as prefill makes it.
-        `handle`: one of `new_handle`, so that it can be passed on before this returns; else the sidecar chooses. One whose
-        offer has not ended is refused with invalid_argument."""
+        """Makes held or leased blocks fetchable once, or by as many readers as the fetches say. `ready=False`: each layer follows by
+        `ready` as prefill makes it. `handle`: one of `new_handle`, so that it can be passed on before this returns; else the sidecar
+        chooses. One whose offer has not ended is refused with invalid_argument."""
         session = self._session
         # As the sidecar says; asked here as well, because the open one would be replaced before it could answer.
         if handle is not None and session.registry.offer(handle) is not None:
             raise KvferryError("invalid_argument", "an offer with this handle is open")
         listed = tuple(groups)
-        expires_s = (OFFER_MAX_S if deadline_s is None else deadline_s) + session.options.timeout_s
+        # A fetch that began in time goes on until its own deadline.
+        lasts_s = (OFFER_MAX_S if deadline_s is None else deadline_s) + wire.DEADLINE_MAX_S
+        expires_s = lasts_s + session.options.timeout_s
         fields = wire.present(
             model=model.number,
             groups=self._groups(listed),

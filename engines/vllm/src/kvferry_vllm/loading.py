@@ -63,6 +63,7 @@ class Loading:
         ]
         self._copied: set[int] = set()
         self._bytes = 0
+        self._fetched = 0
         self._held: list[Blocks] = []
         self._leased: list[Blocks] = []
 
@@ -82,6 +83,10 @@ class Loading:
 
     async def give_back(self) -> None:
         """After `run`, once."""
+        # Their makers would keep for their deadline what nobody fetches any more.
+        for part in self._parts[self._fetched :]:
+            with suppress(KvferryError):
+                await asyncio.shield(self._ferry.discard(part.source.peer, part.source.handle))
         await asyncio.shield(give_back(self._ferry.free, self._held))
         await asyncio.shield(give_back(self._ferry.release, self._leased))
 
@@ -110,6 +115,7 @@ class Loading:
                 trace=self._load.trace or None,
             )
             reports.append(await _ended(transfer))
+            self._fetched += 1
         self._copy_rest(room)
         return reports
 

@@ -53,8 +53,8 @@ class Scheduler:
         self._outgoing: dict[str, Outgoing] = {}
         self._incoming: dict[str, Incoming] = {}
         self._lookups: dict[str, Lookup] = {}
-        #: Hand-overs and prefixes are tried once: a request that comes again after a failure is computed.
-        self._tried: set[str] = set()
+        #: Hand-overs and prefixes are tried once: a request that comes again after a failure is computed. With what it loads from.
+        self._tried: dict[str, tuple[Source, ...]] = {}
         self._loads: list[Load] = []
         self._dropped: list[str] = []
         self._refused: list[str] = []
@@ -126,9 +126,9 @@ class Scheduler:
         self._lookups.pop(request.request_id, None)
         if incoming is None or external <= 0:
             return
-        self._tried.add(request.request_id)
-        if incoming.handover is not None:
-            self._discard(unused(incoming.handover.sources, incoming.parts))
+        sources = () if incoming.handover is None else incoming.handover.sources
+        self._discard(unused(sources, incoming.parts))
+        self._tried[request.request_id] = sources
         self._loads.append(
             Load(
                 request=request.request_id,
@@ -171,9 +171,12 @@ class Scheduler:
     def finished(self, request: Request, complete: bool) -> dict[str, Any] | None:
         """`complete`: it ended as it should. What the answer says about where its KV is."""
         name = request.request_id
-        if name not in self._tried and offers_handover(request.kv_transfer_params):
+        sources = self._tried.pop(name, None)
+        if sources is None and offers_handover(request.kv_transfer_params):
             self._discard_all(request)
-        self._tried.discard(name)
+        elif sources and len(self._ranks) > 1:
+            # A rank that lost its sidecar has not fetched its part, and cannot say so.
+            self._discard(sources)
         self._lookups.pop(name, None)
         self._incoming.pop(name, None)
         outgoing = self._outgoing.pop(name, None)
@@ -207,7 +210,7 @@ class Scheduler:
             handover = self._handover_of(request)
             parts = share(handover.sources, [(rank.first_head, rank.heads) for rank, _ in self._ranks])
         except KvferryError as error:
-            self._tried.add(request.request_id)
+            self._tried[request.request_id] = ()
             self._refused.append(error.code)
             log.warning("kvferry: the KV that %s brings is not used: %s", request.request_id, error)
             return 0, False
@@ -217,7 +220,7 @@ class Scheduler:
         external, waits = self._take(request, computed, Incoming(handover, parts, None, b"", handover.tokens, loaded))
         if not waits:
             # It is here already, or too little to be worth a transfer.
-            self._tried.add(request.request_id)
+            self._tried[request.request_id] = ()
             self._discard_all(request)
         return external, waits
 

@@ -60,7 +60,7 @@ class Worker:
         #: Layers whose KV lies in several groups: they are complete when the step is.
         self._shared: set[int] = set()
         self._saving: dict[str, Saving] = {}
-        self._loading: dict[str, asyncio.Future[None]] = {}
+        self._loading: dict[str, Future[None]] = {}
         self._copying = threading.Lock()
         self._room_until = 0.0
         self._silent = False
@@ -122,7 +122,7 @@ class Worker:
     def load(self, metadata: Metadata) -> None:
         with self._timed():
             for load in metadata.loads:
-                self._loading[load.request] = asyncio.run_coroutine_threadsafe(self._load(load), self._thread.loop)  # type: ignore[assignment]
+                self._loading[load.request] = self._thread.submit(self._load(load))
 
     def save_layer(self, name: str, metadata: Metadata) -> None:
         if not metadata.saves:
@@ -178,7 +178,7 @@ class Worker:
         saving = Saving(self._ferry, self._thread.loop, self._caches, save, self._options.offer_timeout_s)
         saving.room.add_done_callback(self._answered)
         self._saving[save.request] = saving
-        asyncio.run_coroutine_threadsafe(self._save(saving), self._thread.loop)
+        self._thread.submit(self._save(saving))
 
     def _save_layer(self, save: Save, group: int, index: int, number: int) -> None:
         saving = self._saving.get(save.request)
