@@ -35,7 +35,7 @@ ROOM_WAIT_S = 0.25
 #: How long an empty step of an engine that only waits for KV waits for it here, rather than turning at full speed.
 IDLE_WAIT_S = 0.01
 CONNECT_TIMEOUT_S = 5.0
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 5.0
 #: A load does not wait longer for a sidecar that is away: its prompt can be computed meanwhile.
 BACK_WAIT_S = 1.0
 
