@@ -122,11 +122,12 @@ test("a fetch that is refused before anything is sent takes nobody's place, and 
   await assert.rejects(running.done, { code: "cancelled" });
   await until(() => a.node.transfers === 0);
   await (await fetch(handle)).done;
+  await until(() => a.node.transfers === 0);
 
-  const late = await a.ferry.offer({ model: modelA, groups, ready: false, deadlineMs: 100 });
+  const late = await a.ferry.offer({ model: modelA, groups, ready: false, deadlineMs: 1_000 });
   const early = await fetch(late, { readers: 2, deadlineMs: 5_000 });
   await until(() => a.node.transfers === 1);
-  await new Promise((resolve) => setTimeout(resolve, 150));
+  await new Promise((resolve) => setTimeout(resolve, 1_100));
   const after = await third.ferry.fetch({ peer, model, source: { handle: late }, into: theirs, readers: 2 });
   await assert.rejects(after.done, { code: "handle_unknown" });
   for (let layer = 0; layer < 4; layer++) await a.ferry.ready(late, layer);

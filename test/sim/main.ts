@@ -1,6 +1,6 @@
 /**
- * The simulation's command. A seed that fails is printed with the command that replays it and added to test/sim/seeds.txt, which test/sim/replay.test.ts replays. Exit code 1
- * then. On a terminal a line of standard error says how far it is.
+ * The simulation's command. A seed that fails is printed with the command that replays it and added to test/sim/seeds.txt, which
+ * test/sim/replay.test.ts replays. Exit code 1 then. On a terminal a line of standard error says how far it is.
  */
 import "./thaw.ts";
 import { execFileSync } from "node:child_process";
