@@ -38,11 +38,11 @@ export class PeerTable implements PeerDirectory {
   get(name: string): Peer {
     const known = this.#dialled.get(name);
     if (known !== undefined) return known;
-    const address = this.#configured.get(name)?.address ?? this.#allowedAddress(this.#advertisedBy(name) ?? name);
+    const address = this.#configured.get(name)?.address ?? addressIn(this.#advertisedBy(name) ?? name);
+    const configured = this.#configured.has(name) ? name : this.#configuredAt(address);
+    if (configured === undefined) this.#makeRoomFor(name, address);
     // Who is configured is one peer, whichever way it is named, and is shown its own secret.
-    const configured = this.#configuredAt(address);
-    if (configured !== undefined && !this.#configured.has(name)) return this.get(configured);
-    if (configured === undefined && this.#dialled.size - this.#configured.size >= limits.peersMax) this.#leaveOne();
+    else if (configured !== name) return this.get(configured);
     const { settings } = this.#node;
     const conversation = this.#nextConversation++;
     const peer = new Peer({ host: this.#node, name, address, conversation, lanes: settings.lanes, lane: settings.lane });
@@ -66,12 +66,10 @@ export class PeerTable implements PeerDirectory {
     return undefined;
   }
 
-  #allowedAddress(name: string): Endpoint {
-    const address = parseAddress(name);
-    if (address === undefined || address.port === 0)
-      throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is no configured peer and no host:port`);
-    if (this.#configuredAt(address) !== undefined || this.#node.mayDial(address)) return address;
-    throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is not on the allow-list`);
+  /** Throws peer_not_allowed, full. */
+  #makeRoomFor(name: string, address: Endpoint): void {
+    if (!this.#node.mayDial(address)) throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is not on the allow-list`);
+    if (this.#dialled.size - this.#configured.size >= limits.peersMax) this.#leaveOne();
   }
 
   #configuredAt({ host, port }: Endpoint): string | undefined {
@@ -206,4 +204,11 @@ export class PeerTable implements PeerDirectory {
     for (const peer of this.#accepted.values()) next = Math.min(next, peer.nextDeadlineUs(nowUs));
     return next;
   }
+}
+
+/** Throws peer_not_allowed. */
+function addressIn(name: string): Endpoint {
+  const address = parseAddress(name);
+  if (address !== undefined && address.port !== 0) return address;
+  throw new KvferryError("peer_not_allowed", `${name.slice(0, 64)} is no configured peer and no host:port`);
 }

@@ -123,25 +123,10 @@ class LoopThread:
             self.loop.close()
 
 
-#: Of verbs that give something to keep: how a result that nobody gets is given back.
-_UNDO: dict[str, Callable[[AsyncFerry, Any], None]] = {
-    "alloc": lambda ferry, blocks: ferry._give_back("free", blocks),
-    "lease": lambda ferry, blocks: ferry._give_back("release", blocks),
-    "register_buffer": lambda ferry, buffer: ferry._forget_buffer(buffer),
-    "offer": lambda _, offer: offer.withdraw(),
-    **dict.fromkeys(("fetch", "push", "read", "write"), lambda _, transfer: transfer.cancel()),
-}
-
-
-def _undo_of(ferry: AsyncFerry, name: str) -> Callable[[Any], None] | None:
-    undo = _UNDO.get(name)
-    return None if undo is None else partial(undo, ferry)
-
-
 def _waiting(verb: Verb[P, Result]) -> Callable[Concatenate[Ferry, P], Result]:
     @wraps(verb)
     def call(ferry: Ferry, /, *arguments: P.args, **options: P.kwargs) -> Result:
-        return ferry._thread.wait(verb(ferry._ferry, *arguments, **options), _undo_of(ferry._ferry, verb.__name__))
+        return ferry._thread.wait(verb(ferry._ferry, *arguments, **options), ferry._ferry._undo.get(verb.__name__))
 
     return call
 
@@ -149,7 +134,7 @@ def _waiting(verb: Verb[P, Result]) -> Callable[Concatenate[Ferry, P], Result]:
 def _submitting(verb: Verb[P, Result]) -> Callable[Concatenate[Submit, P], Future[Result]]:
     @wraps(verb)
     def call(submit: Submit, /, *arguments: P.args, **options: P.kwargs) -> Future[Result]:
-        return submit._thread.submit(verb(submit._ferry, *arguments, **options), _undo_of(submit._ferry, verb.__name__))
+        return submit._thread.submit(verb(submit._ferry, *arguments, **options), submit._ferry._undo.get(verb.__name__))
 
     return call
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 from . import events, wire
 from .arguments import integer
@@ -35,6 +36,14 @@ class AsyncFerry:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        #: By verb: how what it gave is given back where nobody takes it any more.
+        self._undo: dict[str, Callable[[Any], None]] = {
+            "alloc": partial(self._give_back, "free"),
+            "lease": partial(self._give_back, "release"),
+            "register_buffer": lambda buffer: session.post("unregisterBuffer", {"handle": buffer.handle}),
+            "offer": Offer.withdraw,
+            **dict.fromkeys(("fetch", "push", "read", "write"), Transfer.cancel),
+        }
 
     @property
     def up(self) -> bool:
@@ -73,7 +82,7 @@ class AsyncFerry:
     async def alloc(self, count: int, *, timeout_s: float | None = None) -> Blocks:
         """All or nothing. pool_exhausted."""
         return await self._session.ask(
-            "alloc", {"count": integer(count, "count")}, self._take_blocks, timeout_s, partial(self._give_back, "free")
+            "alloc", {"count": integer(count, "count")}, self._take_blocks, timeout_s, self._undo["alloc"]
         )
 
     async def free(self, blocks: Blocks, *, timeout_s: float | None = None) -> None:
@@ -93,7 +102,7 @@ class AsyncFerry:
 
         try:
             fields = {"path": path if memory is None else memory.path, "bytes": size}
-            return await self._session.ask("registerBuffer", fields, take, timeout_s, self._forget_buffer)
+            return await self._session.ask("registerBuffer", fields, take, timeout_s, self._undo["register_buffer"])
         finally:
             if memory is not None:
                 memory.close()
@@ -143,9 +152,7 @@ class AsyncFerry:
     ) -> Blocks:
         """The right to read published blocks until `release`. With `prefix`, as many from the first as there are."""
         fields = wire.present(model=model.number, group=integer(group, "group"), keys=keys, prefix=prefix or None)
-        return await self._session.ask(
-            "lease", fields, self._take_blocks, timeout_s, partial(self._give_back, "release")
-        )
+        return await self._session.ask("lease", fields, self._take_blocks, timeout_s, self._undo["lease"])
 
     async def release(self, blocks: Blocks, *, timeout_s: float | None = None) -> None:
         await self._session.ask("release", {"blocks": self._ours(blocks)}, _nothing, timeout_s)
@@ -277,7 +284,7 @@ class AsyncFerry:
             return early or session.registry.add_offer(Offer(session, wire.text(message, "handle"), listed), expires_s)
 
         try:
-            return await session.ask("offer", fields, take, timeout_s, Offer.withdraw)
+            return await session.ask("offer", fields, take, timeout_s, self._undo["offer"])
         except KvferryError as error:
             if early is not None:
                 early._fail(KvferryError(error.code, error.detail))
@@ -331,7 +338,7 @@ class AsyncFerry:
                 Transfer(session, wire.integer(message, "transfer"), on_layer), expires_s
             )
 
-        return await session.ask(op, fields, take, timeout_s, Transfer.cancel)
+        return await session.ask(op, fields, take, timeout_s, self._undo[op])
 
     async def _ranges(
         self,
@@ -356,9 +363,6 @@ class AsyncFerry:
     def _give_back(self, op: str, blocks: Blocks) -> None:
         if blocks.incarnation == self._session.incarnation:
             self._session.post(op, {"blocks": blocks.to_message()})
-
-    def _forget_buffer(self, buffer: Buffer) -> None:
-        self._session.post("unregisterBuffer", {"handle": buffer.handle})
 
     def _ours(self, blocks: Blocks) -> dict[str, bytes]:
         self._check_incarnation(blocks.incarnation, "blocks")
