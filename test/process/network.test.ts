@@ -43,19 +43,8 @@ async function staysAway(at: Stage, kind: Break): Promise<void> {
   await assert.rejects(asked.transfer.done, { code: "deadline_exceeded" });
   await at.target.ferry.free(asked.blocks);
   at.proxy.mend();
-  await movesAgain(at);
+  await moveOnce(at.source, at.target);
   for (const sidecar of [at.asker, at.holder]) await until(async () => (await statusOf(sidecar.socket)).pool["pinned"] === 0);
-}
-
-/** A transfer that has not reached its peer for five seconds says so; a machine that is busy enough takes that long for a new connection. */
-async function movesAgain(at: Stage, tries = 3): Promise<void> {
-  try {
-    await moveOnce(at.source, at.target);
-  } catch (error) {
-    const { code } = error as { readonly code?: string };
-    if (tries === 1 || (code !== "connection_lost" && code !== "connect_failed")) throw error;
-    await movesAgain(at, tries - 1);
-  }
 }
 
 for (const [kind, what] of [
