@@ -152,7 +152,7 @@ export interface NativeMover {
   closeLane(connection: number, lane: number): void;
   send(connection: number, message: Uint8Array): boolean;
   disconnect(connection: number): void;
-  /** `flags`: 1 incoming, 2 standing, 4 checksum. `planes`: 11 numbers each; `chunks`: plane, start, bytes. 0 = the table is full. */
+  /** `flags`: 1 incoming, 2 standing, 4 checksum, 8 x the rank of what is sent. `planes`: 11 numbers each; `chunks`: plane, start, bytes. 0 = the table is full. */
   place(
     connection: number,
     flags: number,
@@ -165,6 +165,7 @@ export interface NativeMover {
     committed: Uint32Array,
   ): number;
   revoke(placement: number): void;
+  setRank(placement: number, rank: number): void;
   /** Takes the first entries of `submissions`; returns how many. */
   submit(count: number): number;
   /** Moves events into `completions`; returns how many. */
@@ -182,6 +183,8 @@ export interface NativeLaneInfo {
   lane: number;
   bytesSent: number;
   bytesReceived: number;
+  bytesDelivered: number;
+  bytesRetransmitted: number;
   deliveryRateBytesPerSecond: number;
   rttUs: number;
   minRttUs: number;

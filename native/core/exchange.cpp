@@ -17,6 +17,11 @@ Failure Exchange::place(std::shared_ptr<Placement> placement) {
   return {};
 }
 
+void Exchange::set_rank(Placement& placement, uint32_t rank) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  queue_.set_rank(placement, rank);
+}
+
 void Exchange::revoke(Placement& placement) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (placement.revoked.exchange(true)) return;

@@ -86,6 +86,7 @@ class Exchange {
   // JavaScript thread.
   Failure place(std::shared_ptr<Placement> placement);
   void revoke(Placement& placement);
+  void set_rank(Placement& placement, uint32_t rank);
   Queueing queue(Placement& placement, const QueuedChunk& chunk);
   // Wakes lanes that had nothing to do, those with least under way first, as many as there are chunks.
   void wake_lanes();

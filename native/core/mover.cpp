@@ -43,6 +43,11 @@ void Mover::revoke(uint64_t id) {
   if (found != placements_.end()) found->second.exchange->revoke(*found->second.placement);
 }
 
+void Mover::set_rank(uint64_t id, uint32_t rank) {
+  const auto found = placements_.find(id);
+  if (found != placements_.end()) found->second.exchange->set_rank(*found->second.placement, std::min(rank, kRanks - 1));
+}
+
 Failure Mover::check_submissions(const Submission* submissions, uint32_t count) {
   for (uint32_t index = 0; index < count; index++) {
     const Submission& submission = submissions[index];

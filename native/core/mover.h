@@ -32,8 +32,9 @@ struct LaneOptions {
 // TCP_INFO of a lane; transport/link/link.ts names the fields.
 struct LaneInfo {
   uint32_t lane = 0;
-  double bytes_sent = 0, bytes_received = 0, delivery_rate = 0, rtt_us = 0, min_rtt_us = 0, retransmits = 0, lost = 0, congestion_window_bytes = 0,
-         not_sent_bytes = 0, busy_us = 0, receive_window_limited_us = 0, send_buffer_limited_us = 0;
+  double bytes_sent = 0, bytes_received = 0, bytes_delivered = 0, bytes_retransmitted = 0, delivery_rate = 0, rtt_us = 0, min_rtt_us = 0,
+         retransmits = 0, lost = 0, congestion_window_bytes = 0, not_sent_bytes = 0, busy_us = 0, receive_window_limited_us = 0,
+         send_buffer_limited_us = 0;
   std::string congestion_control;
   // Of a socket; what carries bytes without one leaves it empty.
   struct Socket {
@@ -80,6 +81,8 @@ class Mover {
 
   Failure place(uint64_t connection, PlacementSpec&& spec, uint64_t* placement);
   void revoke(uint64_t placement);
+  // What is sent of it from now on, what is queued included.
+  void set_rank(uint64_t placement, uint32_t rank);
   // `taken` of the submissions, in order, are queued; all of them are checked before the first is.
   Failure submit(const Submission* submissions, uint32_t count, uint32_t* taken);
   uint32_t drain(Event* completions, uint32_t max);

@@ -40,6 +40,7 @@ class MoverHandle : public Napi::ObjectWrap<MoverHandle> {
   Napi::Value js_disconnect(Info info);
   Napi::Value js_place(Info info);
   Napi::Value js_revoke(Info info);
+  Napi::Value js_set_rank(Info info);
   Napi::Value js_submit(Info info);
   Napi::Value js_drain(Info info);
   Napi::Value js_message(Info info);
@@ -69,6 +70,7 @@ Napi::Function MoverHandle::define(Napi::Env env) {
     InstanceMethod<&MoverHandle::js_disconnect>("disconnect"),
     InstanceMethod<&MoverHandle::js_place>("place"),
     InstanceMethod<&MoverHandle::js_revoke>("revoke"),
+        InstanceMethod<&MoverHandle::js_set_rank>("setRank"),
     InstanceMethod<&MoverHandle::js_submit>("submit"),
     InstanceMethod<&MoverHandle::js_drain>("drain"),
     InstanceMethod<&MoverHandle::js_message>("message"),
@@ -223,6 +225,14 @@ Napi::Value MoverHandle::js_revoke(Info info) {
   Arguments arguments(info);
   const uint64_t placement = arguments.number<uint64_t>(0);
   if (!arguments.failed() && mover_ != nullptr) mover_->revoke(placement);
+  return info.Env().Undefined();
+}
+
+Napi::Value MoverHandle::js_set_rank(Info info) {
+  Arguments arguments(info);
+  const uint64_t placement = arguments.number<uint64_t>(0);
+  const uint32_t rank = arguments.number<uint32_t>(1);
+  if (!arguments.failed() && mover_ != nullptr) mover_->set_rank(placement, rank);
   return info.Env().Undefined();
 }
 

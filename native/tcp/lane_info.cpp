@@ -21,6 +21,9 @@ bool TcpLane::info(LaneInfo* info) {
   info->lane = lane_index;
   info->bytes_sent = double(tcp.tcpi_bytes_sent);
   info->bytes_received = double(tcp.tcpi_bytes_received);
+  // Segments that the other end has, those behind a gap included: what is acknowledged in order comes in jumps after a loss.
+  info->bytes_delivered = double(tcp.tcpi_delivered) * tcp.tcpi_snd_mss;
+  info->bytes_retransmitted = double(tcp.tcpi_bytes_retrans);
   info->delivery_rate = double(tcp.tcpi_delivery_rate);
   info->rtt_us = tcp.tcpi_rtt;
   info->min_rtt_us = tcp.tcpi_min_rtt;

@@ -9,7 +9,7 @@ import type { EventQueue } from "./js-events.ts";
 import { Fifo } from "./js-fifo.ts";
 import type { Placement } from "./js-placement.ts";
 import { SendQueue } from "./js-send-queue.ts";
-import type { ConnectionId } from "./link.ts";
+import type { ConnectionId, Rank } from "./link.ts";
 
 /** Chunks that a lane may have sent without an answer. */
 const UNANSWERED_CHUNKS = 4_096;
@@ -119,6 +119,10 @@ export class Exchange {
   }
 
   /** False: full, or the connection is gone. The caller has reserved a "submission". */
+  setRank(placement: Placement, rank: Rank): void {
+    this.#queue.setRank(placement, rank);
+  }
+
   queue(placement: Placement, chunk: number, sequence: number, submittedUs: number): boolean {
     return !this.#gone && this.#queue.push(placement, { chunk, sequence, submittedUs });
   }

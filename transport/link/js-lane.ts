@@ -88,6 +88,8 @@ export class Lane implements LaneHandler, ReceiverOwner {
       lane: this.lane,
       bytesSent: bytesWritten - writableLength,
       bytesReceived: bytesRead,
+      bytesDelivered: 0,
+      bytesRetransmitted: 0,
       deliveryRateBytesPerSecond: 0,
       rttUs: 0,
       minRttUs: 0,

@@ -12,7 +12,18 @@ import { type LinkContext, nowUs, PieceBuffers } from "./js-context.ts";
 import { EventQueue } from "./js-events.ts";
 import { Listener, type ListenerOwner } from "./js-listener.ts";
 import { Placement } from "./js-placement.ts";
-import type { ChunkSend, ConnectionId, Endpoint, LaneInfo, LaneOptions, Link, LinkEvent, PlacementId, PlacementSpec } from "./link.ts";
+import type {
+  ChunkSend,
+  ConnectionId,
+  Endpoint,
+  LaneInfo,
+  LaneOptions,
+  Link,
+  LinkEvent,
+  PlacementId,
+  PlacementSpec,
+  Rank,
+} from "./link.ts";
 import type { LinkLimits } from "./native-link.ts";
 
 export interface JsLinkOptions {
@@ -129,6 +140,12 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     const placed = this.#placements.get(id);
     if (placed === undefined || placed.placement.revoked) return;
     placed.connection.exchange.revoke(placed.placement, () => this.#placements.delete(id));
+  }
+
+  setRank(id: PlacementId, rank: Rank): void {
+    integer(rank, "rank", 0, 2);
+    const placed = this.#placements.get(id);
+    placed?.connection.exchange.setRank(placed.placement, rank);
   }
 
   submit(batch: readonly ChunkSend[]): number {

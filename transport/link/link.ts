@@ -66,7 +66,12 @@ export interface PlacementSpec {
   readonly standing?: boolean;
   /** Checksum the payload (both sides must agree). */
   readonly checksum: boolean;
+  /** `out`: chunks of a lower rank go first; absent = 1. */
+  readonly rank?: Rank;
 }
+
+/** 0 is the most urgent. One that waits has a turn for every 32 MiB that passed it. */
+export type Rank = 0 | 1 | 2;
 
 export interface ChunkSend {
   readonly placement: PlacementId;
@@ -128,6 +133,9 @@ export interface LaneInfo {
   readonly lane: number;
   readonly bytesSent: number;
   readonly bytesReceived: number;
+  /** Payload of segments that the other end has, also behind a gap; and what was sent again. 0 where the kernel is not asked. */
+  readonly bytesDelivered: number;
+  readonly bytesRetransmitted: number;
   readonly deliveryRateBytesPerSecond: number;
   readonly rttUs: number;
   readonly minRttUs: number;
@@ -191,6 +199,8 @@ export interface Link {
   place(spec: PlacementSpec): PlacementId | "full";
   /** Takes memory back: `revoked` follows when nothing can touch it. Sent chunks without an answer get `failed` (cancelled) before. Idempotent. */
   revoke(placement: PlacementId): void;
+  /** Of what is sent of an `out` placement from now on, what is queued included. */
+  setRank(placement: PlacementId, rank: Rank): void;
   /** Queues chunks of `out` placements, in order; returns how many were taken. The rest is "full". */
   submit(batch: readonly ChunkSend[]): number;
   /** Hands over what happened, at most `max` events; returns how many. */

@@ -19,6 +19,7 @@ import type {
   LinkKind,
   PlacementId,
   PlacementSpec,
+  Rank,
 } from "./link.ts";
 
 // An entry of either array is 64 bytes.
@@ -147,6 +148,10 @@ export abstract class NativeLink implements Link {
 
   revoke(placement: PlacementId): void {
     this.mover.revoke(placement);
+  }
+
+  setRank(placement: PlacementId, rank: Rank): void {
+    this.mover.setRank(placement, integer(rank, "rank", 0, 2));
   }
 
   submit(batch: readonly ChunkSend[]): number {
