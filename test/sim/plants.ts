@@ -145,8 +145,6 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
         return function (this: Peer) {
           const policy = newWindow.call(this);
           return {
-            handleAcked: (nowUs, bytes, durationUs) => policy.handleAcked(nowUs, bytes, durationUs),
-            handleFailed: (nowUs, bytes) => policy.handleFailed(nowUs, bytes),
             window: () => {
               const { bytes, chunks, reason } = policy.window();
               return { bytes: 2 * bytes, chunks: 2 * chunks, reason };

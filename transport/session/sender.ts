@@ -113,11 +113,10 @@ export class Sender {
   }
 
   /** The peer placed it, now or before. */
-  handleAcked(nowUs: number, chunk: number, _sequence: number, durationUs: number): void {
+  handleAcked(nowUs: number, chunk: number, _sequence: number, _durationUs: number): void {
     // Another attempt's word, or one that comes while the connection is away, is as good: placed is placed.
     if (this.#over || this.#outbox.isPlaced(chunk)) return;
     this.#outbox.place(chunk);
-    this.#window.handleAcked(nowUs, this.#chunkBytes[chunk]!, durationUs);
     this.#gateUs = -1;
     this.#fulls = 0;
     this.#handleProgress(nowUs);
@@ -126,7 +125,6 @@ export class Sender {
   handleFailed(nowUs: number, chunk: number, sequence: number, code: ErrorCode): void {
     if (this.#over || !this.#outbox.isInFlight(chunk, sequence)) return;
     if (code === "duplicate_chunk") return this.handleAcked(nowUs, chunk, sequence, 0);
-    this.#window.handleFailed(nowUs, this.#chunkBytes[chunk]!);
     const attempt = this.#outbox.fail(chunk, LOST.has(code));
     if (code === "grant_unknown") return this.#handleGrantOver(nowUs, chunk);
     const decision = this.#retry.decide(nowUs, attempt, code);
