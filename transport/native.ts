@@ -150,6 +150,8 @@ export interface NativeMover {
     dscp: number,
   ): void;
   closeLane(connection: number, lane: number): void;
+  /** `resting`: 1 or 0. */
+  restLane(connection: number, lane: number, resting: number): void;
   send(connection: number, message: Uint8Array): boolean;
   disconnect(connection: number): void;
   /** `flags`: 1 incoming, 2 standing, 4 checksum, 8 x the rank of what is sent. `planes`: 11 numbers each; `chunks`: plane, start, bytes. 0 = the table is full. */

@@ -45,6 +45,7 @@ class LaneEnd {
 
   bool up_ = false;
   bool hungry_ = false;        // found nothing to send; whoever queues wakes it
+  bool resting_ = false;       // takes no chunks; answers go on
   bool answer_bound_ = false;  // has too many chunks without an answer
   Placement* sending_ = nullptr;
   Placement* receiving_ = nullptr;
@@ -88,6 +89,8 @@ class Exchange {
   void revoke(Placement& placement);
   void set_rank(Placement& placement, uint32_t rank);
   Queueing queue(Placement& placement, const QueuedChunk& chunk);
+  // A resting lane takes no chunks any more; what it has taken goes on. Nothing happens if there is no such lane.
+  void rest_lane(uint32_t lane_index, bool resting);
   // Wakes lanes that had nothing to do, those with least under way first, as many as there are chunks.
   void wake_lanes();
   // If no more than `bytes_max` are queued: the lane that `wake_lanes` would wake first, which counts as woken from now on. nullptr if all are busy.

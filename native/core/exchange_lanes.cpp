@@ -51,7 +51,7 @@ bool Exchange::take(LaneEnd& lane, Outgoing* out) {
     return false;
   }
   QueuedChunk queued;
-  Placement* placement = queue_.pop(&queued);
+  Placement* placement = lane.resting_ ? nullptr : queue_.pop(&queued);
   lane.hungry_ = placement == nullptr;
   if (placement == nullptr) return false;
   placement->pins += 1;

@@ -79,6 +79,7 @@ class Mover {
   virtual std::vector<uint8_t> message(uint64_t connection) = 0;
   virtual Endpoint remote(uint64_t connection) = 0;
 
+  void rest_lane(uint64_t connection, uint32_t lane, bool resting);
   Failure place(uint64_t connection, PlacementSpec&& spec, uint64_t* placement);
   void revoke(uint64_t placement);
   // What is sent of it from now on, what is queued included.

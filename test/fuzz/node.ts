@@ -229,6 +229,7 @@ export class HeldLink implements Link {
   openLane(): void {}
   tuneLane(): void {}
   closeLane(): void {}
+  restLane(): void {}
   setRank(): void {}
   send(connection: ConnectionId, bytes: Uint8Array): boolean {
     assert.ok(bytes.length > 0 && bytes.length <= limits.controlMessageBytes, "a message fits");

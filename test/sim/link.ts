@@ -189,6 +189,13 @@ export class VirtualLink implements Link, Listener {
     this.#exchanges.get(connection)?.lanes.get(lane)?.end(CODE.closed);
   }
 
+  restLane(connection: ConnectionId, lane: number, isResting: boolean): void {
+    const end = this.#exchanges.get(connection)?.lanes.get(lane);
+    if (end === undefined) return;
+    end.isResting = isResting;
+    end.pump();
+  }
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     checkMessage(message);
     if (this.draw(this.faults.sendFull)) return false;

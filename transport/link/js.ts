@@ -114,6 +114,11 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     this.#connections.get(connection)?.closeLane(lane);
   }
 
+  restLane(connection: ConnectionId, lane: number, isResting: boolean): void {
+    integer(lane, "lane", 0, this.#context.limits.lanesMax - 1);
+    this.#connections.get(connection)?.exchange.restLane(lane, isResting);
+  }
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     if (message.length > this.#context.limits.controlMessageBytes) throw new KvferryError("message_too_large", `${message.length} bytes`);
     if (message.length === 0) throw expected("at least one byte", "message", message);

@@ -190,6 +190,8 @@ export interface Link {
   /** Applies to a live lane, whoever opened it. */
   tuneLane(connection: ConnectionId, lane: number, options: LaneOptions): void;
   closeLane(connection: ConnectionId, lane: number): void;
+  /** A resting lane takes none of the chunks that are submitted here; what it has taken, and all answers, go on. */
+  restLane(connection: ConnectionId, lane: number, isResting: boolean): void;
   /** Queues one control message; false = full, or the connection is gone. */
   send(connection: ConnectionId, message: Uint8Array): boolean;
   /** Ends a control connection and its lanes; queued messages are flushed first, for at most a second. `disconnected` follows. */

@@ -117,6 +117,11 @@ export abstract class NativeLink implements Link {
     this.mover.closeLane(connection, lane);
   }
 
+  restLane(connection: ConnectionId, lane: number, isResting: boolean): void {
+    integer(lane, "lane", 0, this.limits.lanesMax - 1);
+    this.mover.restLane(connection, lane, isResting ? 1 : 0);
+  }
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     if (message.length > this.limits.controlMessageBytes) throw new KvferryError("message_too_large", `${message.length} bytes`);
     if (message.length === 0) throw expected("at least one byte", "message", message);
