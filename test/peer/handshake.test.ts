@@ -213,6 +213,7 @@ test("fetches of what is not there are refused one by one, the connection stays"
     deadlineMs: 1_000,
     trace: "",
     readers: 1,
+    priority: "normal" as const,
   };
   const expected = [
     [{ kind: "handle" as const, handle: "nonsense" }, "handle_unknown"],

@@ -45,6 +45,7 @@ const examples: readonly Message[] = [
     deadlineMs: 30_000,
     trace: "t",
     readers: 3,
+    priority: "normal" as const,
   },
   {
     kind: "fetch",
@@ -57,6 +58,7 @@ const examples: readonly Message[] = [
     deadlineMs: 1,
     trace: "",
     readers: 1,
+    priority: "normal" as const,
   },
   {
     kind: "fetch",
@@ -69,6 +71,7 @@ const examples: readonly Message[] = [
     deadlineMs: 1,
     trace: "",
     readers: 1,
+    priority: "normal" as const,
   },
   {
     kind: "offer",

@@ -83,8 +83,9 @@ function drawNode(random: Random, at: number, names: readonly string[]): NodeSpe
       allow: ["10.0.0.0/8"],
       secret: "",
       peers: [...others, ...absent],
-      lanes: random.between(1, 4),
-      lane: { paceBytesPerSecond: random.chance(1, 6) ? 20_000 : 0, notSentLowBytes: 4_096, congestionControl: "" },
+      lanes: lanesOf(random),
+      congestion: { configured: "", allowed: ["cubic", "bbr"] },
+      rateBytesPerSecond: random.chance(1, 6) ? 20_000 * 4 : 0,
       chunkBytes,
       checksum: true,
       stallMs: 2_000,
@@ -205,4 +206,10 @@ function drawFaults(random: Random): { readonly faults: Faults; readonly kinds: 
   };
   for (const kind of kinds) Object.assign(faults, FAULTS[kind]?.(random));
   return { faults, kinds };
+}
+
+/** As the operator fixed them, or as the path gains by. */
+function lanesOf(random: Random): NodeSpec["settings"]["lanes"] {
+  const most = random.between(1, 4);
+  return { least: random.chance(1, 2) ? 1 : most, most };
 }

@@ -98,6 +98,12 @@ export class FerryNode implements FerryHost, NodeContext {
   get heartbeatMs(): number {
     return this.settings.heartbeatMs;
   }
+  get chunkBytes(): number {
+    return this.settings.chunkBytes;
+  }
+  get rateBytesPerSecond(): number {
+    return this.settings.rateBytesPerSecond;
+  }
   get windowBytes(): number {
     return this.settings.windowBytes;
   }

@@ -132,7 +132,7 @@ export class Serving {
       trace: fetch.trace,
       layout: content.kind === "kv" ? content.layoutBytes : new Uint8Array(0),
     };
-    const transfer = peer.serve(nowUs, node.deadlineUs(nowUs, fetch.deadlineMs), request, content, ready, {
+    const transfer = peer.serve(nowUs, node.deadlineUs(nowUs, fetch.deadlineMs), request, content, ready, fetch.priority, {
       onEvent: (event) => {
         if (event.kind === "stalled") node.observer.stalled?.("out");
       },

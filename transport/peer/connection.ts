@@ -4,9 +4,11 @@
  */
 import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { ConnectionId, Endpoint, LaneOptions, Link, LinkEvent } from "../link/link.ts";
+import type { ConnectionId, Endpoint, Link, LinkEvent } from "../link/link.ts";
+import type { Path } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { commonVersion, refusal } from "./greeting.ts";
+import { Lanes } from "./lanes.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "./messages.ts";
 
 export interface ConnectionOwner {
@@ -27,8 +29,8 @@ export interface ConnectionOptions {
   readonly owner: ConnectionOwner;
   /** Where to dial; undefined for a remote that dialled us. */
   readonly address: Endpoint | undefined;
-  readonly lanes: number;
-  readonly lane: LaneOptions;
+  readonly path: Path;
+  readonly congestionControl: string;
   readonly heartbeatMs: number;
 }
 
@@ -42,11 +44,10 @@ export class Connection {
   #laneToken: Uint8Array = new Uint8Array(0);
   #hello: Hello | undefined;
   #outbox: Uint8Array[] = [];
-  #lanesUp = new Set<number>();
-  #reopenAtUs = new Map<number, number>();
-  /** Lanes that died, to be told of if the connection lives on. */
-  #lost: { readonly lane: number; readonly code: ErrorCode; readonly afterUs: number }[] = [];
+  readonly lanes: Lanes;
   #heardUs = 0;
+  /** When our Hello went out. */
+  #askedUs = 0;
   #pingAtUs = Number.POSITIVE_INFINITY;
   #greetingEndsUs = Number.POSITIVE_INFINITY;
   #dialAtUs = 0;
@@ -58,6 +59,15 @@ export class Connection {
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
+    const { link, path, congestionControl, owner, address } = options;
+    this.lanes = new Lanes({
+      link,
+      path,
+      congestionControl,
+      isDialler: address !== undefined,
+      onLost: (index, code) => owner.onLaneLost(index, code),
+      onWish: (lanes) => this.send({ kind: "lanes", lanes }),
+    });
   }
 
   get id(): ConnectionId | undefined {
@@ -69,9 +79,6 @@ export class Connection {
   }
   get up(): boolean {
     return this.#state === "up";
-  }
-  get lanesUp(): number {
-    return this.#lanesUp.size;
   }
   /** Control messages that the link has not taken yet. */
   get waitingMessages(): number {
@@ -136,8 +143,8 @@ export class Connection {
     if (event.kind === "message" || event.kind === "laneUp") this.#heardUs = nowUs;
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
-    else if (event.kind === "laneUp") this.#handleLaneUp(event.lane);
-    else if (event.kind === "laneDown") this.#handleLaneDown(nowUs, event.lane, event.code);
+    else if (event.kind === "laneUp") this.lanes.handleUp(event.lane);
+    else if (event.kind === "laneDown" && this.#state === "up") this.lanes.handleDown(nowUs, event.lane, event.code);
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
   }
 
@@ -148,6 +155,7 @@ export class Connection {
 
   #handleConnected(nowUs: number, remote: Endpoint): void {
     this.#state = "greeting";
+    this.#askedUs = nowUs;
     this.#remote = remote;
     this.#greetingEndsUs = nowUs + limits.helloTimeoutMs * 1000;
     this.#post(encodeMessage(this.#options.owner.hello(new Uint8Array(0))));
@@ -173,7 +181,8 @@ export class Connection {
       this.drop(this.#refused.code, message.detail);
       return;
     }
-    if (message.kind === "ping") this.send({ kind: "pong", id: message.id });
+    if (message.kind === "lanes" && this.#state === "up") this.lanes.handleWish(nowUs, message.lanes);
+    else if (message.kind === "ping") this.send({ kind: "pong", id: message.id });
     else if (message.kind === "pong") return;
     else if (this.#state === "up") this.#options.owner.onMessage(nowUs, message);
     else this.#refuse(new KvferryError("protocol_error", `${message.kind} before Hello`));
@@ -206,43 +215,10 @@ export class Connection {
     this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
     if (address !== undefined) {
       this.#laneToken = hello.laneToken;
-      const lanes = Math.max(Math.min(this.#options.lanes, hello.lanesMax), 1);
-      for (let lane = 0; lane < lanes; lane++) this.#reopenAtUs.set(lane, nowUs);
-      this.#openLanes(nowUs);
+      this.#options.path.handleRoundTrip(nowUs - this.#askedUs);
     }
+    if (this.#id !== undefined) this.lanes.begin(nowUs, this.#id, this.#laneToken, hello.lanesMax);
     owner.onUp(nowUs, hello);
-  }
-
-  #openLanes(nowUs: number): void {
-    if (this.#id === undefined) return;
-    for (const [lane, atUs] of this.#reopenAtUs) {
-      if (nowUs < atUs) continue;
-      this.#reopenAtUs.delete(lane);
-      this.#options.link.openLane(this.#id, lane, this.#laneToken, this.#options.lane);
-    }
-  }
-
-  #handleLaneUp(lane: number): void {
-    this.#lanesUp.add(lane);
-    // A lane that the remote opened carries what we send as well, at our own pace.
-    if (this.#options.address === undefined && this.#id !== undefined) this.#options.link.tuneLane(this.#id, lane, this.#options.lane);
-  }
-
-  #handleLaneDown(nowUs: number, lane: number, code: number): void {
-    this.#lanesUp.delete(lane);
-    if (this.#state !== "up") return;
-    const afterUs = nowUs + limits.redialMinMs * 1000;
-    if (this.#options.address !== undefined) this.#reopenAtUs.set(lane, afterUs);
-    // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane.
-    this.#lost.push({ lane, code: codeOfNumber(code), afterUs });
-  }
-
-  #tellLost(nowUs: number): void {
-    while (this.#lost[0] !== undefined && nowUs >= this.#lost[0].afterUs) {
-      const { lane, code } = this.#lost[0];
-      this.#lost.shift();
-      this.#options.owner.onLaneLost(lane, code);
-    }
   }
 
   #refuse(error: KvferryError): void {
@@ -262,8 +238,7 @@ export class Connection {
 
   /** Nothing of this connection is due any more; a deadline that stayed would have the loop turn without end until the link has closed it. */
   #forgetDeadlines(): void {
-    this.#reopenAtUs.clear();
-    this.#lost = [];
+    this.lanes.end();
     this.#pingAtUs = Number.POSITIVE_INFINITY;
     this.#greetingEndsUs = Number.POSITIVE_INFINITY;
   }
@@ -275,7 +250,6 @@ export class Connection {
     this.#state = "down";
     this.#id = undefined;
     this.#outbox = [];
-    this.#lanesUp.clear();
     this.#forgetDeadlines();
     this.#dialAtUs = nowUs + this.#pauseMs * 1000;
     this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
@@ -289,8 +263,7 @@ export class Connection {
       this.drop("peer_silent", "no Hello");
     }
     if (this.#state !== "up") return;
-    this.#tellLost(nowUs);
-    this.#openLanes(nowUs);
+    this.lanes.turn(nowUs);
     if (nowUs < this.#pingAtUs) return;
     this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
     if (nowUs - this.#heardUs >= limits.silentMs * 1000) {
@@ -303,8 +276,7 @@ export class Connection {
     // A full control queue has no event of its own when it drains: look again soon.
     let next = this.#outbox.length > 0 ? nowUs + 1_000 : Number.POSITIVE_INFINITY;
     next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs);
-    if (this.#lost[0] !== undefined) next = Math.min(next, this.#lost[0].afterUs);
-    for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
+    next = Math.min(next, this.lanes.nextDeadlineUs());
     if (this.#state === "down" && (wanted || this.#isSought) && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
     return next;
   }

@@ -1,6 +1,8 @@
 /** What a peer needs of its node. */
 import type { ErrorCode, KvferryError } from "../errors.ts";
-import type { Endpoint, LaneOptions, Link, PlacementId } from "../link/link.ts";
+import type { Endpoint, Link, PlacementId } from "../link/link.ts";
+import type { CongestionChoice } from "../policy/congestion.ts";
+import type { Priority } from "../policy/priority.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Fetch, Hello, Lookup, LookupReply, Offer } from "./messages.ts";
 import type { Content } from "./content.ts";
@@ -13,6 +15,10 @@ export interface PeerHost {
   readonly runtime: Runtime;
   readonly stallUs: number;
   readonly windowBytes: number;
+  /** 0 = by the path. */
+  readonly chunkBytes: number;
+  /** Cap of what is sent to each peer; 0 = none. */
+  readonly rateBytesPerSecond: number;
   readonly heartbeatMs: number;
   hello(peer: PeerPort, laneToken: Uint8Array): Hello;
   /** Throws peer_not_allowed. */
@@ -44,6 +50,7 @@ export interface PeerPort {
     request: Omit<Offer, "kind" | "id">,
     content: Content,
     ready: "all" | readonly number[],
+    priority: Priority,
     handlers: TransferHandlers<OutgoingEvent>,
   ): OutgoingTransfer | undefined;
   refuseFetch(fetch: Fetch, error: KvferryError): void;
@@ -64,8 +71,11 @@ export interface PeerOptions {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly conversation: number;
-  readonly lanes: number;
-  readonly lane: LaneOptions;
+  /** Equal = fixed by the operator. */
+  readonly lanes: { readonly least: number; readonly most: number };
+  /** Both ends are on this host. */
+  readonly local: boolean;
+  readonly congestion: CongestionChoice;
 }
 
 export interface TransferHandlers<Event> {

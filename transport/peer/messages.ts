@@ -5,6 +5,7 @@
 import { expected, integer } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { PRIORITIES, type Priority, rankOf } from "../policy/priority.ts";
 import { kvferry } from "./wire/peer.js";
 
 const { Envelope } = kvferry.peer.v1;
@@ -82,6 +83,7 @@ export interface Fetch {
   readonly deadlineMs: number;
   readonly trace: string;
   readonly readers: number;
+  readonly priority: Priority;
 }
 export interface Offer {
   readonly kind: "offer";
@@ -141,12 +143,17 @@ export interface Bye {
   readonly kind: "bye";
   readonly reason: string;
 }
+export interface LanesWish {
+  readonly kind: "lanes";
+  readonly lanes: number;
+}
 export interface Discard {
   readonly kind: "discard";
   readonly handle: string;
 }
 export type Message =
   | Discard
+  | LanesWish
   | Hello
   | Models
   | Refuse
@@ -173,7 +180,8 @@ export function encodeMessage(message: Message): Uint8Array {
   return bytes;
 }
 
-function wireFetch({ source, kind: _, ...rest }: Fetch): object {
+function wireFetch({ source, kind: _, priority, ...others }: Fetch): object {
+  const rest = { ...others, priority: rankOf(priority) + 1 };
   if (source.kind === "handle") return { ...rest, handle: source.handle };
   if (source.kind === "keys") return { ...rest, keys: { group: source.group, keys: source.keys, tokens: source.tokens } };
   return { ...rest, ranges: { buffer: source.buffer, ranges: source.ranges } };
@@ -243,7 +251,9 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     trace: text(f, "trace", 256),
     // 0, or a peer that does not say: one.
     readers: Math.max(number(f, "readers", 0, limits.readersMax), 1),
+    priority: PRIORITIES[number(f, "priority", 0, PRIORITIES.length) - 1] ?? "normal",
   }),
+  lanes: (f) => ({ kind: "lanes", lanes: number(f, "lanes", 1, limits.lanesMax) }),
   discard: (f) => ({ kind: "discard", handle: text(f, "handle", limits.handleCharacters) }),
   offer: (f) => ({
     kind: "offer",

@@ -89,6 +89,17 @@ export class Ongoing {
     this.#forget(transfer);
   }
 
+  /** What waits to be sent; each transfer is looked at anew against its deadline. */
+  load(nowUs: number, goodputBytesPerSecond: number): { readonly backlogBytes: number; readonly onlyBackground: boolean } {
+    let backlogBytes = 0;
+    const moving = [...this.outgoing.values()].filter(({ isMoving }) => isMoving);
+    for (const transfer of moving) {
+      backlogBytes += transfer.waitingBytes;
+      transfer.reconsider(nowUs, goodputBytesPerSecond, moving.length);
+    }
+    return { backlogBytes, onlyBackground: moving.length > 0 && moving.every(({ priority }) => priority === "background") };
+  }
+
   /** It has something to pump, or a new deadline. */
   touch(transfer: PlacedTransfer): void {
     this.#dirty.add(transfer);

@@ -6,6 +6,7 @@ import { assert } from "../check.ts";
 import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import type { ChunkSend, LinkEvent, PlacementId } from "../link/link.ts";
 import { limits } from "../limits.ts";
+import { type Priority, rankOf, urgencyOf } from "../policy/priority.ts";
 import { createRetry } from "../policy/retry.ts";
 import { Sender } from "../session/sender.ts";
 import { type Content, type LocalPlan, planContent } from "./content.ts";
@@ -21,6 +22,7 @@ export interface OutgoingOptions {
   readonly offer: Offer;
   /** Which layers (in the plan's order) are there; "all" or those that handleReady adds. */
   readonly ready: "all" | readonly number[];
+  readonly priority: Priority;
   readonly onEvent: (event: OutgoingEvent) => void;
   readonly onEnd: (outcome: Outcome) => void;
 }
@@ -37,6 +39,7 @@ export class OutgoingTransfer implements PlacedTransfer {
   #sender: Sender | undefined;
   #plan: LocalPlan | undefined;
   #placement: PlacementId | undefined;
+  #priority: Priority;
   #revoking = false;
   /** An Accept that waits for the old placement to be revoked. */
   #waiting: Accept | undefined;
@@ -55,6 +58,7 @@ export class OutgoingTransfer implements PlacedTransfer {
     this.fetch = options.offer.fetch;
     this.#ready = new Set(options.ready === "all" ? [] : options.ready);
     this.#offer = options.offer;
+    this.#priority = options.priority;
     this.#sayOffer();
   }
 
@@ -84,6 +88,28 @@ export class OutgoingTransfer implements PlacedTransfer {
   /** The receiver has asked or answered: the transfer is bound to that process and ends with it. */
   get met(): boolean {
     return this.fetch !== 0 || this.#grant !== 0;
+  }
+
+  get waitingBytes(): number {
+    return this.#sender?.waitingBytes ?? 0;
+  }
+  /** Something of it waits for a lane or for its answer. */
+  get isMoving(): boolean {
+    return this.waitingBytes > 0 || (this.#sender?.inFlightBytes ?? 0) > 0;
+  }
+  get priority(): Priority {
+    return this.#priority;
+  }
+
+  /** It may become urgent as its deadline comes near, or be so no more. */
+  reconsider(nowUs: number, goodputBytesPerSecond: number, sharing: number): void {
+    if (this.#sender === undefined || this.#plan === undefined) return;
+    const leftBytes = this.#plan.bytes - this.#sender.ackedBytes;
+    const leftUs = this.deadlineUs - nowUs;
+    const { priority } = urgencyOf({ priority: this.#options.priority, leftBytes, leftUs, goodputBytesPerSecond, sharing });
+    if (priority === this.#priority) return;
+    this.#priority = priority;
+    if (this.#placement !== undefined) this.#remote.link.setRank(this.#placement, rankOf(priority));
   }
 
   handleReady(nowUs: number, layer: number): void {
@@ -138,6 +164,7 @@ export class OutgoingTransfer implements PlacedTransfer {
       blockLists: plan.blockLists,
       chunks: plan.chunks,
       checksum: offer.checksum,
+      rank: rankOf(this.#priority),
     });
     if (placement === "full") throw new KvferryError("full", "the link's placement table");
     this.#placement = placement;

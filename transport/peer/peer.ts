@@ -6,8 +6,11 @@ import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { LayoutCache } from "../kv/layout-cache.ts";
 import type { ConnectionId, Endpoint, LaneInfo, Link, LinkEvent, PlacementId } from "../link/link.ts";
-import { createEstimate, type Estimate } from "../policy/estimate.ts";
-import { createWindow, type WindowPolicy } from "../policy/window.ts";
+import type { ChunkSize } from "../policy/chunk-size.ts";
+import { Path, type PathDecision } from "../policy/path.ts";
+import type { PathEstimate } from "../policy/path-estimate.ts";
+import type { Priority } from "../policy/priority.ts";
+import type { WindowPolicy } from "../policy/window.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
@@ -33,19 +36,21 @@ export class Peer implements Remote, PeerPort {
   #node = "";
   /** What the remote said last; undefined until it was there. */
   #hello: Hello | undefined;
-  readonly #estimate = createEstimate();
+  readonly #path: Path;
   #idleSinceUs: number;
 
   constructor(options: PeerOptions) {
     this.#idleSinceUs = options.host.runtime.nowUs();
     ({ name: this.name, address: this.address, conversation: this.conversation } = options);
     this.#host = options.host;
+    const { windowBytes, chunkBytes, rateBytesPerSecond } = options.host;
+    this.#path = new Path({ ...options.lanes, local: options.local, peerCap: rateBytesPerSecond, windowBytes, chunkBytes });
     this.#connection = new Connection({
       link: options.host.link,
       runtime: options.host.runtime,
       address: options.address,
-      lanes: options.lanes,
-      lane: options.lane,
+      path: this.#path,
+      congestionControl: options.congestion.name,
       heartbeatMs: options.host.heartbeatMs,
       owner: {
         hello: (token) => options.host.hello(this, token),
@@ -81,25 +86,24 @@ export class Peer implements Remote, PeerPort {
     this.#host.touched();
   }
   newWindow(): WindowPolicy {
-    return createWindow({ bytes: this.#host.windowBytes });
+    return this.#path.newWindow();
   }
   acked(nowUs: number, bytes: number, durationUs: number): void {
-    this.#estimate.handleSample(nowUs, bytes, durationUs);
+    this.#path.handleAcked(nowUs, bytes, durationUs);
   }
 
   get up(): boolean {
     return this.#connection.up;
   }
   get lanes(): number {
-    return this.#connection.lanesUp;
+    return this.#connection.lanes.up;
   }
   get linkId(): ConnectionId | undefined {
     return this.#connection.linkId;
   }
   /** What the kernel knows of each lane, now. */
   laneInfo(): readonly LaneInfo[] {
-    const id = this.#connection.linkId;
-    return id === undefined ? [] : this.link.laneInfo(id);
+    return this.#connection.lanes.read();
   }
   get waitingMessages(): number {
     return this.#connection.waitingMessages;
@@ -116,8 +120,16 @@ export class Peer implements Remote, PeerPort {
     return this.#hello?.chunkBytesMax ?? limits.chunkBytesMax;
   }
   /** Goodput towards the remote. */
-  estimate(nowUs: number): Estimate {
-    return this.#estimate.estimate(nowUs);
+  estimate(nowUs: number): PathEstimate {
+    return this.#path.estimate(nowUs);
+  }
+  /** What was decided last about its lanes and their pace, and why. */
+  get decision(): PathDecision {
+    return this.#path.decision;
+  }
+  /** For a transfer in either direction that begins now; `bytes` of it, 0 = not known. */
+  chunkSize(nowUs: number, priority: Priority, bytes: number): ChunkSize {
+    return this.#path.chunkSize(nowUs, priority, bytes, Math.min(this.chunkBytesMax, this.#host.windowBytes));
   }
   /** Nothing is under way with it. */
   get unused(): boolean {
@@ -171,6 +183,7 @@ export class Peer implements Remote, PeerPort {
     request: Omit<Offer, "kind" | "id">,
     content: Content,
     ready: "all" | readonly number[],
+    priority: Priority,
     handlers: TransferHandlers<OutgoingEvent>,
   ): OutgoingTransfer | undefined {
     // The asker has taken its question back while the answer was being prepared.
@@ -182,6 +195,7 @@ export class Peer implements Remote, PeerPort {
       content,
       offer,
       ready,
+      priority,
       onEvent: handlers.onEvent,
       onEnd: (outcome) => {
         this.#ongoing.removeOutgoing(offer.id, transfer);
@@ -375,9 +389,15 @@ export class Peer implements Remote, PeerPort {
 
   turn(nowUs: number): void {
     this.#connection.turn(nowUs);
+    if (this.up && !this.#ongoing.idle && nowUs >= this.#path.nextReadingUs()) this.#observe(nowUs);
     if (this.#wanted()) this.#connection.want(nowUs);
     this.#ongoing.turn(nowUs, this.#dialsInVain ? this.#connection.lastFailure : undefined);
     this.#lookups.expire(nowUs, this.#connection.lastFailure?.code ?? "deadline_exceeded");
+  }
+
+  #observe(nowUs: number): void {
+    const { goodputBytesPerSecond } = this.#path.estimate(nowUs);
+    this.#connection.lanes.observe(nowUs, { ...this.#ongoing.load(nowUs, goodputBytesPerSecond), tenantCap: 0, tenantSharing: 1 });
   }
 
   #wanted(): boolean {
@@ -393,6 +413,7 @@ export class Peer implements Remote, PeerPort {
       this.#connection.nextDeadlineUs(nowUs, this.#wanted()),
       this.#ongoing.nextDeadlineUs(nowUs, this.#dialsInVain),
       this.#lookups.nextDeadlineUs(),
+      this.up && !this.#ongoing.idle ? Math.max(this.#path.nextReadingUs(), nowUs) : Number.POSITIVE_INFINITY,
     );
   }
 }

@@ -61,6 +61,16 @@ export function chooseChunkSize(input: ChunkSizeInput): ChunkSize {
   return { bytes, reason: `${chunkUs} us on a lane of ${Math.round(laneRate / 1000)} kB/s; ${bound}` };
 }
 
+/** What a lane keeps before the wire is waited for too: a few milliseconds of its rate, so that the network never waits for us either. */
+const NOT_SENT_US = 5_000;
+const NOT_SENT_LEAST = 32 * 1024;
+
+/** @returns TCP_NOTSENT_LOWAT for a lane of so many bytes a second (0 = not known) */
+export function notSentLow(laneRate: number): number {
+  if (laneRate <= 0) return limits.notSentLowBytes;
+  return Math.max(Math.min(powerOfTwo((laneRate * NOT_SENT_US) / 1_000_000), limits.notSentLowBytes), NOT_SENT_LEAST);
+}
+
 function clamp(bytes: number, mostBytes: number): number {
   return Math.max(Math.min(bytes, mostBytes), limits.chunkBytesMin);
 }

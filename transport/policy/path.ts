@@ -28,6 +28,8 @@ export interface PathOptions extends LaneCountOptions {
 export interface PathLoad {
   /** Bytes that wait for a lane or for the window. */
   readonly backlogBytes: number;
+  /** Lanes that take chunks. */
+  readonly lanesActive: number;
   readonly onlyBackground: boolean;
   readonly tenantCap: number;
   readonly tenantSharing: number;
@@ -65,11 +67,14 @@ export class Path {
     return this.#estimator.nextReadingUs();
   }
 
-  /** A connection is there; `rttUs` of its handshake, 0 = not known. */
-  handleConnected(rttUs: number): PathDecision {
+  /** A new connection: perhaps over another path. */
+  handleConnected(): void {
     this.#estimator.handleReconnected();
+  }
+
+  /** How long its handshake took to go there and back. */
+  handleRoundTrip(rttUs: number): void {
     this.#laneCount.handleConnected(rttUs);
-    return this.decision;
   }
 
   handleAcked(nowUs: number, bytes: number, durationUs: number): void {
@@ -81,11 +86,16 @@ export class Path {
     const estimate = this.#estimator.estimate(nowUs);
     const isBacklogged = load.backlogBytes > 0 || lanes.some(({ notSentBytes }) => notSentBytes > 0);
     const congestionControl = lanes[0]?.congestionControl ?? "";
-    this.#laneCount.handleReading(nowUs, { estimate, lanesUp: lanes.length, isBacklogged, congestionControl });
+    this.#laneCount.handleReading(nowUs, { estimate, lanesUp: load.lanesActive, isBacklogged, congestionControl });
     this.#pace.handleReading(nowUs, { ...load, estimate, peerCap: this.#options.peerCap });
     const { goodputBytesPerSecond, rttUs } = estimate;
-    this.#windowPath = { goodputBytesPerSecond, rttUs, lanes: Math.max(lanes.length, 1) };
+    this.#windowPath = { goodputBytesPerSecond, rttUs, lanes: Math.max(load.lanesActive, 1) };
     return this.decision;
+  }
+
+  /** What one of `lanes` lanes carries, bytes a second; 0 = not known. */
+  laneRate(lanes: number): number {
+    return this.#windowPath.goodputBytesPerSecond / lanes;
   }
 
   newWindow(): WindowPolicy {

@@ -1,12 +1,14 @@
 /** Classes of transfers: what may go before what. PURE. */
 
+import type { Rank } from "../link/link.ts";
+
 /** `urgent`: a decode waits for it. `background`: nobody does; it yields to everything, other people's traffic included. */
 export const PRIORITIES = ["urgent", "normal", "background"] as const;
 export type Priority = (typeof PRIORITIES)[number];
 
 /** The class as native knows it: 0 goes first. */
-export function rankOf(priority: Priority): number {
-  return PRIORITIES.indexOf(priority);
+export function rankOf(priority: Priority): Rank {
+  return priority === "urgent" ? 0 : priority === "normal" ? 1 : 2;
 }
 
 export interface Urgency {

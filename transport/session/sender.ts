@@ -78,6 +78,10 @@ export class Sender {
   get inFlightChunks(): number {
     return this.#outbox.inFlightChunks;
   }
+  /** What could be submitted and is not: the window is full. */
+  get waitingBytes(): number {
+    return this.#state === "sending" ? this.#outbox.waitingBytes : 0;
+  }
   get ackedBytes(): number {
     return this.#outbox.placedBytes;
   }

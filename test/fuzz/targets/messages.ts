@@ -11,7 +11,16 @@ import { ABSURD_NUMBERS, mutateValue } from "../values.ts";
 const FINGERPRINT = "f0".repeat(32);
 const KEYS = Uint8Array.from({ length: 96 }, (_, at) => at);
 const MODEL = { fingerprint: FINGERPRINT, layout: new TextEncoder().encode('{"blockCount":1,"groups":[]}') };
-const ASK = { fingerprint: FINGERPRINT, firstHead: 0, heads: 8, chunkBytes: 1 << 20, deadlineMs: 30_000, trace: "t", readers: 1 };
+const ASK = {
+  fingerprint: FINGERPRINT,
+  firstHead: 0,
+  heads: 8,
+  chunkBytes: 1 << 20,
+  deadlineMs: 30_000,
+  trace: "t",
+  readers: 1,
+  priority: "normal" as const,
+};
 
 const PEER_MESSAGES: readonly Message[] = [
   {

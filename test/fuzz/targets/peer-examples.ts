@@ -57,6 +57,7 @@ export function saying(random: Random): Message {
     deadlineMs: random.pick([1, 2_000, 30_000]),
     trace: "",
     readers: 1,
+    priority: "normal" as const,
   };
   const keys = keysOf(random.pick([1, 1, 9]), random.pick([2, 1, 3]));
   const ranges = { buffer: BUFFER, ranges: [{ offset: random.pick([0, 4_096]), bytes: random.pick([512, 4_096]) }] };

@@ -92,7 +92,16 @@ function nonsense(random: Random): Message {
   const grant = random.between(1, 1_000);
   const fingerprint = "ab".repeat(32);
   const keys = random.bytes(32 * random.below(4));
-  const common = { fingerprint, firstHead: 0, heads: 0, chunkBytes: 4_096, deadlineMs: 1_000, trace: "", readers: 1 };
+  const common = {
+    fingerprint,
+    firstHead: 0,
+    heads: 0,
+    chunkBytes: 4_096,
+    deadlineMs: 1_000,
+    trace: "",
+    readers: 1,
+    priority: "normal" as const,
+  };
   const source = random.pick([
     { kind: "handle" as const, handle: "12345678-0123456789abcdef0123456789abcdef" },
     { kind: "keys" as const, group: 0, keys, tokens: 5 },

@@ -42,11 +42,12 @@ export const kvferry = $root.kvferry = (() => {
                 Envelope.prototype.bye = null;
                 Envelope.prototype.resume = null;
                 Envelope.prototype.discard = null;
+                Envelope.prototype.lanes = null;
 
                 let $oneOfFields;
 
                 $Object.defineProperty(Envelope.prototype, "kind", {
-                    get: $util.oneOfGetter($oneOfFields = ["hello", "refuse", "models", "lookup", "lookupReply", "fetch", "offer", "accept", "done", "cancel", "ping", "pong", "bye", "resume", "discard"]),
+                    get: $util.oneOfGetter($oneOfFields = ["hello", "refuse", "models", "lookup", "lookupReply", "fetch", "offer", "accept", "done", "cancel", "ping", "pong", "bye", "resume", "discard", "lanes"]),
                     set: $util.oneOfSetter($oneOfFields)
                 });
 
@@ -87,6 +88,8 @@ export const kvferry = $root.kvferry = (() => {
                         $root.kvferry.peer.v1.Resume.encode(m.resume, w.uint32(114).fork(), q + 1).ldelim();
                     if (m.discard != null && $Object.hasOwnProperty.call(m, "discard"))
                         $root.kvferry.peer.v1.Discard.encode(m.discard, w.uint32(122).fork(), q + 1).ldelim();
+                    if (m.lanes != null && $Object.hasOwnProperty.call(m, "lanes"))
+                        $root.kvferry.peer.v1.Lanes.encode(m.lanes, w.uint32(162).fork(), q + 1).ldelim();
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -223,6 +226,13 @@ export const kvferry = $root.kvferry = (() => {
                                     break;
                                 m.discard = $root.kvferry.peer.v1.Discard.decode(r, r.size(), $undefined, q + 1, m.discard);
                                 m.kind = "discard";
+                                continue;
+                            }
+                        case 20: {
+                                if (u !== 2)
+                                    break;
+                                m.lanes = $root.kvferry.peer.v1.Lanes.decode(r, r.size(), $undefined, q + 1, m.lanes);
+                                m.kind = "lanes";
                                 continue;
                             }
                         }
@@ -1226,6 +1236,7 @@ export const kvferry = $root.kvferry = (() => {
                 Fetch.prototype.chunkBytes = 0;
                 Fetch.prototype.deadlineMs = 0;
                 Fetch.prototype.trace = "";
+                Fetch.prototype.priority = 0;
                 Fetch.prototype.readers = 0;
 
                 let $oneOfFields;
@@ -1264,6 +1275,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(82).string(m.trace);
                     if (m.readers != null && $Object.hasOwnProperty.call(m, "readers") && m.readers !== 0)
                         w.uint32(88).uint32(m.readers);
+                    if (m.priority != null && $Object.hasOwnProperty.call(m, "priority") && m.priority !== 0)
+                        w.uint32(160).uint32(m.priority);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -1379,6 +1392,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.trace = v;
                                 else
                                     delete m.trace;
+                                continue;
+                            }
+                        case 20: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.priority = v;
+                                else
+                                    delete m.priority;
                                 continue;
                             }
                         case 11: {
@@ -1692,6 +1714,88 @@ export const kvferry = $root.kvferry = (() => {
                 };
 
                 return Discard;
+            })();
+
+            v1.Lanes = (function() {
+
+                const Lanes = function (p) {
+                    if (p)
+                        for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
+                            if (p[ks[i]] != null && ks[i] !== "__proto__")
+                                this[ks[i]] = p[ks[i]];
+                };
+
+                Lanes.prototype.lanes = 0;
+
+                Lanes.encode = function (m, w, q) {
+                    if (!w)
+                        w = $Writer.create();
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    if (m.lanes != null && $Object.hasOwnProperty.call(m, "lanes") && m.lanes !== 0)
+                        w.uint32(8).uint32(m.lanes);
+                    if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
+                        for (var i = 0; i < m.$unknowns.length; ++i)
+                            w.raw(m.$unknowns[i]);
+                    return w;
+                };
+
+                Lanes.decode = function (r, l, z, q, g) {
+                    if (!(r instanceof $Reader))
+                        r = $Reader.create(r);
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $Reader.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    var c, m, v;
+                    if (l === $undefined)
+                        c = r.len;
+                    else {
+                        c = r.pos + l;
+                        if (c > r.len)
+                            throw $RangeError("index out of range");
+                        l = r.len;
+                        r.len = c;
+                    }
+                    m = g || new $root.kvferry.peer.v1.Lanes();
+                    while (r.pos < c) {
+                        var s = r.pos;
+                        var t = r.tag();
+                        if (t === z) {
+                            z = $undefined;
+                            break;
+                        }
+                        var u = t & 7;
+                        switch (t >>>= 3) {
+                        case 1: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.lanes = v;
+                                else
+                                    delete m.lanes;
+                                continue;
+                            }
+                        }
+                        r.skipType(u, q, t);
+                        if (!r.discardUnknown) {
+                            $util.makeProp(m, "$unknowns", false);
+                            (m.$unknowns || (m.$unknowns = [])).push(r.raw(s, r.pos));
+                        }
+                    }
+                    if (l !== $undefined) {
+                        if (r.pos !== c)
+                            throw $RangeError("index out of range");
+                        r.len = l;
+                    }
+                    if (z !== $undefined)
+                        throw $Error("missing end group");
+                    return m;
+                };
+
+                return Lanes;
             })();
 
             v1.Offer = (function() {
