@@ -198,6 +198,8 @@ export interface NativeLaneInfo {
   receiveWindowLimitedUs: number;
   sendBufferLimitedUs: number;
   congestionControl: string;
+  unansweredBytes: number;
+  isReceiving: boolean;
   /** TCP only, as is `socket`. */
   local?: { host: string; port: number };
   remote?: { host: string; port: number };

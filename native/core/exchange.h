@@ -110,6 +110,10 @@ class Exchange {
   // Lets go of what the lane is receiving; the rest of it is to be thrown away.
   void let_go(LaneEnd& lane);
 
+  // Payload that the lane has taken and that has no answer; whether it is in the middle of a chunk that lands.
+  uint64_t unanswered_bytes(LaneEnd& lane);
+  bool is_receiving(LaneEnd& lane);
+
   // The end: after the last lane is down. Chunks that no lane took fail, then `disconnected`.
   void gone(Code code, const std::string& detail);
   bool is_gone();

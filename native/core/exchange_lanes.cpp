@@ -69,6 +69,16 @@ void Exchange::sent(LaneEnd& lane) {
   if (Placement* placement = std::exchange(lane.sending_, nullptr)) unpin(*placement);
 }
 
+uint64_t Exchange::unanswered_bytes(LaneEnd& lane) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return lane.unanswered_bytes_;
+}
+
+bool Exchange::is_receiving(LaneEnd& lane) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return lane.receiving_ != nullptr;
+}
+
 Answering Exchange::answered(LaneEnd& lane, const FrameHeader& header, uint64_t now_us) {
   std::lock_guard<std::mutex> lock(mutex_);
   Ring<LaneEnd::Unanswered>& ring = lane.unanswered_;

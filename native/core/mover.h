@@ -36,6 +36,8 @@ struct LaneInfo {
          retransmits = 0, lost = 0, congestion_window_bytes = 0, not_sent_bytes = 0, busy_us = 0, receive_window_limited_us = 0,
          send_buffer_limited_us = 0;
   std::string congestion_control;
+  double unanswered_bytes = 0;
+  bool is_receiving = false;
   // Of a socket; what carries bytes without one leaves it empty.
   struct Socket {
     double rtt_variation_us = 0, path_mtu_bytes = 0, dscp = 0, send_buffer_bytes = 0, receive_buffer_bytes = 0;

@@ -64,6 +64,8 @@ Napi::Value lane_infos_value(Napi::Env env, const std::vector<LaneInfo>& infos) 
     value.Set("receiveWindowLimitedUs", info.receive_window_limited_us);
     value.Set("sendBufferLimitedUs", info.send_buffer_limited_us);
     value.Set("congestionControl", info.congestion_control);
+    value.Set("unansweredBytes", info.unanswered_bytes);
+    value.Set("isReceiving", info.is_receiving);
     if (info.socket) {
       value.Set("local", endpoint_value(env, info.socket->local));
       value.Set("remote", endpoint_value(env, info.socket->remote));

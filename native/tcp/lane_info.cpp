@@ -35,6 +35,8 @@ bool TcpLane::info(LaneInfo* info) {
   info->receive_window_limited_us = double(tcp.tcpi_rwnd_limited);
   info->send_buffer_limited_us = double(tcp.tcpi_sndbuf_limited);
   info->congestion_control = name;
+  info->unanswered_bytes = double(connection_->unanswered_bytes(*this));
+  info->is_receiving = connection_->is_receiving(*this);
   LaneInfo::Socket& socket = info->socket.emplace();
   socket.rtt_variation_us = tcp.tcpi_rttvar;
   socket.path_mtu_bytes = tcp.tcpi_pmtu;

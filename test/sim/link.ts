@@ -375,7 +375,7 @@ const CONNECT_US = 5_000_000;
 function infoOf(lane: number, bytesSent: number, bytesReceived: number, rate: number): LaneInfo {
   const unknown = { rttUs: 0, minRttUs: 0, retransmits: 0, lost: 0, congestionWindowBytes: 0, notSentBytes: 0, busyUs: 0 };
   const counted = { bytesDelivered: 0, bytesRetransmitted: 0 };
-  const limited = { receiveWindowLimitedUs: 0, sendBufferLimitedUs: 0, congestionControl: "" };
+  const limited = { receiveWindowLimitedUs: 0, sendBufferLimitedUs: 0, congestionControl: "", unansweredBytes: 0, isReceiving: false };
   return { lane, bytesSent, bytesReceived, deliveryRateBytesPerSecond: rate, ...unknown, ...counted, ...limited };
 }
 

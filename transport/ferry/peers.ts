@@ -119,7 +119,7 @@ export class PeerTable implements PeerDirectory {
   /** A dialled peer's connection gets its number when it is dialled; look it up once. */
   #dialling(connection: ConnectionId): Peer | undefined {
     for (const peer of this.#dialled.values()) {
-      if (peer.linkId !== connection) continue;
+      if (!peer.isOf(connection)) continue;
       this.#byConnection.set(connection, peer);
       return peer;
     }

@@ -147,6 +147,10 @@ export interface LaneInfo {
   readonly receiveWindowLimitedUs: number;
   readonly sendBufferLimitedUs: number;
   readonly congestionControl: string;
+  /** Of chunks that this lane has taken and that have no answer yet. */
+  readonly unansweredBytes: number;
+  /** In the middle of a chunk that lands here. */
+  readonly isReceiving: boolean;
   /** Of a link that has addresses. */
   readonly local?: Endpoint;
   readonly remote?: Endpoint;

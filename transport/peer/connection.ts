@@ -9,6 +9,7 @@ import type { Path } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { commonVersion, refusal } from "./greeting.ts";
 import { Lanes } from "./lanes.ts";
+import { Probe } from "./probe.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "./messages.ts";
 
 export interface ConnectionOwner {
@@ -45,6 +46,8 @@ export class Connection {
   #hello: Hello | undefined;
   #outbox: Uint8Array[] = [];
   readonly lanes: Lanes;
+  /** Of a remote that we dial. */
+  readonly #probe: Probe | undefined;
   #heardUs = 0;
   /** When our Hello went out. */
   #askedUs = 0;
@@ -53,6 +56,7 @@ export class Connection {
   #dialAtUs = 0;
   /** To be dialled once the pause since the last try is over. */
   #isSought = false;
+  #isBusy = false;
   #pauseMs = limits.redialMinMs;
   #refused: KvferryError | undefined;
   #lastFailure: KvferryError | undefined;
@@ -60,6 +64,7 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     this.#options = options;
     const { link, path, congestionControl, owner, address } = options;
+    this.#probe = address === undefined ? undefined : new Probe(link, address);
     this.lanes = new Lanes({
       link,
       path,
@@ -76,6 +81,10 @@ export class Connection {
   /** The link's name for it, from the dial on. */
   get linkId(): ConnectionId | undefined {
     return this.#id;
+  }
+  /** Whether events of that connection are for this one. */
+  isOf(id: ConnectionId): boolean {
+    return id === this.#id || id === this.#probe?.id;
   }
   get up(): boolean {
     return this.#state === "up";
@@ -96,8 +105,16 @@ export class Connection {
     if (this.#state !== "down" || this.#options.address === undefined) return;
     this.#isSought = nowUs < this.#dialAtUs;
     if (this.#isSought) return;
-    this.#state = "dialling";
-    this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+    try {
+      this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+      this.#state = "dialling";
+    } catch (error) {
+      // The link has no room for another connection.
+      if (!(error instanceof KvferryError)) throw error;
+      this.#lastFailure = error;
+      this.#dialAtUs = nowUs + this.#pauseMs * 1000;
+      this.#isSought = true;
+    }
   }
 
   /** Acceptor: the remote dialled us and has said Hello already. */
@@ -138,7 +155,10 @@ export class Connection {
     if (sent > 0) this.#outbox.splice(0, sent);
   }
 
-  handle(nowUs: number, event: LinkEvent): void {
+  handle(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
+    if (event.connection === this.#probe?.id) return this.#handleProbe(nowUs, event);
+    // Of one that was given up.
+    if (event.connection !== this.#id) return;
     // A lane that went down, or failed to open, is no word of the remote: it may be the sign that it is gone.
     if (event.kind === "message" || event.kind === "laneUp") this.#heardUs = nowUs;
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
@@ -148,9 +168,36 @@ export class Connection {
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
   }
 
+  /** Something of it came within the time of a few heartbeats. */
+  isHeard(nowUs: number): boolean {
+    return nowUs - this.#heardUs < 4 * limits.busyHeartbeatMs * 1000;
+  }
+
   /** Chunks came or were acknowledged: the remote lives. */
   heard(nowUs: number): void {
     this.#heardUs = nowUs;
+  }
+
+  /** Another connection came through: it takes over, unless the remote has spoken meanwhile. */
+  #handleProbe(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
+    if (event.kind !== "connected") return void (event.kind === "disconnected" && this.#probe?.over());
+    if (this.#state !== "up" || !this.#isDoubtful(nowUs)) return this.#probe?.cancel();
+    const silent = this.#id;
+    this.#probe?.over();
+    this.#handleDisconnected(nowUs, ERRORS.connection_lost.number, "nothing was heard, and another connection came through");
+    if (silent !== undefined) this.#options.link.disconnect(silent);
+    this.#id = event.connection;
+    this.#handleConnected(nowUs, event.remote);
+  }
+
+  /** When there is something to do about its silence. */
+  #doubtUs(nowUs: number): number {
+    if (this.#isDoubtful(nowUs)) return this.#probe?.nextUs(nowUs) ?? Number.POSITIVE_INFINITY;
+    return this.#heardUs + Probe.silenceUs(this.#options.path.estimate(nowUs).rttUs);
+  }
+
+  #isDoubtful(nowUs: number): boolean {
+    return nowUs - this.#heardUs >= Probe.silenceUs(this.#options.path.estimate(nowUs).rttUs);
   }
 
   #handleConnected(nowUs: number, remote: Endpoint): void {
@@ -231,6 +278,7 @@ export class Connection {
   drop(code: ErrorCode, detail: string): void {
     this.#lastFailure = new KvferryError(code, detail);
     if (this.#id === undefined || this.#state === "closing") return;
+    this.#refused ??= this.#lastFailure;
     this.#state = "closing";
     this.#forgetDeadlines();
     this.#options.link.disconnect(this.#id);
@@ -239,12 +287,14 @@ export class Connection {
   /** Nothing of this connection is due any more; a deadline that stayed would have the loop turn without end until the link has closed it. */
   #forgetDeadlines(): void {
     this.lanes.end();
+    this.#probe?.cancel();
     this.#pingAtUs = Number.POSITIVE_INFINITY;
     this.#greetingEndsUs = Number.POSITIVE_INFINITY;
   }
 
   #handleDisconnected(nowUs: number, code: number, detail: string): void {
-    const failure = this.#refused ?? this.#lastFailure ?? new KvferryError(codeOfNumber(code), detail);
+    // Why we ended it says more than that it ended.
+    const failure = this.#refused ?? new KvferryError(codeOfNumber(code), detail);
     this.#lastFailure = failure;
     this.#refused = undefined;
     this.#state = "down";
@@ -256,7 +306,8 @@ export class Connection {
     this.#options.owner.onDown(nowUs, failure.code, failure.detail);
   }
 
-  turn(nowUs: number): void {
+  /** `isBusy`: the remote is expected to say something soon. */
+  turn(nowUs: number, isBusy: boolean): void {
     this.#flush();
     if (this.#isSought) this.want(nowUs);
     if (this.#state === "greeting" && nowUs >= this.#greetingEndsUs) {
@@ -264,8 +315,13 @@ export class Connection {
     }
     if (this.#state !== "up") return;
     this.lanes.turn(nowUs);
+    this.#isBusy = isBusy;
+    if (isBusy && this.#isDoubtful(nowUs)) this.#probe?.turn(nowUs, this.#options.path.estimate(nowUs).rttUs);
+    else this.#probe?.cancel();
+    const heartbeatUs = Math.min(this.#options.heartbeatMs, isBusy ? limits.busyHeartbeatMs : Number.POSITIVE_INFINITY) * 1000;
+    this.#pingAtUs = Math.min(this.#pingAtUs, nowUs + heartbeatUs);
     if (nowUs < this.#pingAtUs) return;
-    this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
+    this.#pingAtUs = nowUs + heartbeatUs;
     if (nowUs - this.#heardUs >= limits.silentMs * 1000) {
       this.drop("peer_silent", `nothing heard for ${limits.silentMs} ms`);
     } else this.send({ kind: "ping", id: 0 });
@@ -277,6 +333,7 @@ export class Connection {
     let next = this.#outbox.length > 0 ? nowUs + 1_000 : Number.POSITIVE_INFINITY;
     next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs);
     next = Math.min(next, this.lanes.nextDeadlineUs());
+    if (this.#state === "up" && this.#isBusy && this.#probe !== undefined) next = Math.min(next, this.#doubtUs(nowUs));
     if (this.#state === "down" && (wanted || this.#isSought) && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
     return next;
   }

@@ -6,6 +6,7 @@ import { codeOfNumber, type ErrorCode } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { ConnectionId, LaneInfo, LaneOptions, Link } from "../link/link.ts";
 import { notSentLow } from "../policy/chunk-size.ts";
+import { LaneHealth } from "../policy/lane-health.ts";
 import type { Path, PathLoad } from "../policy/path.ts";
 
 export interface LanesOptions {
@@ -37,6 +38,9 @@ export class Lanes {
   readonly #reopenAtUs = new Map<number, number>();
   /** Lanes that died, to be told of if the connection lives on. */
   #lost: { readonly lane: number; readonly code: ErrorCode; readonly afterUs: number }[] = [];
+  readonly #health = new LaneHealth();
+  /** Closed here because they were slow. */
+  readonly #slow = new Set<number>();
   #tuned: LaneOptions;
 
   constructor(options: LanesOptions) {
@@ -70,6 +74,7 @@ export class Lanes {
     this.#opening.clear();
     this.#resting.clear();
     this.#reopenAtUs.clear();
+    this.#slow.clear();
     this.#lost = [];
   }
 
@@ -89,7 +94,7 @@ export class Lanes {
     const afterUs = nowUs + limits.redialMinMs * 1000;
     if (this.#options.isDialler) this.#reopenAtUs.set(lane, afterUs);
     // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane.
-    this.#lost.push({ lane, code: codeOfNumber(code), afterUs });
+    this.#lost.push({ lane, code: this.#slow.delete(lane) ? "peer_silent" : codeOfNumber(code), afterUs });
     this.#rest([]);
   }
 
@@ -113,8 +118,9 @@ export class Lanes {
   }
 
   /** Reads the lanes and does what follows from it. */
-  observe(nowUs: number, load: Omit<PathLoad, "lanesActive">): void {
+  observe(nowUs: number, isHeard: boolean, load: Omit<PathLoad, "lanesActive">): void {
     const infos = this.read();
+    for (const { lane } of this.#health.handleReading(nowUs, infos, isHeard)) this.#closeSlow(lane);
     this.#options.path.handleReading(nowUs, infos, { ...load, lanesActive: this.active });
     this.#open(nowUs);
     this.#rest(infos);
@@ -129,6 +135,13 @@ export class Lanes {
     let next = this.#lost[0]?.afterUs ?? Number.POSITIVE_INFINITY;
     for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
     return next;
+  }
+
+  /** What it has taken goes over the others. */
+  #closeSlow(lane: number): void {
+    if (this.#connection === undefined || !this.#up.has(lane)) return;
+    this.#slow.add(lane);
+    this.#options.link.closeLane(this.#connection, lane);
   }
 
   get #wanted(): number {

@@ -260,7 +260,12 @@ export class Peer implements Remote, PeerPort {
     this.#connection.drop("draining", detail);
   }
 
-  handleLinkEvent(nowUs: number, event: LinkEvent): void {
+  /** Whether a connection of the link is one with this remote. */
+  isOf(connection: ConnectionId): boolean {
+    return this.#connection.isOf(connection);
+  }
+
+  handleLinkEvent(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
     this.#connection.handle(nowUs, event);
   }
 
@@ -388,7 +393,7 @@ export class Peer implements Remote, PeerPort {
   }
 
   turn(nowUs: number): void {
-    this.#connection.turn(nowUs);
+    this.#connection.turn(nowUs, !this.#ongoing.idle);
     if (this.up && !this.#ongoing.idle && nowUs >= this.#path.nextReadingUs()) this.#observe(nowUs);
     if (this.#wanted()) this.#connection.want(nowUs);
     this.#ongoing.turn(nowUs, this.#dialsInVain ? this.#connection.lastFailure : undefined);
@@ -397,7 +402,11 @@ export class Peer implements Remote, PeerPort {
 
   #observe(nowUs: number): void {
     const { goodputBytesPerSecond } = this.#path.estimate(nowUs);
-    this.#connection.lanes.observe(nowUs, { ...this.#ongoing.load(nowUs, goodputBytesPerSecond), tenantCap: 0, tenantSharing: 1 });
+    this.#connection.lanes.observe(nowUs, this.#connection.isHeard(nowUs), {
+      ...this.#ongoing.load(nowUs, goodputBytesPerSecond),
+      tenantCap: 0,
+      tenantSharing: 1,
+    });
   }
 
   #wanted(): boolean {
