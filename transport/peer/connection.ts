@@ -7,7 +7,7 @@ import { limits } from "../limits.ts";
 import type { ConnectionId, Endpoint, Link, LinkEvent } from "../link/link.ts";
 import type { Path } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { commonVersion, refusal } from "./greeting.ts";
+import { commonVersion, isCapable, refusal } from "./greeting.ts";
 import { Lanes } from "./lanes.ts";
 import { Probe } from "./probe.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "./messages.ts";
@@ -71,7 +71,9 @@ export class Connection {
       congestionControl,
       isDialler: address !== undefined,
       onLost: (index, code) => owner.onLaneLost(index, code),
-      onWish: (lanes) => this.send({ kind: "lanes", lanes }),
+      onWish: (count, lost) => {
+        if (isCapable(this.#hello, "lanes")) this.send({ kind: "lanes", lanes: count, lost });
+      },
     });
   }
 
@@ -228,7 +230,7 @@ export class Connection {
       this.drop(this.#refused.code, message.detail);
       return;
     }
-    if (message.kind === "lanes" && this.#state === "up") this.lanes.handleWish(nowUs, message.lanes);
+    if (message.kind === "lanes" && this.#state === "up") this.lanes.handleWish(nowUs, message.lanes, message.lost);
     else if (message.kind === "ping") this.send({ kind: "pong", id: message.id });
     else if (message.kind === "pong") return;
     else if (this.#state === "up") this.#options.owner.onMessage(nowUs, message);

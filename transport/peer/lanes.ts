@@ -16,8 +16,8 @@ export interface LanesOptions {
   readonly congestionControl: string;
   /** A lane died while the connection lives; whoever dialled opens it again. */
   readonly onLost: (lane: number, code: ErrorCode) => void;
-  /** The remote, who dialled, is to open so many. */
-  readonly onWish: (lanes: number) => void;
+  /** For the remote: who dialled is to open so many in all (0: no more); those were given up here. */
+  readonly onWish: (lanes: number, lost: readonly number[]) => void;
 }
 
 /** A pace that differs less from what the lanes have is not worth a system call for each of them. */
@@ -36,6 +36,8 @@ export class Lanes {
   readonly #opening = new Set<number>();
   readonly #resting = new Set<number>();
   readonly #reopenAtUs = new Map<number, number>();
+  /** Tries in a row that came to nothing. */
+  readonly #failures = new Map<number, number>();
   /** Lanes that died, to be told of if the connection lives on. */
   #lost: { readonly lane: number; readonly code: ErrorCode; readonly afterUs: number }[] = [];
   readonly #health = new LaneHealth();
@@ -74,6 +76,7 @@ export class Lanes {
     this.#opening.clear();
     this.#resting.clear();
     this.#reopenAtUs.clear();
+    this.#failures.clear();
     this.#slow.clear();
     this.#lost = [];
   }
@@ -88,18 +91,22 @@ export class Lanes {
 
   handleDown(nowUs: number, lane: number, code: number): void {
     this.#opening.delete(lane);
-    this.#up.delete(lane);
+    const isUp = this.#up.delete(lane);
     this.#resting.delete(lane);
     if (this.#connection === undefined) return;
-    const afterUs = nowUs + limits.redialMinMs * 1000;
+    const failures = isUp ? 0 : (this.#failures.get(lane) ?? 0) + 1;
+    this.#failures.set(lane, failures);
+    const afterUs = nowUs + Math.min(limits.redialMinMs * 2 ** Math.min(failures, 10), limits.redialMaxMs) * 1000;
     if (this.#options.isDialler) this.#reopenAtUs.set(lane, afterUs);
     // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane.
     this.#lost.push({ lane, code: this.#slow.delete(lane) ? "peer_silent" : codeOfNumber(code), afterUs });
     this.#rest([]);
   }
 
-  handleWish(nowUs: number, lanes: number): void {
-    this.#wished = lanes;
+  handleWish(nowUs: number, lanes: number, lost: readonly number[]): void {
+    if (this.#connection === undefined) return;
+    if (lanes > 0) this.#wished = lanes;
+    for (const lane of lost) if (this.#up.has(lane)) this.#options.link.closeLane(this.#connection, lane);
     this.#open(nowUs);
   }
 
@@ -128,7 +135,7 @@ export class Lanes {
     const { lanes } = this.#options.path.decision.lanes;
     if (this.#options.isDialler || lanes <= this.#up.size || lanes === this.#told) return;
     this.#told = lanes;
-    this.#options.onWish(lanes);
+    this.#options.onWish(lanes, []);
   }
 
   nextDeadlineUs(): number {
@@ -142,6 +149,7 @@ export class Lanes {
     if (this.#connection === undefined || !this.#up.has(lane)) return;
     this.#slow.add(lane);
     this.#options.link.closeLane(this.#connection, lane);
+    this.#options.onWish(0, [lane]);
   }
 
   get #wanted(): number {

@@ -146,6 +146,7 @@ export interface Bye {
 export interface LanesWish {
   readonly kind: "lanes";
   readonly lanes: number;
+  readonly lost: readonly number[];
 }
 export interface Discard {
   readonly kind: "discard";
@@ -253,7 +254,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     readers: Math.max(number(f, "readers", 0, limits.readersMax), 1),
     priority: PRIORITIES[number(f, "priority", 0, PRIORITIES.length) - 1] ?? "normal",
   }),
-  lanes: (f) => ({ kind: "lanes", lanes: number(f, "lanes", 1, limits.lanesMax) }),
+  lanes: (f) => ({ kind: "lanes", lanes: number(f, "lanes", 0, limits.lanesMax), lost: lostOf(f) }),
   discard: (f) => ({ kind: "discard", handle: text(f, "handle", limits.handleCharacters) }),
   offer: (f) => ({
     kind: "offer",
@@ -334,6 +335,10 @@ function modelsOf(f: Fields): readonly ModelEntry[] {
     fingerprint: text(value as Fields, "fingerprint", 64),
     layout: bytesOf(value as Fields, "layout", limits.layoutJsonBytes),
   }));
+}
+
+function lostOf(f: Fields): readonly number[] {
+  return list(f, "lost", limits.lanesMax).map((lane) => integer(lane, "lost", 0, limits.lanesMax - 1, "protocol_error"));
 }
 
 function keysOf(f: Fields): Uint8Array {

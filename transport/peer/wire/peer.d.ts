@@ -1145,6 +1145,9 @@ export namespace kvferry {
                 /** Lanes lanes. */
                 lanes: number;
 
+                /** Lanes lost. */
+                lost: number[];
+
                 /**
                  * Encodes the specified Lanes message. Does not implicitly {@link kvferry.peer.v1.Lanes.verify|verify} messages.
                  * @param m Lanes message or plain object to encode
@@ -1171,6 +1174,9 @@ export namespace kvferry {
 
                     /** Lanes lanes */
                     lanes?: (number|null);
+
+                    /** Lanes lost */
+                    lost?: (number[]|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];

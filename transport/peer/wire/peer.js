@@ -1719,6 +1719,7 @@ export const kvferry = $root.kvferry = (() => {
             v1.Lanes = (function() {
 
                 const Lanes = function (p) {
+                    this.lost = [];
                     if (p)
                         for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
                             if (p[ks[i]] != null && ks[i] !== "__proto__")
@@ -1726,6 +1727,7 @@ export const kvferry = $root.kvferry = (() => {
                 };
 
                 Lanes.prototype.lanes = 0;
+                Lanes.prototype.lost = $util.emptyArray;
 
                 Lanes.encode = function (m, w, q) {
                     if (!w)
@@ -1736,6 +1738,9 @@ export const kvferry = $root.kvferry = (() => {
                         throw $Error("max depth exceeded");
                     if (m.lanes != null && $Object.hasOwnProperty.call(m, "lanes") && m.lanes !== 0)
                         w.uint32(8).uint32(m.lanes);
+                    if (m.lost != null && m.lost.length) {
+                        w.uint32(18).uint32s(m.lost);
+                    }
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -1776,6 +1781,20 @@ export const kvferry = $root.kvferry = (() => {
                                     m.lanes = v;
                                 else
                                     delete m.lanes;
+                                continue;
+                            }
+                        case 2: {
+                                if (u === 2) {
+                                    if (!(m.lost && m.lost.length))
+                                        m.lost = [];
+                                    r.uint32s(m.lost);
+                                    continue;
+                                }
+                                if (u !== 0)
+                                    break;
+                                if (!(m.lost && m.lost.length))
+                                    m.lost = [];
+                                m.lost.push(r.uint32());
                                 continue;
                             }
                         }
