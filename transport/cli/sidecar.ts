@@ -235,5 +235,24 @@ function peerStatus(peer: Peer): object {
     bytes_received: info.bytesReceived,
     congestion_control: info.congestionControl,
   }));
-  return { name, address: advertised, up, lanes, lane_info };
+  return { name, address: advertised, up, lanes, lane_info, path: pathStatus(peer) };
+}
+
+/** What is known of the path to the peer, and what was decided about it. */
+function pathStatus(peer: Peer): object {
+  const { goodputBytesPerSecond, confidence, rttUs, minRttUs, queueUs, lossRatio, limit, reason } = peer.estimate();
+  const { lanes, pace } = peer.decision;
+  return {
+    goodput_bytes_per_second: Math.round(goodputBytesPerSecond),
+    confidence,
+    reason,
+    limit,
+    rtt_us: rttUs,
+    min_rtt_us: minRttUs,
+    queue_us: queueUs,
+    loss_ratio: lossRatio,
+    lanes: { wanted: lanes.lanes, active: peer.lanesActive, reason: lanes.reason },
+    pace: { bytes_per_second: pace.bytesPerSecond, reason: pace.reason },
+    congestion_control: peer.congestion,
+  };
 }

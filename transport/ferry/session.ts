@@ -282,9 +282,8 @@ export class Session implements FerrySession, Ferry {
 
   async stats(): Promise<FerryStats> {
     const node = this.#open();
-    const nowUs = node.runtime.nowUs();
     const peers = node.peers.all().map((peer) => {
-      const { goodputBytesPerSecond, confidence } = peer.estimate(nowUs);
+      const { goodputBytesPerSecond, confidence } = peer.estimate();
       return {
         name: peer.name,
         address: peer.advertised,

@@ -7,6 +7,7 @@ import { limits } from "../limits.ts";
 import { LayoutCache } from "../kv/layout-cache.ts";
 import type { ConnectionId, Endpoint, LaneInfo, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import type { ChunkSize } from "../policy/chunk-size.ts";
+import type { CongestionChoice } from "../policy/congestion.ts";
 import { Path, type PathDecision } from "../policy/path.ts";
 import type { PathEstimate } from "../policy/path-estimate.ts";
 import type { Priority } from "../policy/priority.ts";
@@ -27,6 +28,8 @@ export class Peer implements Remote, PeerPort {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly conversation: number;
+  /** Of its lanes, by name, and why. */
+  readonly congestion: CongestionChoice;
   readonly layouts = new LayoutCache();
   readonly #host: PeerHost;
   readonly #connection: Connection;
@@ -41,7 +44,7 @@ export class Peer implements Remote, PeerPort {
 
   constructor(options: PeerOptions) {
     this.#idleSinceUs = options.host.runtime.nowUs();
-    ({ name: this.name, address: this.address, conversation: this.conversation } = options);
+    ({ name: this.name, address: this.address, conversation: this.conversation, congestion: this.congestion } = options);
     this.#host = options.host;
     const { windowBytes, chunkBytes, rateBytesPerSecond } = options.host;
     this.#path = new Path({ ...options.lanes, local: options.local, peerCap: rateBytesPerSecond, windowBytes, chunkBytes });
@@ -101,6 +104,10 @@ export class Peer implements Remote, PeerPort {
   get linkId(): ConnectionId | undefined {
     return this.#connection.linkId;
   }
+  /** Of those, the ones that take chunks. */
+  get lanesActive(): number {
+    return this.#connection.lanes.active;
+  }
   /** What the kernel knows of each lane, now. */
   laneInfo(): readonly LaneInfo[] {
     return this.#connection.lanes.read();
@@ -120,8 +127,8 @@ export class Peer implements Remote, PeerPort {
     return this.#hello?.chunkBytesMax ?? limits.chunkBytesMax;
   }
   /** Goodput towards the remote. */
-  estimate(nowUs: number): PathEstimate {
-    return this.#path.estimate(nowUs);
+  estimate(): PathEstimate {
+    return this.#path.estimate(this.#host.runtime.nowUs());
   }
   /** What was decided last about its lanes and their pace, and why. */
   get decision(): PathDecision {
