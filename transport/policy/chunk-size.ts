@@ -61,9 +61,9 @@ export function chooseChunkSize(input: ChunkSizeInput): ChunkSize {
   return { bytes, reason: `${chunkUs} us on a lane of ${Math.round(laneRate / 1000)} kB/s; ${bound}` };
 }
 
-/** What a lane keeps before the wire is waited for too: a few milliseconds of its rate, so that the network never waits for us either. */
-const NOT_SENT_US = 5_000;
-const NOT_SENT_LEAST = 32 * 1024;
+/** What a lane keeps before the wire is waited for too: about what a busy machine needs to notice that there is room, so that the network does not wait for us either. */
+const NOT_SENT_US = 20_000;
+const NOT_SENT_LEAST = 64 * 1024;
 
 /** @returns TCP_NOTSENT_LOWAT for a lane of so many bytes a second (0 = not known) */
 export function notSentLow(laneRate: number): number {
