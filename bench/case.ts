@@ -114,7 +114,7 @@ class Measure {
     const before = await client.use();
     const source = {
       name: this.#case.name,
-      chunkBytes: this.#options.chunkBytes,
+      chunkBytes: Math.min(this.#options.chunkBytes, this.requestBytes),
       isTcp: client.linkKind === "tcp",
       flows: client.flows,
       lanesUp: () => client.lanesUp,

@@ -47,6 +47,10 @@ export const interval = z
     case: z.string(),
     chunk_bytes: count,
     streams_active: count.describe("lanes that carry chunks at the end of the interval"),
+    rtt: rate
+      .optional()
+      .describe("us; TCP's smoothed round trip at the end of the interval, mean over the lanes; of link tcp only, as the next"),
+    min_rtt: rate.optional().describe("us; the least that TCP remembers of any lane"),
     streams: z.array(stream),
     sum,
     sum_bidir_reverse: sum.optional().describe("--bidir: what comes the other way"),
@@ -209,6 +213,36 @@ const end = z.strictObject({
   errors: z.array(z.string()),
 });
 
+const linkWay = z.strictObject({
+  rate_mbit: rate.describe("as it was at the end; 0: unlimited"),
+  delay_ms: rate,
+  packets: count.describe("delivered, counted as on a wire"),
+  bytes: count,
+  drop_loss: count,
+  drop_queue: count,
+  drop_down: count,
+  drop_device: count.describe("by the kernel: the emulator was too slow, or the link was just being made"),
+  loss_runs: count,
+  reordered: count,
+  corrupted: count,
+  reads: count,
+  queued_bytes: count,
+  in_flight: count,
+  max_queue_ms: rate,
+  late_max_ms: rate,
+  late_mean_us: rate.describe("how long after its time a packet was handed over"),
+});
+
+export const linkReport = z
+  .strictObject({ seconds: rate, ab: linkWay.describe("from this end to the server"), ba: linkWay })
+  .describe("the emulator's own counters, since the link came up: warming up and verifying included");
+
+const impairment = z.strictObject({
+  profile: z.string().describe('"" if none was named'),
+  keys: z.record(z.string(), z.union([z.number(), z.string()])).describe("what was given beside it; delay is one way"),
+  report: linkReport.nullable().describe("null where the run ended before it could be asked for"),
+});
+
 export const benchDocument = z.strictObject({
   schema: z.literal(SCHEMA),
   title: z.string(),
@@ -217,6 +251,7 @@ export const benchDocument = z.strictObject({
   intervals: z.array(interval),
   results: z.array(result),
   comparison: z.array(comparison),
+  impairment: impairment.nullable().describe("--impair: the emulated link between both ends; null without"),
   end,
   server_output: z.array(z.string()).nullable(),
   error: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
@@ -227,4 +262,5 @@ export type Interval = z.infer<typeof interval>;
 export type IntervalSum = z.infer<typeof sum>;
 export type Stream = z.infer<typeof stream>;
 export type Result = z.infer<typeof result>;
+export type LinkReport = z.infer<typeof linkReport>;
 export type Comparison = z.infer<typeof comparison>;

@@ -18,6 +18,7 @@ function endFlags(): Option[] {
     option("--data-port <n>", "port of the link on the server's host (default: any free one)"),
     option("--bind <host>", "address to listen on (default: all; whoever reaches it may start a test)"),
     option("-1, --one-off", "serve one client, then exit"),
+    option("--impair <what>", "run both ends over an emulated WAN: PROFILE, KEY=VALUE,... or PROFILE,KEY=VALUE,... (see below)"),
     option("-D, --daemon", "serve in the background; output goes to --logfile, or nowhere"),
   ];
 }
@@ -30,7 +31,7 @@ function measureFlags(): Option[] {
     option("-O, --omit <seconds>", "leave out the first seconds; they are flagged in intervals[]"),
     option("-i, --interval <seconds>", "seconds between lines (default: 1; 0: none)"),
     option("-I, --confidence <level,width>", "repeat until the interval of the mean is this narrow, such as 95,5 (percent)"),
-    option("--warmup <n>", "requests before the clock starts (default: 2)"),
+    option("--warmup <n>", "requests before the clock starts (default: 2; with --impair 1)"),
     option("--verify", "look at every byte in a pass of its own (on unless --no-verify)"),
     option("--check-consistency", "nixlbench's name of --verify"),
     option("--no-verify", "do not"),
@@ -52,7 +53,7 @@ function workloadFlags(): Option[] {
     option("--batch-size <n>", "blocks of a request (default: 1)"),
     option("--depth <n>", "requests under way at once (default: 1)"),
     option("--chunk <size>", "bytes of a chunk (default: 1MiB)"),
-    option("--pool <size>", "bytes of the pool on each end (default: 1GiB)"),
+    option("--pool <size>", "bytes of the pool on each end (default: 1GiB; with --impair what one request needs, from 256MiB on)"),
     option("--src-mem <kind>", "where the bytes come from: dram"),
     option("--dst-mem <kind>", "and where they go: dram"),
     option("--data <what>", "random, or kv:FILE: bytes of a real KV cache"),
@@ -92,7 +93,9 @@ function outputFlags(): Option[] {
 }
 
 function hiddenFlags(): Option[] {
-  return [option("--with-parent", "end when standard input does"), ...FOREIGN_FLAGS.map((flags) => option(flags, ""))].map((one) =>
-    one.hideHelp(),
-  );
+  return [
+    option("--with-parent", "end when standard input does"),
+    option("--in-lab <name>", "this process is at end a of this link already"),
+    ...FOREIGN_FLAGS.map((flags) => option(flags, "")),
+  ].map((one) => one.hideHelp());
 }

@@ -26,6 +26,7 @@ export function flagName(name: string): string {
 }
 
 export function relate(raw: RawOptions, options: BenchOptions): void {
+  relateLab(raw, options);
   relateEnds(raw, options);
   relateMeasure(raw, options);
   relateWorkload(raw, options);
@@ -50,6 +51,16 @@ function relateEnds(raw: RawOptions, { role, link, oneOff, congestionControl, co
   if (link === "fake" && role !== "both") refuse("--link fake lives in one process: no -s, no -c");
   if (link === "fake" && congestionControl !== "") refuse("--link fake has no congestion control");
   if (raw.threads !== undefined && (link === "js" || link === "fake")) refuse(`--threads is for the native link, not for --link ${link}`);
+}
+
+function relateLab(raw: RawOptions, { impairment, labName, link, compare }: BenchOptions): void {
+  if (impairment === undefined) {
+    if (labName !== "") refuse("--in-lab is what --impair starts its measuring end with");
+    return;
+  }
+  if (raw.server === true || raw.client !== undefined) refuse("--impair excludes -s and -c: it runs both ends on this machine");
+  if (link === "fake") refuse("--impair needs sockets; link fake has none");
+  if (compare.length > 0) refuse("--impair excludes --compare: the tools beside us would run over loopback");
 }
 
 function relateMeasure(raw: RawOptions, { seconds, omitSeconds, confidence, compare }: BenchOptions): void {

@@ -37,8 +37,8 @@ static const struct {
 
 static void *run(void *argument);
 
-void path_make(Path *path, const char *name, int in, int out, uint64_t seed) {
-  path->name = name, path->in = in, path->out = out;
+void path_make(Path *path, const char *name, uint64_t seed) {
+  path->name = name;
   path->random = 0x9e3779b97f4a7c15u * seed;
   path->queue = allocated(calloc(SLOTS, sizeof *path->queue));
   path->heap = allocated(calloc(SLOTS, sizeof *path->heap));
@@ -46,8 +46,9 @@ void path_make(Path *path, const char *name, int in, int out, uint64_t seed) {
   for (int key = 0; key < KEYS; key++) path->value[key] = keys[key].initial * keys[key].unit;
 }
 
-void path_start(Path *path) {
+void path_start(Path *path, int in, int out) {
   pthread_t thread;
+  path->in = in, path->out = out;
   if (pthread_create(&thread, NULL, run, path)) die("pthread_create");
 }
 

@@ -30,8 +30,9 @@ typedef struct {
   pthread_mutex_t lock;          // over counters, queued_bytes and flying, which a report reads
 } Path;
 
-void path_make(Path *path, const char *name, int in, int out, uint64_t seed);
-void path_start(Path *path);
+void path_make(Path *path, const char *name, uint64_t seed);
+// Begins to carry packets from one TUN device to the other, in a thread of its own.
+void path_start(Path *path, int in, int out);
 
 double path_get(Path *path, int key);
 // WORD is KEY=VALUE. Returns NULL, or what is wrong with it.

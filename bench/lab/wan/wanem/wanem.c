@@ -63,14 +63,15 @@ int main(int count, char **words) {
   static Link link;
   int server = socket_at(words[3], true);
   link.started = now_ns();
-  int fd[2] = {tun_open(words[1], &link.namespace_of[0]), tun_open(words[2], &link.namespace_of[1])};
   uint64_t seed = getenv("WANEM_SEED") ? strtoull(getenv("WANEM_SEED"), NULL, 10) : 0;
-  for (int i = 0; i < 2; i++) path_make(&link.path[i], i ? "ba" : "ab", fd[i], fd[!i], seed + (uint64_t)i + 1);
+  for (int i = 0; i < 2; i++) path_make(&link.path[i], i ? "ba" : "ab", seed + (uint64_t)i + 1);
   for (int i = 4; i < count; i++) {
     const char *why = link_set(&link, words[i]);
     if (why) return fprintf(stderr, "wanem: %s: %s\n", words[i], why), 2;
   }
-  for (int i = 0; i < 2; i++) path_start(&link.path[i]);
+  // Only now: who waits for the devices finds a link behind them.
+  int fd[2] = {tun_open(words[1], &link.namespace_of[0]), tun_open(words[2], &link.namespace_of[1])};
+  for (int i = 0; i < 2; i++) path_start(&link.path[i], fd[i], fd[!i]);
   link_run(&link, server, &ending);
   char out[4096];
   link_report(&link, out, sizeof out);
