@@ -84,6 +84,16 @@ const cpu = z.strictObject({
   main_thread_us_per_chunk: z.strictObject({ local: rate.nullable(), remote: rate.nullable() }),
 });
 
+const underLoad = z
+  .strictObject({
+    block_bytes: count,
+    idle_us: distribution.nullable().describe("with nothing else under way; null where none ended, as in the next"),
+    idle_samples: count,
+    loaded_us: distribution.nullable().describe("on the same lanes while requests of the case are under way"),
+    loaded_samples: count,
+  })
+  .describe("--latency-under-load: one block at a time, until it is verified and placed; null without, or in a case that is no load");
+
 const confidence = z.strictObject({
   level_percent: z.number(),
   wanted_width_percent: rate,
@@ -113,6 +123,7 @@ export const result = z.strictObject({
   prep_us: distribution.nullable().describe("making one request's memory known to the link, at this end, before the clock runs"),
   post_us: distribution.nullable().describe("handing a request to the link; a short one may be sent within it"),
   tx_us: distribution.nullable().describe("from then until all of it is verified and placed"),
+  latency_under_load: underLoad.nullable(),
   cpu,
   resident_bytes: z.strictObject({ local: count, remote: count }),
   verified_bytes: count,

@@ -35,6 +35,7 @@ function measureFlags(): Option[] {
     option("--verify", "look at every byte in a pass of its own (on unless --no-verify)"),
     option("--check-consistency", "nixlbench's name of --verify"),
     option("--no-verify", "do not"),
+    option("--latency-under-load", "time one 4 KiB block (or of -l) at a time beside each larger case, on the same lanes, and alone"),
     option("--compare <tools>", "take turns with iperf3 (and with plain C sockets: raw)"),
     option("--min-gbps <n>", "exit code 1 below this many Gbit/s"),
     option("--max-p99-us <n>", "exit code 1 above this p99"),

@@ -41,6 +41,8 @@ export interface BenchOptions {
   readonly intervalSeconds: number;
   readonly warmup: number;
   readonly depth: number;
+  /** --latency-under-load: bytes of the block that is timed beside what is measured; 0 = none. */
+  readonly probeBytes: number;
   readonly chunkBytes: number;
   readonly poolBytes: number;
   readonly rateBytesPerSecond: number;
@@ -86,6 +88,7 @@ export type RawOptions = Readonly<Record<string, string | boolean | undefined>>;
 
 export const DEFAULT_PORT = 7_412;
 const LATENCY_BLOCK = 4 * 1024;
+const BLOCK_BYTES_MAX = 64 * 2 ** 30;
 const CASES_MAX = 64;
 
 export function parseOptions(raw: RawOptions): BenchOptions {
@@ -121,6 +124,7 @@ function parseValues(raw: RawOptions): BenchOptions {
     intervalSeconds: read.seconds("interval", 0, 3_600) ?? 1,
     warmup: read.whole("warmup", 0, 1e6) ?? (impairment === undefined ? 2 : 1),
     depth: read.whole("depth", 1, 64) ?? 1,
+    probeBytes: raw.latencyUnderLoad === true ? (read.size("blockSize", 1, BLOCK_BYTES_MAX) ?? LATENCY_BLOCK) : 0,
     chunkBytes: read.size("chunk", 1, limits.chunkBytesMax) ?? limits.chunkBytesDefault,
     poolBytes: read.size("pool", 4_096, 64 * 2 ** 30) ?? (impairment === undefined ? 2 ** 30 : slowPool(cases, raw.bidir === true)),
     rateBytesPerSecond: read.rate("bitrate") ?? 0,
@@ -149,6 +153,11 @@ function parseValues(raw: RawOptions): BenchOptions {
   };
 }
 
+/** A request that is no larger than the probe is no load. */
+export function isProbed({ blockBytes, batch }: BenchCase, probeBytes: number): boolean {
+  return probeBytes > 0 && blockBytes * batch > probeBytes;
+}
+
 /** One case for each size; with no flag that shapes it, the canonical request and the latency of one block. */
 function casesOf(raw: RawOptions): readonly BenchCase[] {
   const read = reader(raw);
@@ -163,9 +172,9 @@ function casesOf(raw: RawOptions): readonly BenchCase[] {
     slice: undefined,
     layouts: undefined,
   });
-  const one = read.size("blockSize", 1, 64 * 2 ** 30);
+  const one = read.size("blockSize", 1, BLOCK_BYTES_MAX);
   if (one !== undefined) return [plain(one)];
-  const start = read.size("startBlockSize", 1, 64 * 2 ** 30);
+  const start = read.size("startBlockSize", 1, BLOCK_BYTES_MAX);
   if (start !== undefined || raw.maxBlockSize !== undefined) return sweep(start ?? LATENCY_BLOCK, read).map(plain);
   if (slice !== undefined) return [kvCase(slice, layouts)];
   if (batch !== undefined) return [plain(runsOf(CANONICAL).runBytes)];
@@ -178,7 +187,7 @@ function kvCase(slice: KvSlice, layouts: BenchCase["layouts"]): BenchCase {
 }
 
 function sweep(start: number, read: ReturnType<typeof reader>): number[] {
-  const most = read.size("maxBlockSize", start, 64 * 2 ** 30) ?? Math.max(start, 64 * 2 ** 20);
+  const most = read.size("maxBlockSize", start, BLOCK_BYTES_MAX) ?? Math.max(start, 64 * 2 ** 20);
   const factor = read.whole("stepFactor", 2, 1_024) ?? 2;
   const sizes: number[] = [];
   for (let size = start; size <= most && sizes.length < CASES_MAX; size *= factor) sizes.push(size);

@@ -4,7 +4,7 @@ import { KvferryError } from "../transport/errors.ts";
 import type { BenchDocument, Interval } from "./document.ts";
 import type { BenchOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
-import { comparisonText, fallbackText, impairmentText, intervalText, tableText, twoNumbers } from "./text.ts";
+import { comparisonText, fallbackText, impairmentText, intervalText, tableText, twoNumbers, underLoadText } from "./text.ts";
 
 export class Output {
   readonly #options: BenchOptions;
@@ -68,7 +68,8 @@ export class Output {
       const compared = comparisonText(document.comparison, unit);
       this.#line(this.#options.canonical ? twoNumbers(document, unit) : tableText(document, unit));
       if (compared !== "") this.#line(compared);
-      for (const text of [impairmentText(document), fallbackText(document)]) if (text !== "") this.#line(text);
+      const underLoad = this.#options.canonical ? "" : underLoadText(document);
+      for (const text of [underLoad, impairmentText(document), fallbackText(document)]) if (text !== "") this.#line(text);
       if (document.server_output !== null) this.#line(["Server:", ...document.server_output.map((line) => `  ${line}`)].join("\n"));
     }
     for (const note of document.end.notes) process.stderr.write(`kvferry: ${note}\n`);

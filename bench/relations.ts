@@ -1,6 +1,6 @@
 /** What flags mean to each other: nothing that was asked for is ignored. Throws KvferryError (invalid_argument). */
 import { KvferryError } from "../transport/errors.ts";
-import type { BenchOptions, RawOptions } from "./options.ts";
+import { type BenchOptions, isProbed, type RawOptions } from "./options.ts";
 
 /** All that a server takes; the rest comes from the client. */
 const SERVER_FLAGS = new Set([
@@ -74,7 +74,7 @@ function relateMeasure(raw: RawOptions, { seconds, omitSeconds, confidence, comp
   if (raw.checkConsistency === true && raw.verify === false) refuse("--check-consistency is --verify: it excludes --no-verify");
 }
 
-function relateWorkload(raw: RawOptions, { bidirectional, reverse, op, data, cases, poolBytes }: BenchOptions): void {
+function relateWorkload(raw: RawOptions, { bidirectional, reverse, op, data, cases, poolBytes, probeBytes }: BenchOptions): void {
   const given = (names: readonly string[]): string | undefined => names.find((name) => raw[name] !== undefined);
   const [model, sweep] = [given(MODEL_FLAGS), given(SWEEP_FLAGS)];
   if (raw.reverse === true && raw.bidir === true) refuse("-R and --bidir exclude each other");
@@ -84,6 +84,8 @@ function relateWorkload(raw: RawOptions, { bidirectional, reverse, op, data, cas
     const size = given(["blockSize", ...SWEEP_FLAGS, "batchSize"]);
     if (size !== undefined) refuse(`${flagName(size)} and ${flagName(model)} exclude each other: a model says how large its runs are`);
   }
+  if (probeBytes > 0 && !cases.some((one) => isProbed(one, probeBytes)))
+    refuse("--latency-under-load needs a load: requests larger than one block (--batch-size)");
   const pulls = bidirectional || reverse || op === "read";
   if (data.kind === "kv" && pulls) refuse("--data kv:FILE goes with writes: only this end has the file");
   for (const { name, blockBytes, batch } of cases) {

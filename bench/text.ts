@@ -28,7 +28,20 @@ export function twoNumbers(document: BenchDocument, unit: RateUnit): string {
   if (block !== undefined) {
     lines.push(`latency  ${microseconds(block.latency_us?.p50)} p50   one ${formatSize(block.block_bytes)} block, placed and acknowledged`);
   }
-  return lines.join("\n");
+  return [...lines, ...underLoadLines(document)].join("\n");
+}
+
+/** What one block waits while a case is under way. */
+export function underLoadText(document: BenchDocument): string {
+  return underLoadLines(document).join("\n");
+}
+
+function underLoadLines({ results }: BenchDocument): string[] {
+  return results.flatMap(({ case: name, latency_under_load: found }) => {
+    if (found === null) return [];
+    const times = (us: typeof found.idle_us): string => `${microseconds(us?.p50)} p50, ${microseconds(us?.p99)} p99`;
+    return [`latency  ${times(found.loaded_us)} beside ${name}; idle ${times(found.idle_us)}   one ${formatSize(found.block_bytes)} block`];
+  });
 }
 
 /** "21.40"; a trickle keeps digits that say something. */
