@@ -7,7 +7,8 @@ import { type Control, dialControl } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
 import { type LaneLoss, Lanes, refuseTuning, tuningOf } from "./lanes.ts";
 import { Load, type LoadDirection, type LoadLimit, type LoadResult, LoadSamples } from "./load.ts";
-import { type BenchCase, type BenchOptions, isProbed } from "./options.ts";
+import type { BenchCase, BenchOptions } from "./options.ts";
+import { isProbed } from "./relations.ts";
 import { Puller, Pusher } from "./requests.ts";
 import { buildWorkload, type SlotSplit, splitSlots, withProbe, type Workload } from "./workload.ts";
 

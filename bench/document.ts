@@ -23,7 +23,7 @@ const wireBytes = count
   .nullable()
   .describe(
     "bytes of the TCP streams this way: chunk headers and trailers, acknowledgements, and what TCP sent again as far as the sender counts it; " +
-      "without TCP/IP headers. null where a lane died and took its counter along. On link fake, which has no wire, the payload",
+      "without TCP/IP headers, with the blocks of --latency-under-load. null where a lane died and took its counter along. On link fake, which has no wire, the payloads",
   );
 
 const stream = z.strictObject({

@@ -17,30 +17,36 @@ const STAT_TIMEOUT_MS = 5_000;
 /** Packets may be handed over so late, as a part of the round trip, before it is said aloud. */
 const LATE_PART_MAX = 0.05;
 
-export interface Ended {
+interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
 
 /**
- * Runs the command, with `--in-lab NAME` behind it, at end a of a link of its own; signals are passed on. Resolves with how it ended, when
- * nothing is left of either. Rejects: unsupported (no such link on this machine, with the reason), connection_lost (the link died).
+ * Runs the command, with `--in-lab NAME` behind it, at end a of a link of its own; signals are passed on. When nothing is left of either it
+ * resolves with the exit code, or with a signal that came too early for the command to have one. Rejects: unsupported (no such link on this
+ * machine, with the reason), connection_lost (the link or its end a died).
  */
-export async function runInLab(impairment: Impairment, command: readonly string[]): Promise<Ended> {
+export async function runInLab(impairment: Impairment, command: readonly string[]): Promise<number | NodeJS.Signals> {
   let end: ChildProcess | undefined;
-  let early: NodeJS.Signals | undefined;
+  let asked: NodeJS.Signals | undefined;
   const pass = (signal: NodeJS.Signals): void => {
-    if (end === undefined) early ??= signal;
-    else end.kill(signal);
+    asked = signal;
+    end?.kill(signal);
   };
   process.on("SIGINT", pass).on("SIGTERM", pass);
   const link = await HeldLink.up(impairment);
   try {
-    if (early !== undefined) return { code: null, signal: early };
     const [program, ...args] = [...(await realTime()), ...atEnd(link.name, "a", [...command, "--in-lab", link.name])];
+    if (asked !== undefined) return asked;
     // In a group of its own: what a terminal sends to a whole group would reach it twice. Its standard input ends with this process.
     end = endWithUs(spawn(program!, args, { stdio: ["pipe", "inherit", "inherit"], detached: true }));
-    return await Promise.race([ended(end), link.lost]);
+    const { code, signal } = await Promise.race([ended(end), link.lost]);
+    if (code !== null) return code;
+    if (signal !== null && signal === asked) return signal;
+    // Whoever takes a dead link away ends what runs at it, and that may be seen first.
+    await link.down();
+    throw link.failure ?? new KvferryError("connection_lost", `the measuring end was ended by ${signal}`);
   } finally {
     if (end !== undefined) await endProgram(end);
     await link.down();
@@ -74,10 +80,10 @@ class HeldLink {
   readonly #holder: ChildProcess;
   readonly #gone: Promise<Ended>;
   readonly #errors: string[] = [];
-  /** Rejects when the link is gone without having been asked. */
+  /** Rejects when the link is gone without having been asked, with what is then `failure`. */
   readonly lost: Promise<never>;
+  failure: KvferryError | undefined;
   #isThere = false;
-  #isLeaving = false;
 
   static async up(impairment: Impairment): Promise<HeldLink> {
     const link = new HeldLink(impairment);
@@ -100,10 +106,10 @@ class HeldLink {
     this.#holder.stdin!.on("error", () => {});
     this.#holder.stderr!.setEncoding("utf8").on("data", (text: string) => this.#errors.push(text));
     this.#gone = ended(this.#holder);
-    this.lost = this.#gone.then(async (end) => {
-      // Once it is asked for, whoever waits has something better to wait for.
-      if (this.#isLeaving) return new Promise<never>(() => {});
-      throw this.#failure(end);
+    this.lost = this.#gone.then(async ({ code }) => {
+      // It was asked to go: whoever waits has something better to wait for.
+      if (code === 0) return new Promise<never>(() => {});
+      throw this.#fail(code);
     });
     this.lost.catch(() => {});
   }
@@ -119,17 +125,18 @@ class HeldLink {
   }
 
   async down(): Promise<void> {
-    this.#isLeaving = true;
     this.#holder.stdin!.end();
     const timer = setTimeout(() => this.#holder.kill("SIGTERM"), DOWN_TIMEOUT_MS);
     await this.#gone.catch(() => {});
     clearTimeout(timer);
   }
 
-  #failure({ code }: Ended): KvferryError {
+  #fail(code: number | null): KvferryError {
     const words = this.#errors.join("").trim().slice(-500);
-    if (this.#isThere) return new KvferryError("connection_lost", `the emulated link ended with exit code ${code}: ${words}`);
-    return new KvferryError("unsupported", `--impair: ${words.replace(/^wan(?:em)?: /gm, "")}`);
+    this.failure = this.#isThere
+      ? new KvferryError("connection_lost", `the emulated link ended with exit code ${code}: ${words}`)
+      : new KvferryError("unsupported", `--impair: ${words.replace(/^wan(?:em)?: /gm, "")}`);
+    return this.failure;
   }
 }
 

@@ -153,11 +153,6 @@ function parseValues(raw: RawOptions): BenchOptions {
   };
 }
 
-/** A request that is no larger than the probe is no load. */
-export function isProbed({ blockBytes, batch }: BenchCase, probeBytes: number): boolean {
-  return probeBytes > 0 && blockBytes * batch > probeBytes;
-}
-
 /** One case for each size; with no flag that shapes it, the canonical request and the latency of one block. */
 function casesOf(raw: RawOptions): readonly BenchCase[] {
   const read = reader(raw);

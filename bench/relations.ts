@@ -1,6 +1,6 @@
 /** What flags mean to each other: nothing that was asked for is ignored. Throws KvferryError (invalid_argument). */
 import { KvferryError } from "../transport/errors.ts";
-import { type BenchOptions, isProbed, type RawOptions } from "./options.ts";
+import type { BenchCase, BenchOptions, RawOptions } from "./options.ts";
 
 /** All that a server takes; the rest comes from the client. */
 const SERVER_FLAGS = new Set([
@@ -23,6 +23,11 @@ const SWEEP_FLAGS = ["startBlockSize", "maxBlockSize"] as const;
 
 export function flagName(name: string): string {
   return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/** A request that is no larger than the probe is no load. */
+export function isProbed({ blockBytes, batch }: BenchCase, probeBytes: number): boolean {
+  return probeBytes > 0 && blockBytes * batch > probeBytes;
 }
 
 export function relate(raw: RawOptions, options: BenchOptions): void {

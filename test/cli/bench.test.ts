@@ -3,8 +3,7 @@
  * After each, no process of it is left.
  */
 import assert from "node:assert/strict";
-import type { ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -12,39 +11,9 @@ import type { BenchDocument } from "../../bench/document.ts";
 import { benchDocument } from "../../bench/document.ts";
 import { freePort } from "../../bench/process.ts";
 import { buildYardstick } from "../../bench/yardstick.ts";
-import { finish, kvferry, start } from "./spawn.ts";
+import { childrenOf, finish, kvferry, printed, start, until } from "./spawn.ts";
 
 const SMALL = ["-l", "16KiB", "--batch-size", "8", "--pool", "1MiB"];
-
-/** Ids of the processes that it has started and that run still. */
-function childrenOf(processId: number): number[] {
-  return readdirSync("/proc").flatMap((name) => {
-    if (!/^\d+$/.test(name)) return [];
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, "latin1");
-      const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-      return Number(parent) === processId && state !== "Z" ? [Number(name)] : [];
-    } catch {
-      return [];
-    }
-  });
-}
-
-async function until(what: string, isThere: () => boolean): Promise<void> {
-  for (const endMs = Date.now() + 45_000; !isThere(); ) {
-    assert.ok(Date.now() < endMs, `${what} did not happen`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-/** Resolves when the child has printed this; what it prints is still there for `finish`. */
-async function printed(child: ChildProcess, pattern: RegExp): Promise<void> {
-  let text = "";
-  child.stdout!.on("data", (part: string | Buffer) => {
-    text += part.toString();
-  });
-  await until(`${pattern}`, () => pattern.test(text));
-}
 
 for (const [signal, code] of [
   ["SIGINT", 130],

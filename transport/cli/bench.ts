@@ -84,13 +84,10 @@ function describe(output: Output, bind: string, port: number): void {
 /** Both ends run elsewhere on this machine: this process makes the link between them, and takes it away. */
 async function measureInLab(impairment: Impairment): Promise<void> {
   const { runInLab } = await import("../../bench/lab.ts");
-  const { code, signal } = await runInLab(impairment, [...thisCommand(), ...process.argv.slice(2)]);
-  if (signal === "SIGINT" || signal === "SIGTERM") {
-    console.error(`kvferry: ${new KvferryError("cancelled", `interrupted by ${signal}`).message}`);
-    process.exit(exitCodeOf(signal));
-  }
-  if (code === null) throw new KvferryError("internal", `the measuring end was ended by ${signal}`);
-  exitWith(code);
+  const outcome = await runInLab(impairment, [...thisCommand(), ...process.argv.slice(2)]);
+  if (typeof outcome === "number") return exitWith(outcome);
+  console.error(`kvferry: ${new KvferryError("cancelled", `interrupted by ${outcome}`).message}`);
+  process.exit(exitCodeOf(outcome));
 }
 
 async function measure(options: BenchOptions, output: Output): Promise<void> {
