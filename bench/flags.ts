@@ -18,8 +18,8 @@ function endFlags(): Option[] {
     option("--data-port <n>", "port of the link on the server's host (default: any free one)"),
     option("--bind <host>", "address to listen on (default: all; whoever reaches it may start a test)"),
     option("-1, --one-off", "serve one client, then exit"),
-    option("--impair <what>", "run both ends over an emulated WAN: PROFILE, KEY=VALUE,... or PROFILE,KEY=VALUE,... (see below)"),
     option("-D, --daemon", "serve in the background; output goes to --logfile, or nowhere"),
+    option("--impair <what>", "run both ends over an emulated WAN: PROFILE, KEY=VALUE,... or PROFILE,KEY=VALUE,... (see below)"),
   ];
 }
 
@@ -54,7 +54,7 @@ function workloadFlags(): Option[] {
     option("--batch-size <n>", "blocks of a request (default: 1)"),
     option("--depth <n>", "requests under way at once (default: 1)"),
     option("--chunk <size>", "bytes of a chunk (default: 1MiB)"),
-    option("--pool <size>", "bytes of the pool on each end (default: 1GiB; with --impair what one request needs, from 256MiB on)"),
+    option("--pool <size>", "bytes of the pool on each end (default: 1GiB; with --impair what --depth requests need)"),
     option("--src-mem <kind>", "where the bytes come from: dram"),
     option("--dst-mem <kind>", "and where they go: dram"),
     option("--data <what>", "random, or kv:FILE: bytes of a real KV cache"),

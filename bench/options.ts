@@ -101,6 +101,7 @@ export function parseOptions(raw: RawOptions): BenchOptions {
 function parseValues(raw: RawOptions): BenchOptions {
   const read = reader(raw);
   const cases = casesOf(raw);
+  const depth = read.whole("depth", 1, 64) ?? 1;
   const impairment = raw.impair === undefined ? undefined : parseImpairment(String(raw.impair));
   const labName = read.pattern("inLab", /^[\w-]{1,64}$/, "the name of a link") ?? "";
   const limited = raw.bytes !== undefined || raw.iters !== undefined;
@@ -123,10 +124,12 @@ function parseValues(raw: RawOptions): BenchOptions {
     omitSeconds: read.seconds("omit", 0, 3_600) ?? 0,
     intervalSeconds: read.seconds("interval", 0, 3_600) ?? 1,
     warmup: read.whole("warmup", 0, 1e6) ?? (impairment === undefined ? 2 : 1),
-    depth: read.whole("depth", 1, 64) ?? 1,
+    depth,
     probeBytes: raw.latencyUnderLoad === true ? (read.size("blockSize", 1, BLOCK_BYTES_MAX) ?? LATENCY_BLOCK) : 0,
     chunkBytes: read.size("chunk", 1, limits.chunkBytesMax) ?? limits.chunkBytesDefault,
-    poolBytes: read.size("pool", 4_096, 64 * 2 ** 30) ?? (impairment === undefined ? 2 ** 30 : slowPool(cases, raw.bidir === true)),
+    poolBytes:
+      read.size("pool", 4_096, 64 * 2 ** 30) ??
+      (impairment === undefined ? 2 ** 30 : slowPool(cases, (raw.bidir === true ? 2 : 1) * depth)),
     rateBytesPerSecond: read.rate("bitrate") ?? 0,
     congestionControl: read.pattern("congestion", /^[a-z0-9_]{1,15}$/, "the name of a congestion control") ?? "",
     windowBytes: read.size("window", 1_024, 2 ** 30) ?? 0,
@@ -253,10 +256,10 @@ function competitorsOf(value: RawOptions[string]): readonly Competitor[] {
   return COMPETITORS.filter((name) => names.includes(name) || (name === "raw" && names.includes("iperf3")));
 }
 
-/** Verifying takes each request that fits a pool once: over a slow link, of the canonical size, one is enough. */
-function slowPool(cases: readonly BenchCase[], isBothWays: boolean): number {
+/** Warming up and verifying take each request that fits a pool once: over a slow link those that are under way at once are enough. */
+function slowPool(cases: readonly BenchCase[], requests: number): number {
   const largest = Math.max(...cases.map(({ blockBytes, batch }) => blockBytes * batch));
-  return Math.min(2 ** 30, Math.max(2 ** 28, largest) * (isBothWays ? 2 : 1));
+  return Math.min(2 ** 30, Math.max(2 ** 20, largest * requests));
 }
 
 function isCanonical(raw: RawOptions): boolean {

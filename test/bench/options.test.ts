@@ -81,7 +81,8 @@ test("--impair: a profile, values over it, or values alone; pool and warm-up as 
   assert.deepEqual(both, { profile: "lossy", keys: { "ba.delay": 80, timeline: "/tmp/x" } });
   assert.deepEqual(wordsOf(both), ["lossy", "ba.delay=80", "timeline=/tmp/x"]);
   const pool = (more: RawOptions): number => impaired("metro", more).poolBytes;
-  assert.deepEqual([impaired("metro").warmup, pool({}), pool({ bidir: true })], [1, 2 ** 28, 2 ** 29]);
+  assert.deepEqual([impaired("metro").warmup, pool({}), pool({ bidir: true }), pool({ depth: "3" })], [1, 2 ** 28, 2 ** 29, 3 * 2 ** 28]);
+  assert.deepEqual([pool({ tokens: "1024" }), pool({ blockSize: "4KiB" }), pool({ bidir: true, depth: "8" })], [2 ** 27, 2 ** 20, 2 ** 30]);
   assert.deepEqual(
     [pool({ tokens: "4096" }), pool({ tokens: "65536", pool: "8GiB" }), pool({ pool: "1GiB" })],
     [2 ** 29, 2 ** 33, 2 ** 30],

@@ -44,6 +44,24 @@ for (const [signal, code] of [
   });
 }
 
+test("interrupted while it verifies: what has not come is not called wrong", async () => {
+  // 64 slots of 128 KiB at 8 Mbit/s: verifying takes longer than anybody waits.
+  const slow = ["-l", "16KiB", "--batch-size", "8", "--pool", "16MiB", "-b", "8M", "--chunk", "16KiB"];
+  const child = start(["bench", ...slow, "--iters", "1", "--warmup", "0", "-i", "0", "--json-stream"]);
+  const ran = finish(child);
+  await printed(child, /"event":"interval"/);
+  child.kill("SIGINT");
+  const { code, stdout, stderr } = await ran;
+  assert.equal(code, 130, stderr);
+  const end = stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { event: string; data: BenchDocument })
+    .find(({ event }) => event === "end")!;
+  const [result] = end.data.results;
+  assert.deepEqual([result!.iterations, result!.verified_bytes, result!.n_wrong, result!.okay], [1, 0, 0, true]);
+});
+
 test("interrupted before anything was measured: one valid document with the reason", async (t) => {
   const built = await buildYardstick();
   if ("missing" in built) return t.skip(built.missing);

@@ -15,7 +15,7 @@ import { namespaces, skip } from "./wan.ts";
 if (skip !== false) console.log(`# ${skip}`);
 
 /** 16 MiB a request. */
-const SMALL = ["--tokens", "128", "--pool", "32MiB"];
+const SMALL = ["--tokens", "128"];
 
 test("two labs at once: each document has its own link, every byte verified, goodput below the rate", { skip }, async () => {
   const run = async (words: string, more: readonly string[] = []): Promise<BenchDocument> => {
@@ -108,11 +108,14 @@ test("killed, it leaves nothing either", { skip }, async () => {
 });
 
 test("a part of the lab that dies ends the rest, with its name", { skip }, async () => {
-  const link = await endedBy((_, processes) => kill(processes, "wanem-"));
+  const parts = ["wanem-", "--in-lab", "--with-parent"];
+  const [link, end, partner] = (await Promise.all(parts.map((part) => endedBy((_, processes) => kill(processes, part))))) as [
+    Ran,
+    Ran,
+    Ran,
+  ];
   assert.deepEqual([link.code, /connection_lost: .*the emulated link ended/.test(link.stderr)], [2, true], link.stderr);
-  const end = await endedBy((_, processes) => kill(processes, "--in-lab"));
   assert.deepEqual([end.code, /the measuring end was ended by SIGKILL/.test(end.stderr)], [2, true], end.stderr);
-  const partner = await endedBy((_, processes) => kill(processes, "--with-parent"));
   assert.deepEqual([partner.code, /connection_lost/.test(partner.stderr)], [2, true], partner.stderr);
 });
 
