@@ -35,15 +35,15 @@ test("the command line knows the emulator's profiles, keys and ranges", () => {
   assert.deepEqual(told, KEYS);
 });
 
-test("a round trip takes what the profile says", { skip }, async (t) => {
+test("a round trip takes what the profile says", { skip, timeout: 60_000 }, async (t) => {
   const wan = Wan.up(t, "regional", "loss=0");
   const echo = wan.start("b", "echo", LAB_HOST);
   await echo.line();
-  const ping = wan.start("a", "ping", LAB_HOST, 30);
+  const ping = wan.start("a", "ping", LAB_HOST, 21);
   const { leastMs } = await ping.line<{ leastMs: number }>();
   await Promise.all([ping.end(), echo.end()]);
-  // Of 20 ms; the emulator is told to save a tenth each way for its own part.
-  assert.ok(leastMs > 19.7 && leastMs < 22, `${leastMs} ms`);
+  // Of 20 ms; a tenth each way is kept for the emulator's own part. One that is slower than it should be never gets to 21.
+  assert.ok(leastMs > 19.7 && leastMs <= 21, `${leastMs} ms`);
 });
 
 test("packets are lost at the rate that is set, in bursts if so told", { skip }, async (t) => {

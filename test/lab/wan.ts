@@ -34,10 +34,14 @@ export const skip: string | false = (() => {
 
 export class Wan {
   readonly name = `kvferry-test-${process.pid}-${++links}-`;
+  readonly #children: ChildProcess[] = [];
 
   static up(t: TestContext, ...words: string[]): Wan {
     const wan = new Wan();
-    t.after(() => wan.#call("down"));
+    t.after(() => {
+      for (const child of wan.#children) child.kill("SIGKILL");
+      wan.#call("down");
+    });
     wan.#call("up", ...words);
     return wan;
   }
@@ -53,13 +57,13 @@ export class Wan {
   /** test/lab/main.ts at an end. */
   start(end: "a" | "b", role: string, host: string, amount = 0): End {
     const args = [process.execPath, "--import", "tsx", join(import.meta.dirname, "main.ts"), role, host, String(amount)];
-    return new End(
-      spawn("bash", [WAN_SH, "run", end, ...args], {
-        cwd: ROOT,
-        env: { ...process.env, WAN: this.name },
-        stdio: ["ignore", "pipe", "inherit"],
-      }),
-    );
+    const child = spawn("bash", [WAN_SH, "run", end, ...args], {
+      cwd: ROOT,
+      env: { ...process.env, WAN: this.name },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    this.#children.push(child);
+    return new End(child);
   }
 
   #call(...args: string[]): string {
