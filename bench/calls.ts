@@ -16,9 +16,10 @@ export const POOL_BYTES_MAX = 64 * 2 ** 30;
 const DIGEST_CHARACTERS = 44;
 
 const u32 = whole(0, 2 ** 32 - 1);
+/** The probe's slot beside the requests'. */
 const slots = z
-  .array(whole(0, SLOTS_MAX - 1))
-  .max(SLOTS_MAX)
+  .array(whole(0, SLOTS_MAX))
+  .max(SLOTS_MAX + 1)
   .refine((all) => new Set(all).size === all.length, "Expected each slot once")
   .readonly();
 const order = z.strictObject({ order: z.enum(["nhd", "hnd"]), blockTokens: whole(1, limits.blockTokensMax) });
@@ -36,6 +37,7 @@ const workload = z.strictObject({
   poolBytes,
   seed: u32,
   layouts: z.strictObject({ slice, local: order, remote: order }).optional(),
+  probeBytes: whole(1, POOL_BYTES_MAX).optional(),
 });
 
 /** What the client wants of the lanes that this end sends on, too. */
@@ -67,7 +69,7 @@ const calls = {
     slots,
     digests: z
       .array(z.array(z.string().max(DIGEST_CHARACTERS)).max(limits.chunksPerTransferMax).readonly())
-      .max(SLOTS_MAX)
+      .max(SLOTS_MAX + 1)
       .readonly(),
   }),
   use: z.strictObject({ call: z.literal("use") }),

@@ -8,8 +8,9 @@ import { chooseLink, Endpoint } from "./endpoint.ts";
 import { type LaneLoss, Lanes, refuseTuning, tuningOf } from "./lanes.ts";
 import { Load, type LoadDirection, type LoadLimit, type LoadResult, LoadSamples } from "./load.ts";
 import type { BenchCase, BenchOptions } from "./options.ts";
+import { isProbed } from "./relations.ts";
 import { Puller, Pusher } from "./requests.ts";
-import { buildWorkload, splitSlots, type Workload } from "./workload.ts";
+import { buildWorkload, type SlotSplit, splitSlots, withProbe, type Workload } from "./workload.ts";
 
 const SEED = 0x6b76;
 
@@ -34,8 +35,9 @@ export class BenchClient {
   readonly #lanes: Lanes;
   readonly #load: Load;
   #workload: Workload | undefined;
-  #write: readonly number[] = [];
-  #read: readonly number[] = [];
+  /** The slots of requests; and those with the probe's. */
+  #requests: SlotSplit = { write: [], read: [] };
+  #all: SlotSplit = { write: [], read: [] };
   #cases = 0;
   #prepareUs: readonly number[] = [];
   #flows: readonly Flow[] = [];
@@ -50,18 +52,19 @@ export class BenchClient {
     const lanes = new Lanes(endpoint, options.lanes);
     try {
       const token = randomBytes(16);
+      const poolBytes = options.poolBytes + options.probeBytes;
       const open = {
         call: "open",
         version: CONTROL_VERSION,
         link: kind,
         ioThreads: options.ioThreads,
-        poolBytes: options.poolBytes,
+        poolBytes,
         token: token.toString("hex"),
         dataPort: options.dataPort,
         lane,
       } as const;
       const info = await control.call(open, replies.open);
-      endpoint.allocate(options.poolBytes);
+      endpoint.allocate(poolBytes);
       const admit = () => control.call({ call: "admit" }, replies.nothing);
       const connection = await lanes.open({ host, port: info.dataPort }, token, lane, admit);
       return new BenchClient(options, control, endpoint, connection, lanes, info);
@@ -136,7 +139,7 @@ export class BenchClient {
   }
 
   async prepare(one: BenchCase): Promise<void> {
-    const { chunkBytes, poolBytes, checksum, bidirectional, op, reverse } = this.#options;
+    const { chunkBytes, poolBytes, checksum, bidirectional, op, reverse, probeBytes } = this.#options;
     const parameters = {
       blockBytes: one.blockBytes,
       batch: one.batch,
@@ -144,23 +147,30 @@ export class BenchClient {
       poolBytes,
       seed: SEED,
       layouts: one.layouts === undefined || one.slice === undefined ? undefined : { slice: one.slice, ...one.layouts },
+      probeBytes: isProbed(one, probeBytes) ? probeBytes : undefined,
     };
     const workload = buildWorkload(parameters);
     const pull = op === "read" || reverse;
     const [write, read] = [bidirectional || !pull, bidirectional || pull];
     this.#workload = workload;
-    ({ write: this.#write, read: this.#read } = splitSlots(workload.slots, write, read));
+    this.#requests = splitSlots(workload.slots, write, read);
+    this.#all = withProbe(workload, this.#requests);
     // The receiving side of each grant must stand before the first chunk of it arrives; only this end begins.
     await this.#control.call({ call: "prepare", workload: parameters, write, read, checksum }, replies.nothing);
-    const plan = { number: ++this.#cases, workload, side: "local" as const, write: this.#write, read: this.#read, checksum };
+    const plan = { number: ++this.#cases, workload, side: "local" as const, ...this.#all, checksum };
     this.#prepareUs = this.#endpoint.prepare(plan, this.#connection);
-    this.#load.setDirections(this.#directions(workload));
+    this.#load.setDirections(this.#directions(workload), this.#probe(workload));
     await this.#fill();
   }
 
-  /** One stretch of requests. Samples may be shared by several stretches of a case. */
-  async window(limit: LoadLimit, samples = new LoadSamples()): Promise<LoadResult> {
-    return this.#load.run(limit, this.#options.depth, samples);
+  /** One stretch of requests, and of the probe beside them if it has samples. Samples may be shared by several stretches of a case. */
+  async window(limit: LoadLimit, samples = new LoadSamples(), beside?: LoadSamples): Promise<LoadResult> {
+    return this.#load.run(limit, this.#options.depth, samples, beside);
+  }
+
+  /** A stretch of the probe alone. */
+  async windowOfProbe(limit: LoadLimit, samples: LoadSamples): Promise<LoadResult> {
+    return this.#load.runProbe(limit, samples);
   }
 
   async use(): Promise<Use> {
@@ -172,13 +182,14 @@ export class BenchClient {
   async verify(): Promise<CheckReply> {
     const seed = SEED + 1 + this.#cases;
     const digests = await this.#fill(seed);
-    if (this.#write.length > 0) await this.#control.call({ call: "poison", slots: this.#write }, replies.nothing);
-    this.#endpoint.poison(this.#read);
+    const { write, read } = this.#all;
+    if (write.length > 0) await this.#control.call({ call: "poison", slots: write }, replies.nothing);
+    this.#endpoint.poison(read);
     await this.#load.run({ perSlot: 1 }, 1);
+    if (this.workload.probe !== undefined) await this.#load.runProbe({ perSlot: 1 }, new LoadSamples());
     const none = { verifiedBytes: 0, wrong: 0 };
-    const pushed =
-      this.#write.length === 0 ? none : await this.#control.call({ call: "check", seed, slots: this.#write, digests }, replies.check);
-    const pulled = this.#read.length === 0 ? none : this.#endpoint.check(this.#read, randomContent(seed), []);
+    const pushed = write.length === 0 ? none : await this.#control.call({ call: "check", seed, slots: write, digests }, replies.check);
+    const pulled = read.length === 0 ? none : this.#endpoint.check(read, randomContent(seed), []);
     return { verifiedBytes: pushed.verifiedBytes + pulled.verifiedBytes, wrong: pushed.wrong + pulled.wrong };
   }
 
@@ -197,28 +208,42 @@ export class BenchClient {
   #directions({ chunks }: Workload): LoadDirection[] {
     const directions: LoadDirection[] = [];
     const { link } = this.#endpoint;
-    if (this.#write.length > 0) {
+    const { write, read } = this.#requests;
+    if (write.length > 0) {
       const number = directions.length;
-      const placements = this.#endpoint.placements(this.#write);
+      const placements = this.#endpoint.placements(write);
       const pusher = new Pusher(link, placements, chunks, (slot) => this.#load.complete(number, slot));
-      directions.push({ requester: pusher, slots: this.#write.length });
+      directions.push({ requester: pusher, slots: write.length });
     }
-    if (this.#read.length > 0) {
+    if (read.length > 0) {
       const number = directions.length;
-      const placements = this.#endpoint.placements(this.#read);
+      const placements = this.#endpoint.placements(read);
       const puller = new Puller(link, this.#connection, placements, chunks, (slot) => this.#load.complete(number, slot));
-      directions.push({ requester: puller, slots: this.#read.length });
+      directions.push({ requester: puller, slots: read.length });
     }
     this.#flows = directions.map(({ requester }) => ({ sender: requester instanceof Pusher, movedByLane: requester.movedByLane }));
     return directions;
+  }
+
+  #probe({ probe }: Workload): LoadDirection | undefined {
+    if (probe === undefined) return undefined;
+    const { link } = this.#endpoint;
+    const { chunks, slot } = probe;
+    const placements = this.#endpoint.placements([slot]);
+    const complete = (): void => this.#load.complete("probe", 0);
+    const requester = this.#all.write.includes(slot)
+      ? new Pusher(link, placements, chunks, complete)
+      : new Puller(link, this.#connection, placements, chunks, complete, this.#requests.read.length);
+    return { requester, slots: 1 };
   }
 
   /** Puts content where it will be sent from; returns digests of what only this end has. */
   async #fill(seed = SEED): Promise<string[][]> {
     const { data } = this.#options;
     const content = data.kind === "random" ? randomContent(seed) : fileContent(data.file, seed);
-    const digests = this.#endpoint.fill(this.#write, content);
-    if (this.#read.length > 0) await this.#control.call({ call: "fill", seed, slots: this.#read }, replies.nothing);
+    const { write, read } = this.#all;
+    const digests = this.#endpoint.fill(write, content);
+    if (read.length > 0) await this.#control.call({ call: "fill", seed, slots: read }, replies.nothing);
     return data.kind === "random" ? [] : digests;
   }
 }

@@ -23,7 +23,7 @@ const wireBytes = count
   .nullable()
   .describe(
     "bytes of the TCP streams this way: chunk headers and trailers, acknowledgements, and what TCP sent again as far as the sender counts it; " +
-      "without TCP/IP headers. null where a lane died and took its counter along. On link fake, which has no wire, the payload",
+      "without TCP/IP headers, with the blocks of --latency-under-load. null where a lane died and took its counter along. On link fake, which has no wire, the payloads",
   );
 
 const stream = z.strictObject({
@@ -47,6 +47,10 @@ export const interval = z
     case: z.string(),
     chunk_bytes: count,
     streams_active: count.describe("lanes that carry chunks at the end of the interval"),
+    rtt: rate
+      .optional()
+      .describe("us; TCP's smoothed round trip at the end of the interval, mean over the lanes; of link tcp only, as the next"),
+    min_rtt: rate.optional().describe("us; the least that TCP remembers of any lane"),
     streams: z.array(stream),
     sum,
     sum_bidir_reverse: sum.optional().describe("--bidir: what comes the other way"),
@@ -80,6 +84,16 @@ const cpu = z.strictObject({
   main_thread_us_per_chunk: z.strictObject({ local: rate.nullable(), remote: rate.nullable() }),
 });
 
+const underLoad = z
+  .strictObject({
+    block_bytes: count,
+    idle_us: distribution.nullable().describe("with nothing else under way; null where none ended, as in the next"),
+    idle_samples: count,
+    loaded_us: distribution.nullable().describe("on the same lanes while requests of the case are under way"),
+    loaded_samples: count,
+  })
+  .describe("--latency-under-load: one block at a time, until it is verified and placed; null without, or in a case that is no load");
+
 const confidence = z.strictObject({
   level_percent: z.number(),
   wanted_width_percent: rate,
@@ -109,6 +123,7 @@ export const result = z.strictObject({
   prep_us: distribution.nullable().describe("making one request's memory known to the link, at this end, before the clock runs"),
   post_us: distribution.nullable().describe("handing a request to the link; a short one may be sent within it"),
   tx_us: distribution.nullable().describe("from then until all of it is verified and placed"),
+  latency_under_load: underLoad.nullable(),
   cpu,
   resident_bytes: z.strictObject({ local: count, remote: count }),
   verified_bytes: count,
@@ -209,6 +224,36 @@ const end = z.strictObject({
   errors: z.array(z.string()),
 });
 
+const linkWay = z.strictObject({
+  rate_mbit: rate.describe("as it was at the end; 0: unlimited"),
+  delay_ms: rate,
+  packets: count.describe("delivered, counted as on a wire"),
+  bytes: count,
+  drop_loss: count,
+  drop_queue: count,
+  drop_down: count,
+  drop_device: count.describe("by the kernel: the emulator was too slow, or the link was just being made"),
+  loss_runs: count,
+  reordered: count,
+  corrupted: count,
+  reads: count,
+  queued_bytes: count,
+  in_flight: count,
+  max_queue_ms: rate,
+  late_max_ms: rate,
+  late_mean_us: rate.describe("how long after its time a packet was handed over"),
+});
+
+export const linkReport = z
+  .strictObject({ seconds: rate, ab: linkWay.describe("from this end to the server"), ba: linkWay })
+  .describe("the emulator's own counters, since the link came up: warming up and verifying included");
+
+const impairment = z.strictObject({
+  profile: z.string().describe('"" if none was named'),
+  keys: z.record(z.string(), z.union([z.number(), z.string()])).describe("what was given beside it; delay is one way"),
+  report: linkReport.nullable().describe("null where the run ended before it could be asked for"),
+});
+
 export const benchDocument = z.strictObject({
   schema: z.literal(SCHEMA),
   title: z.string(),
@@ -217,6 +262,7 @@ export const benchDocument = z.strictObject({
   intervals: z.array(interval),
   results: z.array(result),
   comparison: z.array(comparison),
+  impairment: impairment.nullable().describe("--impair: the emulated link between both ends; null without"),
   end,
   server_output: z.array(z.string()).nullable(),
   error: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
@@ -227,4 +273,5 @@ export type Interval = z.infer<typeof interval>;
 export type IntervalSum = z.infer<typeof sum>;
 export type Stream = z.infer<typeof stream>;
 export type Result = z.infer<typeof result>;
+export type LinkReport = z.infer<typeof linkReport>;
 export type Comparison = z.infer<typeof comparison>;

@@ -10,7 +10,7 @@ import { native, nativeProblem } from "../transport/native.ts";
 import type { CheckReply, UseReply } from "./calls.ts";
 import { type Content, chunkDigests, countWrong, fillSlot, poisonSlot } from "./content.ts";
 import type { Requester } from "./requests.ts";
-import type { Side, Workload } from "./workload.ts";
+import { bytesOf, chunksOf, type Side, type Workload } from "./workload.ts";
 
 const EVENTS_AT_ONCE = 1_024;
 const POISON = 0xa5;
@@ -115,12 +115,12 @@ export class Endpoint {
 
   fill(slots: readonly number[], content: Content): string[][] {
     const { workload, side } = this.#case();
-    return slots.map((slot) => fillSlot(this.#memory(), workload.place(side, slot), workload.chunks, slot, content));
+    return slots.map((slot) => fillSlot(this.#memory(), workload.place(side, slot), chunksOf(workload, slot), slot, content));
   }
 
   poison(slots: readonly number[]): void {
     const { workload, side } = this.#case();
-    for (const slot of slots) poisonSlot(this.#memory(), workload.place(side, slot), workload.chunks, POISON);
+    for (const slot of slots) poisonSlot(this.#memory(), workload.place(side, slot), chunksOf(workload, slot), POISON);
   }
 
   /** Compares slots with what they should hold: with the content itself, or with the sender's digests where only it has the content. */
@@ -128,16 +128,16 @@ export class Endpoint {
     const { workload, side } = this.#case();
     let wrong = 0;
     slots.forEach((slot, index) => {
-      const place = workload.place(side, slot);
-      if (content !== undefined) wrong += countWrong(this.#memory(), place, workload.chunks, slot, content);
+      const [place, chunks] = [workload.place(side, slot), chunksOf(workload, slot)];
+      if (content !== undefined) wrong += countWrong(this.#memory(), place, chunks, slot, content);
       else {
-        const found = chunkDigests(this.#memory(), place, workload.chunks);
+        const found = chunkDigests(this.#memory(), place, chunks);
         found.forEach((digest, chunk) => {
-          if (digest !== digests[index]?.[chunk]) wrong += workload.chunks[chunk]!.bytes;
+          if (digest !== digests[index]?.[chunk]) wrong += chunks[chunk]!.bytes;
         });
       }
     });
-    return { verifiedBytes: slots.length * workload.requestBytes, wrong };
+    return { verifiedBytes: bytesOf(workload, slots), wrong };
   }
 
   use(): UseReply {
@@ -203,7 +203,7 @@ export class Endpoint {
       region: this.#pool(),
       planes,
       blockLists,
-      chunks: workload.chunks,
+      chunks: chunksOf(workload, slot),
       standing: true,
       checksum,
     });

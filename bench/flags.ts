@@ -19,6 +19,7 @@ function endFlags(): Option[] {
     option("--bind <host>", "address to listen on (default: all; whoever reaches it may start a test)"),
     option("-1, --one-off", "serve one client, then exit"),
     option("-D, --daemon", "serve in the background; output goes to --logfile, or nowhere"),
+    option("--impair <what>", "run both ends over an emulated WAN: PROFILE, KEY=VALUE,... or PROFILE,KEY=VALUE,... (see below)"),
   ];
 }
 
@@ -30,10 +31,11 @@ function measureFlags(): Option[] {
     option("-O, --omit <seconds>", "leave out the first seconds; they are flagged in intervals[]"),
     option("-i, --interval <seconds>", "seconds between lines (default: 1; 0: none)"),
     option("-I, --confidence <level,width>", "repeat until the interval of the mean is this narrow, such as 95,5 (percent)"),
-    option("--warmup <n>", "requests before the clock starts (default: 2)"),
+    option("--warmup <n>", "requests before the clock starts (default: 2; with --impair 1)"),
     option("--verify", "look at every byte in a pass of its own (on unless --no-verify)"),
     option("--check-consistency", "nixlbench's name of --verify"),
     option("--no-verify", "do not"),
+    option("--latency-under-load", "time one 4 KiB block (or of -l) at a time beside each larger case, on the same lanes, and alone"),
     option("--compare <tools>", "take turns with iperf3 (and with plain C sockets: raw)"),
     option("--min-gbps <n>", "exit code 1 below this many Gbit/s"),
     option("--max-p99-us <n>", "exit code 1 above this p99"),
@@ -52,7 +54,7 @@ function workloadFlags(): Option[] {
     option("--batch-size <n>", "blocks of a request (default: 1)"),
     option("--depth <n>", "requests under way at once (default: 1)"),
     option("--chunk <size>", "bytes of a chunk (default: 1MiB)"),
-    option("--pool <size>", "bytes of the pool on each end (default: 1GiB)"),
+    option("--pool <size>", "bytes of the pool on each end (default: 1GiB; with --impair what --depth requests need)"),
     option("--src-mem <kind>", "where the bytes come from: dram"),
     option("--dst-mem <kind>", "and where they go: dram"),
     option("--data <what>", "random, or kv:FILE: bytes of a real KV cache"),
@@ -92,7 +94,9 @@ function outputFlags(): Option[] {
 }
 
 function hiddenFlags(): Option[] {
-  return [option("--with-parent", "end when standard input does"), ...FOREIGN_FLAGS.map((flags) => option(flags, ""))].map((one) =>
-    one.hideHelp(),
-  );
+  return [
+    option("--with-parent", "end when standard input does"),
+    option("--in-lab <name>", "this process is at end a of this link already"),
+    ...FOREIGN_FLAGS.map((flags) => option(flags, "")),
+  ].map((one) => one.hideHelp());
 }

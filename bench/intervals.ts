@@ -2,6 +2,7 @@
 import type { LaneInfo } from "../transport/link/link.ts";
 import type { Flow } from "./client.ts";
 import type { Interval, IntervalSum, Stream } from "./document.ts";
+import { mean } from "./statistics.ts";
 
 export interface IntervalSource {
   readonly name: string;
@@ -75,6 +76,7 @@ export class IntervalMeter {
       case: this.#source.name,
       chunk_bytes: this.#source.chunkBytes,
       streams_active: now.lanesUp,
+      ...(this.#source.isTcp ? roundTrips([...now.lanes.values()]) : {}),
       streams: flows.flat(),
       sum,
       ...(reverse === undefined ? {} : { sum_bidir_reverse: reverse }),
@@ -123,6 +125,13 @@ type Times = { readonly start: number; readonly end: number; readonly seconds: n
 
 function wireBytes(info: LaneInfo, sender: boolean): number {
   return sender ? info.bytesSent : info.bytesReceived;
+}
+
+/** Either end's kernel measures it, whichever way the bytes go. A lane without a sample says 0. */
+function roundTrips(lanes: readonly LaneInfo[]): Pick<Interval, "rtt" | "min_rtt"> {
+  const measured = lanes.filter(({ rttUs, minRttUs }) => rttUs > 0 && minRttUs > 0);
+  if (measured.length === 0) return {};
+  return { rtt: mean(measured.map(({ rttUs }) => rttUs)), min_rtt: Math.min(...measured.map(({ minRttUs }) => minRttUs)) };
 }
 
 function tcpFigures(before: LaneInfo | undefined, after: LaneInfo) {

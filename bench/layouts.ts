@@ -6,7 +6,7 @@ import { expected, integer } from "../transport/check.ts";
 import { limits } from "../transport/limits.ts";
 import { headsOf, type KvSlice, MODELS } from "./models.ts";
 import { shuffled } from "./random.ts";
-import type { LayoutOrder, Side, Workload, WorkloadParameters } from "./workload.ts";
+import type { LayoutOrder, Requests, Side, WorkloadParameters } from "./workload.ts";
 
 /** One layer behind the other, K before V, each with all its blocks: one tensor for each, as engines allocate them. */
 export function modelLayout(slice: KvSlice, { order, blockTokens }: LayoutOrder, blockCount: number): Layout {
@@ -24,7 +24,7 @@ export function blockBytesOf(slice: KvSlice, blockTokens: number): number {
 
 type Layouts = NonNullable<WorkloadParameters["layouts"]>;
 
-export function layoutPlaces(parameters: WorkloadParameters, { slice, local, remote }: Layouts): Workload {
+export function layoutPlaces(parameters: WorkloadParameters, { slice, local, remote }: Layouts): Requests {
   const blocksIn = ({ blockTokens }: LayoutOrder): number => Math.floor(parameters.poolBytes / blockBytesOf(slice, blockTokens));
   const least = Math.min(blocksIn(local), blocksIn(remote));
   integer(Math.max(blocksIn(local), blocksIn(remote)), "blocks of the pool (--pool)", 0, limits.poolBlocksMax);

@@ -1,4 +1,7 @@
-/** Keeps requests going on one or two requesters until it is told to stop, and writes down how long each took. */
+/**
+ * Keeps requests going on one or two requesters until it is told to stop, and writes down how long each took. A probe, if there is one, is a
+ * third: it is timed by itself, or one request at a time beside the others, and then belongs to no count but its own.
+ */
 import { KvferryError } from "../transport/errors.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Requester } from "./requests.ts";
@@ -29,13 +32,14 @@ export class LoadSamples {
   readonly transferUs = new Samples();
 }
 
-/** No request may take longer without any other ending. */
+/** So long nothing at all may move: over a slow path a request may take longer than that. */
 const SILENCE_MS = 20_000;
 
 class Lane {
   readonly startedMs: Float64Array;
   readonly postedMs: Float64Array;
   readonly direction: LoadDirection;
+  samples = new LoadSamples();
   /** Slots whose request has ended since the last turn. */
   done: number[] = [];
   next = 0;
@@ -53,13 +57,16 @@ class Lane {
 export class Load {
   readonly #endpoint: Endpoint;
   #lanes: Lane[] = [];
+  #probe: Lane | undefined;
+  /** Those that are counted now, and what goes along as long as any of them has a request under way. */
+  #counted: readonly Lane[] = [];
+  #beside: Lane | undefined;
   #depth = 1;
   #limit: LoadLimit = {};
   #startMs = 0;
   #begun = 0;
   #ended = 0;
   #lastMs = 0;
-  #samples = new LoadSamples();
   #interrupted = false;
   #failure: Error | undefined;
   #settle: { resolve: () => void; reject: (error: Error) => void } | undefined;
@@ -73,14 +80,16 @@ export class Load {
     };
   }
 
-  setDirections(directions: readonly LoadDirection[]): void {
+  setDirections(directions: readonly LoadDirection[], probe: LoadDirection | undefined): void {
     this.#lanes = directions.map((direction) => new Lane(direction));
-    this.#endpoint.requesters = directions.map(({ requester }) => requester);
+    this.#probe = probe === undefined ? undefined : new Lane(probe);
+    this.#endpoint.requesters = [...directions, ...(probe === undefined ? [] : [probe])].map(({ requester }) => requester);
   }
 
-  /** A requester's onComplete, for direction `direction`. */
-  complete(direction: number, slot: number): void {
-    this.#lanes[direction]!.done.push(slot);
+  /** A requester's onComplete: of direction `direction`, or of the probe. */
+  complete(direction: number | "probe", slot: number): void {
+    const lane = direction === "probe" ? this.#probe : this.#lanes[direction];
+    lane!.done.push(slot);
   }
 
   get isInterrupted(): boolean {
@@ -93,14 +102,31 @@ export class Load {
     this.#settle?.resolve();
   }
 
-  /** Runs until the limit; then until every request begun has ended. Rejects with KvferryError. */
-  async run(limit: LoadLimit, depth: number, samples = new LoadSamples()): Promise<LoadResult> {
+  /**
+   * Runs until the limit; then until every request begun has ended. `beside`: the probe's requests are timed meanwhile. Rejects with
+   * KvferryError.
+   */
+  async run(limit: LoadLimit, depth: number, samples = new LoadSamples(), beside?: LoadSamples): Promise<LoadResult> {
+    for (const lane of this.#lanes) lane.samples = samples;
+    if (this.#probe !== undefined && beside !== undefined) this.#probe.samples = beside;
+    return this.#drive(this.#lanes, beside === undefined ? undefined : this.#probe, limit, depth);
+  }
+
+  /** The probe alone, one request at a time. */
+  async runProbe(limit: LoadLimit, samples: LoadSamples): Promise<LoadResult> {
+    const probe = this.#probe!;
+    probe.samples = samples;
+    return this.#drive([probe], undefined, limit, 1);
+  }
+
+  async #drive(counted: readonly Lane[], beside: Lane | undefined, limit: LoadLimit, depth: number): Promise<LoadResult> {
     if (this.#interrupted) return { seconds: 0, requests: 0 };
     if (this.#failure !== undefined) throw this.#failure;
-    for (const lane of this.#lanes) lane.begun = 0;
+    for (const lane of counted) lane.begun = 0;
+    this.#counted = counted;
+    this.#beside = beside;
     this.#limit = limit;
     this.#depth = depth;
-    this.#samples = samples;
     this.#begun = 0;
     this.#ended = 0;
     this.#startMs = performance.now();
@@ -108,10 +134,7 @@ export class Load {
     const over = new Promise<void>((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
-    const watch = setInterval(() => {
-      if (performance.now() - this.#lastMs > SILENCE_MS)
-        this.#settle?.reject(new KvferryError("deadline_exceeded", `no request ended in ${SILENCE_MS} ms`));
-    }, 1_000);
+    const watch = this.#watch();
     try {
       this.#turn();
       await over;
@@ -122,28 +145,53 @@ export class Load {
     return { seconds: (this.#lastMs - this.#startMs) / 1000, requests: this.#ended };
   }
 
+  /** Rejects the run when no byte has moved for too long. */
+  #watch(): NodeJS.Timeout {
+    let [moved, movedMs] = [Number.NaN, 0];
+    return setInterval(() => {
+      const now = this.#moved();
+      if (now !== moved) [moved, movedMs] = [now, performance.now()];
+      else if (performance.now() - movedMs > SILENCE_MS)
+        this.#settle?.reject(new KvferryError("deadline_exceeded", `no byte arrived in ${SILENCE_MS} ms`));
+    }, 1_000);
+  }
+
+  #moved(): number {
+    let sum = 0;
+    for (const { direction } of this.#counted) for (const bytes of direction.requester.movedByLane) sum += bytes;
+    return sum;
+  }
+
   #turn(): void {
     if (this.#settle === undefined) return;
     const nowMs = performance.now();
-    for (const lane of this.#lanes) {
-      if (lane.done.length > 0) this.#collect(lane, nowMs);
-      while (this.#mayBegin(lane, nowMs)) this.#begin(lane);
+    for (const lane of this.#counted) {
+      const ended = this.#collect(lane, nowMs);
+      this.#ended += ended;
+      if (ended > 0) this.#lastMs = nowMs;
+      for (; this.#mayBegin(lane, nowMs); this.#begun++) this.#begin(lane);
     }
-    if (this.#lanes.every(({ running }) => running === 0)) this.#settle.resolve();
+    const isLoaded = this.#counted.some(({ running }) => running > 0);
+    if (this.#beside !== undefined) {
+      this.#collect(this.#beside, nowMs);
+      if (isLoaded && this.#beside.running === 0) this.#begin(this.#beside);
+    }
+    if (!isLoaded && (this.#beside?.running ?? 0) === 0) this.#settle.resolve();
   }
 
-  #collect(lane: Lane, nowMs: number): void {
+  /** How many requests have ended since the last turn. */
+  #collect(lane: Lane, nowMs: number): number {
     for (const slot of lane.done) {
       const [startedMs, postedMs] = [lane.startedMs[slot]!, lane.postedMs[slot]!];
-      this.#samples.latencyUs.add((nowMs - startedMs) * 1000);
-      this.#samples.postUs.add((postedMs - startedMs) * 1000);
-      this.#samples.transferUs.add((nowMs - postedMs) * 1000);
+      lane.samples.latencyUs.add((nowMs - startedMs) * 1000);
+      lane.samples.postUs.add((postedMs - startedMs) * 1000);
+      lane.samples.transferUs.add((nowMs - postedMs) * 1000);
       lane.startedMs[slot] = Number.NaN;
       lane.running--;
-      this.#ended++;
     }
+    const ended = lane.done.length;
     lane.done = [];
-    this.#lastMs = nowMs;
+    return ended;
   }
 
   #mayBegin(lane: Lane, nowMs: number): boolean {
@@ -158,7 +206,6 @@ export class Load {
     const slot = lane.next;
     lane.next = (slot + 1) % lane.direction.slots;
     lane.running++;
-    this.#begun++;
     lane.begun++;
     lane.startedMs[slot] = performance.now();
     lane.direction.requester.begin(slot);

@@ -4,6 +4,7 @@ import { isHost } from "../transport/config/address.ts";
 import { parseDuration, parseRate, parseSize } from "../transport/config/units.ts";
 import { limits } from "../transport/limits.ts";
 import { refuseForeign } from "./foreign.ts";
+import { type Impairment, LAB_HOST, parseImpairment } from "./impairment.ts";
 import { CANONICAL, type KvSlice, MODELS, type ModelName, runsOf } from "./models.ts";
 import { flagName, relate } from "./relations.ts";
 import type { ConfidenceLevel } from "./statistics.ts";
@@ -40,6 +41,8 @@ export interface BenchOptions {
   readonly intervalSeconds: number;
   readonly warmup: number;
   readonly depth: number;
+  /** --latency-under-load: bytes of the block that is timed beside what is measured; 0 = none. */
+  readonly probeBytes: number;
   readonly chunkBytes: number;
   readonly poolBytes: number;
   readonly rateBytesPerSecond: number;
@@ -54,6 +57,10 @@ export interface BenchOptions {
   readonly maxP99Us: number | undefined;
   readonly data: { readonly kind: "random" } | { readonly kind: "kv"; readonly file: string };
   readonly compare: readonly Competitor[];
+  /** Both ends at the two ends of an emulated link. */
+  readonly impairment: Impairment | undefined;
+  /** Name of that link, once it is there and this process at an end of it; "" before, and without. */
+  readonly labName: string;
   readonly cases: readonly BenchCase[];
   /** True with no flag that shapes the workload: two numbers are printed. */
   readonly canonical: boolean;
@@ -81,6 +88,7 @@ export type RawOptions = Readonly<Record<string, string | boolean | undefined>>;
 
 export const DEFAULT_PORT = 7_412;
 const LATENCY_BLOCK = 4 * 1024;
+const BLOCK_BYTES_MAX = 64 * 2 ** 30;
 const CASES_MAX = 64;
 
 export function parseOptions(raw: RawOptions): BenchOptions {
@@ -93,10 +101,13 @@ export function parseOptions(raw: RawOptions): BenchOptions {
 function parseValues(raw: RawOptions): BenchOptions {
   const read = reader(raw);
   const cases = casesOf(raw);
+  const depth = read.whole("depth", 1, 64) ?? 1;
+  const impairment = raw.impair === undefined ? undefined : parseImpairment(String(raw.impair));
+  const labName = read.pattern("inLab", /^[\w-]{1,64}$/, "the name of a link") ?? "";
   const limited = raw.bytes !== undefined || raw.iters !== undefined;
   return {
     role: raw.server === true ? "server" : raw.client === undefined ? "both" : "client",
-    host: raw.client === undefined ? "127.0.0.1" : read.host("client"),
+    host: raw.client !== undefined ? read.host("client") : labName === "" ? "127.0.0.1" : LAB_HOST,
     port: read.whole("port", 0, 65_535) ?? DEFAULT_PORT,
     dataPort: read.whole("dataPort", 0, 65_535) ?? 0,
     bind: raw.bind === undefined ? "" : read.host("bind"),
@@ -112,10 +123,13 @@ function parseValues(raw: RawOptions): BenchOptions {
     iterations: read.whole("iters", 1, 1e12),
     omitSeconds: read.seconds("omit", 0, 3_600) ?? 0,
     intervalSeconds: read.seconds("interval", 0, 3_600) ?? 1,
-    warmup: read.whole("warmup", 0, 1e6) ?? 2,
-    depth: read.whole("depth", 1, 64) ?? 1,
+    warmup: read.whole("warmup", 0, 1e6) ?? (impairment === undefined ? 2 : 1),
+    depth,
+    probeBytes: raw.latencyUnderLoad === true ? (read.size("blockSize", 1, BLOCK_BYTES_MAX) ?? LATENCY_BLOCK) : 0,
     chunkBytes: read.size("chunk", 1, limits.chunkBytesMax) ?? limits.chunkBytesDefault,
-    poolBytes: read.size("pool", 4_096, 64 * 2 ** 30) ?? 2 ** 30,
+    poolBytes:
+      read.size("pool", 4_096, 64 * 2 ** 30) ??
+      (impairment === undefined ? 2 ** 30 : slowPool(cases, (raw.bidir === true ? 2 : 1) * depth)),
     rateBytesPerSecond: read.rate("bitrate") ?? 0,
     congestionControl: read.pattern("congestion", /^[a-z0-9_]{1,15}$/, "the name of a congestion control") ?? "",
     windowBytes: read.size("window", 1_024, 2 ** 30) ?? 0,
@@ -127,6 +141,8 @@ function parseValues(raw: RawOptions): BenchOptions {
     maxP99Us: read.positive("maxP99Us"),
     data: dataOf(raw.data),
     compare: competitorsOf(raw.compare),
+    impairment,
+    labName,
     cases,
     canonical: isCanonical(raw),
     output: {
@@ -154,9 +170,9 @@ function casesOf(raw: RawOptions): readonly BenchCase[] {
     slice: undefined,
     layouts: undefined,
   });
-  const one = read.size("blockSize", 1, 64 * 2 ** 30);
+  const one = read.size("blockSize", 1, BLOCK_BYTES_MAX);
   if (one !== undefined) return [plain(one)];
-  const start = read.size("startBlockSize", 1, 64 * 2 ** 30);
+  const start = read.size("startBlockSize", 1, BLOCK_BYTES_MAX);
   if (start !== undefined || raw.maxBlockSize !== undefined) return sweep(start ?? LATENCY_BLOCK, read).map(plain);
   if (slice !== undefined) return [kvCase(slice, layouts)];
   if (batch !== undefined) return [plain(runsOf(CANONICAL).runBytes)];
@@ -169,7 +185,7 @@ function kvCase(slice: KvSlice, layouts: BenchCase["layouts"]): BenchCase {
 }
 
 function sweep(start: number, read: ReturnType<typeof reader>): number[] {
-  const most = read.size("maxBlockSize", start, 64 * 2 ** 30) ?? Math.max(start, 64 * 2 ** 20);
+  const most = read.size("maxBlockSize", start, BLOCK_BYTES_MAX) ?? Math.max(start, 64 * 2 ** 20);
   const factor = read.whole("stepFactor", 2, 1_024) ?? 2;
   const sizes: number[] = [];
   for (let size = start; size <= most && sizes.length < CASES_MAX; size *= factor) sizes.push(size);
@@ -238,6 +254,12 @@ function competitorsOf(value: RawOptions[string]): readonly Competitor[] {
   for (const name of names)
     if (!COMPETITORS.some((known) => known === name)) throw expected(`a list of ${COMPETITORS.join(", ")}`, "--compare", value);
   return COMPETITORS.filter((name) => names.includes(name) || (name === "raw" && names.includes("iperf3")));
+}
+
+/** Warming up and verifying take each request that fits a pool once: over a slow link those that are under way at once are enough. */
+function slowPool(cases: readonly BenchCase[], requests: number): number {
+  const largest = Math.max(...cases.map(({ blockBytes, batch }) => blockBytes * batch));
+  return Math.min(2 ** 30, Math.max(2 ** 20, largest * requests));
 }
 
 function isCanonical(raw: RawOptions): boolean {

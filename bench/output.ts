@@ -4,7 +4,7 @@ import { KvferryError } from "../transport/errors.ts";
 import type { BenchDocument, Interval } from "./document.ts";
 import type { BenchOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
-import { comparisonText, fallbackText, intervalText, tableText, twoNumbers } from "./text.ts";
+import { comparisonText, fallbackText, impairmentText, intervalText, tableText, twoNumbers, underLoadText } from "./text.ts";
 
 export class Output {
   readonly #options: BenchOptions;
@@ -31,7 +31,8 @@ export class Output {
 
   interval(interval: Interval): void {
     const { form, unit } = this.#options.output;
-    const isAsked = !this.#options.canonical && this.#options.intervalSeconds > 0;
+    // A long run over a link that changes is more than two numbers.
+    const isAsked = (!this.#options.canonical || this.#options.impairment !== undefined) && this.#options.intervalSeconds > 0;
     if (form === "stream") this.#event("interval", interval);
     const text = intervalText(interval, unit, this.#options);
     if (form === "text" && isAsked) this.#line(text);
@@ -56,6 +57,7 @@ export class Output {
       this.#event("end", {
         results: document.results,
         comparison: document.comparison,
+        impairment: document.impairment,
         end: document.end,
         server_output: document.server_output,
       });
@@ -66,8 +68,8 @@ export class Output {
       const compared = comparisonText(document.comparison, unit);
       this.#line(this.#options.canonical ? twoNumbers(document, unit) : tableText(document, unit));
       if (compared !== "") this.#line(compared);
-      const fallbacks = fallbackText(document);
-      if (fallbacks !== "") this.#line(fallbacks);
+      const underLoad = this.#options.canonical ? "" : underLoadText(document);
+      for (const text of [underLoad, impairmentText(document), fallbackText(document)]) if (text !== "") this.#line(text);
       if (document.server_output !== null) this.#line(["Server:", ...document.server_output.map((line) => `  ${line}`)].join("\n"));
     }
     for (const note of document.end.notes) process.stderr.write(`kvferry: ${note}\n`);

@@ -1,7 +1,8 @@
-/** The other end on this machine: this very program, started again as a one-off server on loopback. It ends with us. */
+/** The other end on this machine: this very program, started again as a one-off server on loopback, or at the lab's other end. It ends with us. */
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { KvferryError } from "../transport/errors.ts";
+import { atEnd } from "./impairment.ts";
 import type { BenchOptions } from "./options.ts";
 import { endProgram, endWithUs } from "./process.ts";
 
@@ -14,7 +15,7 @@ export interface Partner {
 const START_TIMEOUT_MS = 20_000;
 
 export async function startPartner(command: readonly string[], options: BenchOptions, version: string): Promise<Partner> {
-  return options.link === "fake" ? startHere(version) : startBeside(command);
+  return options.link === "fake" ? startHere(version) : startBeside(command, options);
 }
 
 /** The fake link joins two ends of one process. */
@@ -32,10 +33,10 @@ async function startHere(version: string): Promise<Partner> {
   };
 }
 
-async function startBeside(command: readonly string[]): Promise<Partner> {
-  const [program, ...args] = command;
-  const flags = ["bench", "-s", "-1", "--bind", "127.0.0.1", "-p", "0", "--json-stream", "--with-parent"];
-  const child = endWithUs(spawn(program!, [...args, ...flags], { stdio: ["pipe", "pipe", "pipe"] }));
+async function startBeside(command: readonly string[], { host, labName }: BenchOptions): Promise<Partner> {
+  const flags = ["bench", "-s", "-1", "--bind", host, "-p", "0", "--json-stream", "--with-parent"];
+  const [program, ...args] = labName === "" ? [...command, ...flags] : atEnd(labName, "b", [...command, ...flags]);
+  const child = endWithUs(spawn(program!, args, { stdio: ["pipe", "pipe", "pipe"] }));
   const lines: string[] = [];
   const stderr: string[] = [];
   child.stderr.setEncoding("utf8").on("data", (text: string) => stderr.push(text));

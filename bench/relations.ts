@@ -1,6 +1,6 @@
 /** What flags mean to each other: nothing that was asked for is ignored. Throws KvferryError (invalid_argument). */
 import { KvferryError } from "../transport/errors.ts";
-import type { BenchOptions, RawOptions } from "./options.ts";
+import type { BenchCase, BenchOptions, RawOptions } from "./options.ts";
 
 /** All that a server takes; the rest comes from the client. */
 const SERVER_FLAGS = new Set([
@@ -25,7 +25,13 @@ export function flagName(name: string): string {
   return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
+/** A request that is no larger than the probe is no load. */
+export function isProbed({ blockBytes, batch }: BenchCase, probeBytes: number): boolean {
+  return probeBytes > 0 && blockBytes * batch > probeBytes;
+}
+
 export function relate(raw: RawOptions, options: BenchOptions): void {
+  relateLab(raw, options);
   relateEnds(raw, options);
   relateMeasure(raw, options);
   relateWorkload(raw, options);
@@ -52,6 +58,16 @@ function relateEnds(raw: RawOptions, { role, link, oneOff, congestionControl, co
   if (raw.threads !== undefined && (link === "js" || link === "fake")) refuse(`--threads is for the native link, not for --link ${link}`);
 }
 
+function relateLab(raw: RawOptions, { impairment, labName, link, compare }: BenchOptions): void {
+  if (impairment === undefined) {
+    if (labName !== "") refuse("--in-lab is what --impair starts its measuring end with");
+    return;
+  }
+  if (raw.server === true || raw.client !== undefined) refuse("--impair excludes -s and -c: it runs both ends on this machine");
+  if (link === "fake") refuse("--impair needs sockets; link fake has none");
+  if (compare.length > 0) refuse("--impair excludes --compare: the tools beside us would run over loopback");
+}
+
 function relateMeasure(raw: RawOptions, { seconds, omitSeconds, confidence, compare }: BenchOptions): void {
   if (raw.bytes !== undefined && raw.iters !== undefined) refuse("-n and --iters exclude each other");
   if (raw.time !== undefined && (raw.bytes !== undefined || raw.iters !== undefined))
@@ -63,7 +79,7 @@ function relateMeasure(raw: RawOptions, { seconds, omitSeconds, confidence, comp
   if (raw.checkConsistency === true && raw.verify === false) refuse("--check-consistency is --verify: it excludes --no-verify");
 }
 
-function relateWorkload(raw: RawOptions, { bidirectional, reverse, op, data, cases, poolBytes }: BenchOptions): void {
+function relateWorkload(raw: RawOptions, { bidirectional, reverse, op, data, cases, poolBytes, probeBytes }: BenchOptions): void {
   const given = (names: readonly string[]): string | undefined => names.find((name) => raw[name] !== undefined);
   const [model, sweep] = [given(MODEL_FLAGS), given(SWEEP_FLAGS)];
   if (raw.reverse === true && raw.bidir === true) refuse("-R and --bidir exclude each other");
@@ -73,6 +89,8 @@ function relateWorkload(raw: RawOptions, { bidirectional, reverse, op, data, cas
     const size = given(["blockSize", ...SWEEP_FLAGS, "batchSize"]);
     if (size !== undefined) refuse(`${flagName(size)} and ${flagName(model)} exclude each other: a model says how large its runs are`);
   }
+  if (probeBytes > 0 && !cases.some((one) => isProbed(one, probeBytes)))
+    refuse("--latency-under-load needs a load: requests larger than one block (--batch-size)");
   const pulls = bidirectional || reverse || op === "read";
   if (data.kind === "kv" && pulls) refuse("--data kv:FILE goes with writes: only this end has the file");
   for (const { name, blockBytes, batch } of cases) {

@@ -111,6 +111,8 @@ export class Puller implements Requester {
   /** Requests begun, by slot; and the last one that brought each chunk. A chunk whose acknowledgement was lost comes a second time. */
   readonly #request: Uint32Array;
   readonly #brought: Uint32Array;
+  /** What the other end calls slot 0. */
+  readonly #firstNumber: number;
   readonly movedByLane = new Float64Array(limits.lanesMax);
   #queue: number[] = [];
   #rejected = 0;
@@ -121,9 +123,11 @@ export class Puller implements Requester {
     placements: readonly PlacementId[],
     chunks: readonly ChunkSpan[],
     onComplete: (slot: number) => void,
+    firstNumber = 0,
   ) {
     this.#link = link;
     this.#connection = connection;
+    this.#firstNumber = firstNumber;
     this.#chunks = chunks.length;
     this.#onComplete = onComplete;
     this.#missing = new Int32Array(placements.length);
@@ -165,7 +169,7 @@ export class Puller implements Requester {
 
   flush(): void {
     let sent = 0;
-    while (sent < this.#queue.length && this.#link.send(this.#connection, goMessage(this.#queue[sent]!))) sent++;
+    while (sent < this.#queue.length && this.#link.send(this.#connection, goMessage(this.#firstNumber + this.#queue[sent]!))) sent++;
     if (sent > 0) this.#queue = this.#queue.slice(sent);
   }
 }

@@ -3,7 +3,8 @@ import { KvferryError } from "../transport/errors.ts";
 import { addRetransmits, type Retransmits, runCase } from "./case.ts";
 import { BenchClient } from "./client.ts";
 import { Competition, ROUNDS } from "./compare.ts";
-import { type BenchDocument, type Comparison, type Interval, type Result, SCHEMA } from "./document.ts";
+import { type BenchDocument, type Comparison, type Interval, type LinkReport, type Result, SCHEMA } from "./document.ts";
+import { labReport, latenessOf } from "./lab.ts";
 import type { BenchOptions } from "./options.ts";
 import type { Output } from "./output.ts";
 import { startPartner } from "./partner.ts";
@@ -20,12 +21,15 @@ export interface RunContext extends StartContext {
 
 /** After an interruption, for the stretch that runs to be summed up; what waits for something else is left. */
 const INTERRUPTION_MS = 300;
+/** The same where the other end's part of it comes through the queue of an emulated link. */
+const LAB_INTERRUPTION_MS = 3_000;
 
 /** Never throws for what goes wrong on the way: the document says it in `error`. */
 export async function runBench(options: BenchOptions, context: RunContext): Promise<BenchDocument> {
   const collected = new Collected(options, context);
+  const waitMs = options.labName === "" ? INTERRUPTION_MS : LAB_INTERRUPTION_MS;
   try {
-    await Promise.race([collected.run(), interrupted(context.interruption)]);
+    await Promise.race([collected.run(), interrupted(context.interruption, waitMs)]);
   } catch (error) {
     const known = error instanceof KvferryError ? error : new KvferryError("internal", (error as Error).message, { cause: error });
     collected.error = { code: known.code, message: known.message };
@@ -66,6 +70,7 @@ class Collected {
   #start: BenchDocument["start"];
   #congestion = "";
   #serverOutput: readonly string[] | null = null;
+  #linkReport: LinkReport | null = null;
 
   constructor(options: BenchOptions, context: RunContext) {
     this.#options = options;
@@ -93,6 +98,7 @@ class Collected {
       }
     } finally {
       if (competition !== undefined) this.#notes.push(...competition.notes);
+      if (options.labName !== "") await this.#askLink(options.labName);
       const lines = await partner?.stop();
       if (options.output.serverOutput) this.#serverOutput = lines ?? ["(the server prints where it runs)"];
     }
@@ -109,10 +115,22 @@ class Collected {
       intervals: this.#intervals,
       results: this.#results,
       comparison: this.#comparison,
+      impairment: this.#impairment(),
       end: { ...this.#totals(), notes: this.#notes, okay, errors: this.error === null ? [] : [this.error.message] },
       server_output: this.#serverOutput === null ? null : [...this.#serverOutput],
       error: this.error,
     };
+  }
+
+  #impairment(): BenchDocument["impairment"] {
+    const { impairment } = this.#options;
+    return impairment === undefined ? null : { profile: impairment.profile, keys: { ...impairment.keys }, report: this.#linkReport };
+  }
+
+  async #askLink(name: string): Promise<void> {
+    this.#linkReport = await labReport(name);
+    const lateness = this.#linkReport === null ? "" : latenessOf(this.#linkReport);
+    if (lateness !== "") this.#notes.push(lateness);
   }
 
   async #cases(client: BenchClient, competition: Competition | undefined): Promise<void> {
@@ -202,8 +220,8 @@ function cancelled({ reason }: AbortSignal): KvferryError {
 }
 
 /** Rejects soon after the interruption; never resolves. */
-function interrupted(interruption: AbortSignal | undefined): Promise<never> {
+function interrupted(interruption: AbortSignal | undefined, waitMs: number): Promise<never> {
   return new Promise((_, reject) => {
-    interruption?.addEventListener("abort", () => setTimeout(() => reject(cancelled(interruption)), INTERRUPTION_MS));
+    interruption?.addEventListener("abort", () => setTimeout(() => reject(cancelled(interruption)), waitMs));
   });
 }

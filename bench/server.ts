@@ -14,7 +14,7 @@ import { Control, listenControl } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
 import { checkLanes, laneOptions, type LaneTuning, PLAIN_LANE } from "./lanes.ts";
 import { AskedPusher, slotOfMessage } from "./requests.ts";
-import { splitSlots, type Workload, buildWorkload } from "./workload.ts";
+import { buildWorkload, splitSlots, withProbe, type Workload } from "./workload.ts";
 
 const WAITING_MAX = 8;
 /** Whoever has its turn and does not say what it wants leaves it to the next. */
@@ -90,8 +90,8 @@ class Session {
   #workload: Workload | undefined;
   #poolBytes = 0;
   #cases = 0;
-  #slots: readonly number[] = [];
-  #asked: AskedPusher | undefined;
+  /** Slots that the client may ask for, by the requests that they carry; it numbers them through. */
+  #asked: readonly { readonly slots: number; readonly pusher: AskedPusher }[] = [];
   #failure: Error | undefined;
   #gone = false;
 
@@ -177,7 +177,7 @@ class Session {
         // What this end sends obeys the client's flags too.
         endpoint.link.tuneLane(event.connection, event.lane, laneOptions(this.#lane));
       } else if (event.kind === "message") {
-        this.#asked?.handleGo(slotOfMessage(event.bytes, this.#slots.length));
+        this.#handleGo(event.bytes);
       }
     };
     endpoint.allocate(call.poolBytes);
@@ -192,21 +192,26 @@ class Session {
   async #prepare(call: CallNamed<"prepare">): Promise<null> {
     const endpoint = this.#ready();
     if (this.#workload !== undefined) throw new KvferryError("protocol_error", "the last case has not ended");
-    integer(call.workload.poolBytes, "workload.poolBytes", POOL_BYTES_MIN, this.#poolBytes);
+    integer(call.workload.poolBytes, "workload.poolBytes", POOL_BYTES_MIN, this.#poolBytes - (call.workload.probeBytes ?? 0));
     const connection = await this.#admitted();
     checkLanes(endpoint, connection, this.#lane);
     const workload = buildWorkload(call.workload);
-    const { write, read } = splitSlots(workload.slots, call.write, call.read);
+    const requests = splitSlots(workload.slots, call.write, call.read);
+    const all = withProbe(workload, requests);
     try {
-      endpoint.prepare({ number: ++this.#cases, workload, side: "remote", write, read, checksum: call.checksum }, connection);
+      endpoint.prepare({ number: ++this.#cases, workload, side: "remote", ...all, checksum: call.checksum }, connection);
     } catch (error) {
       await endpoint.release();
       throw error;
     }
     this.#workload = workload;
-    this.#slots = read;
-    this.#asked = new AskedPusher(endpoint.link, endpoint.placements(read), workload.chunks);
-    endpoint.requesters = [this.#asked.pusher];
+    const kinds = [{ slots: requests.read, chunks: workload.chunks }];
+    if (workload.probe !== undefined) kinds.push({ slots: all.read.slice(requests.read.length), chunks: workload.probe.chunks });
+    this.#asked = kinds.map(({ slots, chunks }) => ({
+      slots: slots.length,
+      pusher: new AskedPusher(endpoint.link, endpoint.placements(slots), chunks),
+    }));
+    endpoint.requesters = this.#asked.map(({ pusher }) => pusher.pusher);
     this.#options.say(
       `case ${this.#cases}: ${workload.parameters.batch} x ${workload.parameters.blockBytes} bytes, ${workload.slots} slots`,
     );
@@ -225,18 +230,30 @@ class Session {
     return Promise.race([this.#accepted, late]).finally(() => clearTimeout(timer));
   }
 
+  /** A "go" of a case that has ended meets none. */
+  #handleGo(bytes: Uint8Array): void {
+    if (this.#asked.length === 0) return;
+    let slot = slotOfMessage(
+      bytes,
+      this.#asked.reduce((sum, { slots }) => sum + slots, 0),
+    );
+    for (const { slots, pusher } of this.#asked) {
+      if (slot < slots) return pusher.handleGo(slot);
+      slot -= slots;
+    }
+  }
+
   async #endCase(): Promise<void> {
     const endpoint = this.#ready();
-    this.#asked = undefined;
+    this.#asked = [];
     this.#workload = undefined;
-    this.#slots = [];
     await endpoint.release();
   }
 
   /** Slot numbers as the client names them, checked. */
   #some(slots: readonly number[]): readonly number[] {
-    const most = this.#workload?.slots ?? 0;
-    return slots.map((slot) => integer(slot, "slot", 0, most - 1));
+    const most = this.#workload?.probe?.slot ?? (this.#workload?.slots ?? 0) - 1;
+    return slots.map((slot) => integer(slot, "slot", 0, most));
   }
 
   #ready(): Endpoint {

@@ -28,7 +28,20 @@ export function twoNumbers(document: BenchDocument, unit: RateUnit): string {
   if (block !== undefined) {
     lines.push(`latency  ${microseconds(block.latency_us?.p50)} p50   one ${formatSize(block.block_bytes)} block, placed and acknowledged`);
   }
-  return lines.join("\n");
+  return [...lines, ...underLoadLines(document)].join("\n");
+}
+
+/** What one block waits while a case is under way. */
+export function underLoadText(document: BenchDocument): string {
+  return underLoadLines(document).join("\n");
+}
+
+function underLoadLines({ results }: BenchDocument): string[] {
+  return results.flatMap(({ case: name, latency_under_load: found }) => {
+    if (found === null) return [];
+    const times = (us: typeof found.idle_us): string => `${microseconds(us?.p50)} p50, ${microseconds(us?.p99)} p99`;
+    return [`latency  ${times(found.loaded_us)} beside ${name}; idle ${times(found.idle_us)}   one ${formatSize(found.block_bytes)} block`];
+  });
 }
 
 /** "21.40"; a trickle keeps digits that say something. */
@@ -95,10 +108,29 @@ export function comparisonText(comparison: readonly Comparison[], unit: RateUnit
   return align([["Beside", "Streams", "BW", "kvferry is", "CPU s/GiB"], ...rows]);
 }
 
-/** One line for each direction; the case stands in front where there are several, the lanes behind where some are lost. */
+/** What --impair made of the way between both ends, and what it did to the packets. */
+export function impairmentText({ impairment }: BenchDocument): string {
+  if (impairment === null) return "";
+  const { profile, keys, report } = impairment;
+  const head = `link     ${[...(profile === "" ? [] : [profile]), ...Object.entries(keys).map(([name, value]) => `${name}=${value}`)].join(",")}`;
+  if (report === null) return head;
+  const { ab, ba } = report;
+  const dropped = (["drop_loss", "drop_queue", "drop_down"] as const).map((name) => ab[name] + ba[name]);
+  const all = dropped.reduce((sum, count) => sum + count, ab.packets + ba.packets);
+  const [lost, queue, down] = dropped.map((count) => count.toLocaleString("en"));
+  const dead = down === "0" ? "" : `, ${down} while it was dead`;
+  return `${head}   of ${all.toLocaleString("en")} packets ${lost} lost, ${queue} dropped by the queue${dead}`;
+}
+
+/** One line for each direction; the case stands in front where there are several. */
 export function intervalText(interval: Interval, unit: RateUnit, options: Pick<BenchOptions, "cases" | "lanes">): string {
-  const { sum, sum_bidir_reverse: reverse, streams_active: lanes } = interval;
+  const { sum, sum_bidir_reverse: reverse, streams_active: lanes, rtt, min_rtt: least } = interval;
   const width = Math.max(...options.cases.map(({ name }) => name.length));
+  const state = [
+    lanes < options.lanes ? `${lanes} of ${options.lanes} lanes` : `${lanes} lane${lanes === 1 ? "" : "s"}`,
+    `${formatSize(interval.chunk_bytes)} chunks`,
+    ...(rtt === undefined || least === undefined ? [] : [`rtt ${milliseconds(rtt)} ms (min ${milliseconds(least)})`]),
+  ];
   const line = (one: IntervalSum, arrow: string): string => {
     const { start, end, bytes, bits_per_second: rate, retransmits, omitted } = one;
     const cells = [
@@ -110,8 +142,8 @@ export function intervalText(interval: Interval, unit: RateUnit, options: Pick<B
       ...(options.cases.length > 1 ? [interval.case.padEnd(width)] : []),
       ...(arrow === "" ? [] : [arrow]),
       ...cells,
+      ...state,
       ...(retransmits === undefined ? [] : [`${retransmits} retr`]),
-      ...(lanes < options.lanes ? [`${lanes} of ${options.lanes} lanes`] : []),
       ...(omitted ? ["(omitted)"] : []),
     ].join("  ");
   };
@@ -131,6 +163,11 @@ function describe(result: Result): string {
   const what = model === undefined ? "" : `${result.tokens.toLocaleString("en")} tokens of ${model}, `;
   const checked = result.n_wrong > 0 ? `${result.n_wrong} BYTES WRONG` : result.verified_bytes > 0 ? "every byte verified" : "not verified";
   return `${what}${result.batch.toLocaleString("en")} x ${formatSize(result.block_bytes)}, ${checked}`;
+}
+
+/** Of a round trip: within a host as well as around the world. */
+function milliseconds(microseconds: number): string {
+  return (microseconds / 1000).toFixed(microseconds < 10_000 ? 2 : 1);
 }
 
 function microseconds(value: number | undefined): string {

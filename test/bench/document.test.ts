@@ -78,19 +78,31 @@ function check(document: BenchDocument): void {
     const moved = intervals.reduce((sum, { sum: { bytes }, sum_bidir_reverse: reverse }) => sum + bytes + (reverse?.bytes ?? 0), 0);
     assert.equal(moved, result.bytes, "intervals have every byte");
     checkWire(document, result);
+    checkProbe(result);
   }
   checkEnd(document);
+}
+
+/** Alone and beside the case: times of one block, whose bytes are the case's nowhere. */
+function checkProbe(result: BenchDocument["results"][number]): void {
+  const times = result.latency_under_load;
+  if (times === null) return;
+  assert.equal(times.block_bytes, result.block_bytes);
+  assert.ok(times.idle_samples > 0 && times.loaded_samples > 0 && times.idle_us!.p50 > 0 && times.loaded_us!.p50 > 0);
+  if (result.verified_bytes > 0) assert.equal(result.verified_bytes % result.request_bytes, times.block_bytes, "and it is verified");
 }
 
 /** Headers and trailers on top of the payload: counted by the link, and known from the number of chunks. */
 function checkWire(document: BenchDocument, result: BenchDocument["results"][number]): void {
   const { transport, bidir } = document.start.test_start;
-  if (transport === "fake") return assert.equal(result.wire_bytes, result.bytes);
+  if (transport === "fake" && result.latency_under_load === null) return assert.equal(result.wire_bytes, result.bytes);
   const chunks = result.iterations * Math.ceil(result.request_bytes / result.chunk_bytes);
   const framed = result.bytes + chunks * (limits.frameHeaderBytes + limits.frameTrailerBytes);
   // Both ways, acknowledgements of one travel beside the chunks of the other. What TCP sends again it counts again.
   const most = framed + (bidir ? chunks * limits.frameHeaderBytes : 0);
-  if (result.retransmits === 0 || transport === "js") {
+  // The wire does not know whose bytes it carries: the probe's are among them.
+  const probes = result.latency_under_load?.loaded_samples ?? 0;
+  if (probes === 0 && (result.retransmits === 0 || transport === "js")) {
     assert.ok(result.wire_bytes! >= framed && result.wire_bytes! <= most, `${result.wire_bytes} not in ${framed}..${most}`);
   }
   assert.ok(Math.abs(result.wire_bps! - (result.wire_bytes! * 8) / result.seconds) < 1);
@@ -124,14 +136,17 @@ const flags = fc.record({
   depth: fc.constantFrom("1", "3"),
   warmup: fc.constantFrom("0", "2"),
   chunk: fc.constantFrom("4KiB", "10000", "1MiB"),
+  latencyUnderLoad: fc.boolean(),
   size: fc.constantFrom(["1", "1"], ["64", "16"], ["4KiB", "8"], ["5000", "3"], ["64KiB", "1"]),
   title: fc.constantFrom("", 'quo"te', "line\nbreak", "ünïcode"),
 });
 
 test("property: whatever the flags, valid JSON of one schema, bytes verified", async () => {
   await fc.assert(
-    fc.asyncProperty(flags, async ({ direction, size, checksum, verify, title, ...rest }) => {
+    fc.asyncProperty(flags, async ({ direction, size, checksum, verify, title, latencyUnderLoad, ...rest }) => {
       const directed = direction === "reverse" ? { reverse: true } : direction === "bidir" ? { bidir: true } : { op: direction };
+      // A request of one block is no load.
+      const isProbed = latencyUnderLoad && size[1] !== "1";
       const { document, text } = await run({
         ...rest,
         ...directed,
@@ -142,8 +157,10 @@ test("property: whatever the flags, valid JSON of one schema, bytes verified", a
         json: true,
         blockSize: size[0]!,
         batchSize: size[1]!,
+        ...(isProbed ? { latencyUnderLoad } : {}),
       });
       check(document);
+      assert.equal(document.results[0]!.latency_under_load !== null, isProbed);
       const written = JSON.parse(text) as BenchDocument;
       assert.deepEqual(written, JSON.parse(JSON.stringify(document)));
       assert.equal(written.title, title);

@@ -1,6 +1,7 @@
 /** Flags of the bench. Method: values and relations through the same parser that the command uses; what cannot be is refused by name. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { LAB_HOST, wordsOf } from "../../bench/impairment.ts";
 import { runsOf } from "../../bench/models.ts";
 import { parseOptions, type RawOptions } from "../../bench/options.ts";
 import { KvferryError } from "../../transport/errors.ts";
@@ -72,6 +73,29 @@ test("layouts, confidence, comparison, data", () => {
   assert.deepEqual(parseOptions({ data: "kv:a.bin" }).data, { kind: "kv", file: "a.bin" });
 });
 
+test("--impair: a profile, values over it, or values alone; pool and warm-up as a slow link wants them", () => {
+  const impaired = (impair: string, more: RawOptions = {}) => parseOptions({ impair, ...more });
+  assert.deepEqual(impaired("continental").impairment, { profile: "continental", keys: {} });
+  assert.deepEqual(impaired("rate=2000,delay=40,loss=0.05").impairment, { profile: "", keys: { rate: 2_000, delay: 40, loss: 0.05 } });
+  const both = impaired("lossy,ba.delay=80,timeline=/tmp/x").impairment!;
+  assert.deepEqual(both, { profile: "lossy", keys: { "ba.delay": 80, timeline: "/tmp/x" } });
+  assert.deepEqual(wordsOf(both), ["lossy", "ba.delay=80", "timeline=/tmp/x"]);
+  const pool = (more: RawOptions): number => impaired("metro", more).poolBytes;
+  assert.deepEqual([impaired("metro").warmup, pool({}), pool({ bidir: true }), pool({ depth: "3" })], [1, 2 ** 28, 2 ** 29, 3 * 2 ** 28]);
+  assert.deepEqual([pool({ tokens: "1024" }), pool({ blockSize: "4KiB" }), pool({ bidir: true, depth: "8" })], [2 ** 27, 2 ** 20, 2 ** 30]);
+  assert.deepEqual(
+    [pool({ tokens: "4096" }), pool({ tokens: "65536", pool: "8GiB" }), pool({ pool: "1GiB" })],
+    [2 ** 29, 2 ** 33, 2 ** 30],
+  );
+  assert.deepEqual([impaired("metro").host, impaired("metro", { inLab: "x-" }).host], ["127.0.0.1", LAB_HOST]);
+  assert.equal(parseOptions({}).impairment, undefined);
+});
+
+test("--latency-under-load: a block of -l or of 4 KiB, beside requests that are larger", () => {
+  const bytes = (raw: RawOptions): number => parseOptions({ latencyUnderLoad: true, ...raw }).probeBytes;
+  assert.deepEqual([bytes({}), bytes({ blockSize: "16KiB", batchSize: "8" }), parseOptions({}).probeBytes], [4_096, 16_384, 0]);
+});
+
 test("what cannot be is refused by name", () => {
   const wrong: [RawOptions, RegExp][] = [
     [{ server: true, client: "h" }, /-s and -c/],
@@ -103,6 +127,18 @@ test("what cannot be is refused by name", () => {
     [{ window: "12" }, /for --window/],
     [{ srcMem: "disk" }, /dram or vram for --src-mem/],
     [{ transport: "tcp" }, /--transport is called --link here/],
+    [{ impair: "moon" }, /Expected a profile \(ideal, .*\) or KEY=VALUE \(rate, .*\) for --impair but received "moon"/],
+    [{ impair: "" }, /a profile .* for --impair/],
+    [{ impair: "metro,lossy" }, /Expected KEY=VALUE \(rate, .*\) for --impair but received "lossy"/],
+    [{ impair: "speed=3" }, /KEY=VALUE .* but received "speed=3"/],
+    [{ impair: "constructor=3" }, /KEY=VALUE/],
+    [{ impair: "ac.rate=3" }, /KEY=VALUE/],
+    [{ impair: "ab.timeline=x" }, /KEY=VALUE/],
+    [{ impair: "loss=101" }, /a number from 0 to 100 for --impair loss but received "101"/],
+    [{ impair: "queue=0" }, /a number from 1 to 10000000 for --impair queue/],
+    [{ impair: "rate=-1" }, /for --impair rate/],
+    [{ impair: "rate=1,rate=2" }, /each key once, and not rate again/],
+    [{ impair: "timeline=a b" }, /without blanks/],
   ];
   for (const [raw, sentence] of wrong) assert.match(refusal(raw), sentence);
 });
@@ -123,6 +159,13 @@ test("nothing is ignored: flags that have no effect beside others are refused", 
     [{ compare: "raw", confidence: "95,5" }, /-I and --compare/],
     [{ verify: false, checkConsistency: true }, /--check-consistency is --verify/],
     [{ reportGbits: true, format: "M" }, /--report-gbits is -f g/],
+    [{ impair: "metro", server: true }, /--impair excludes -s and -c/],
+    [{ impair: "metro", client: "h" }, /--impair excludes -s and -c/],
+    [{ impair: "metro", link: "fake" }, /--impair needs sockets/],
+    [{ impair: "metro", compare: "raw" }, /--impair excludes --compare/],
+    [{ inLab: "x" }, /--in-lab is what --impair starts/],
+    [{ latencyUnderLoad: true, blockSize: "4KiB" }, /--latency-under-load needs a load/],
+    [{ latencyUnderLoad: true, server: true }, /--latency-under-load is for the client/],
   ];
   for (const [raw, sentence] of wrong) assert.match(refusal(raw), sentence);
   const server = { server: true, port: "7", bind: "::1", oneOff: true, daemon: true, logfile: "x", title: "t", json: true, checksum: true };

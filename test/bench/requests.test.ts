@@ -99,6 +99,17 @@ test("a chunk that comes twice, because its acknowledgement was lost, completes 
   assert.equal(puller.movedByLane[1], 2 * (10 + 11 + 12));
 });
 
+test("a second puller's slots have numbers behind the first one's", () => {
+  const asked: Uint8Array[] = [];
+  const link = { send: (_connection: number, bytes: Uint8Array) => asked.push(bytes) > 0 } as unknown as Link;
+  const done: number[] = [];
+  const puller = new Puller(link, 1, [9], SPANS.slice(0, 1), (slot) => done.push(slot), 5);
+  puller.begin(0);
+  assert.equal(slotOfMessage(asked[0]!, 6), 5);
+  puller.handle({ kind: "committed", placement: 9, chunk: 0, sequence: 16, lane: 0, bytes: 10 });
+  assert.deepEqual(done, [0]);
+});
+
 test("a slot number from the wire is bounded", () => {
   assert.equal(slotOfMessage(goMessage(3), 4), 3);
   for (const bytes of [goMessage(4), new Uint8Array(3), new Uint8Array(0), new Uint8Array(5)])

@@ -3,8 +3,7 @@
  * After each, no process of it is left.
  */
 import assert from "node:assert/strict";
-import type { ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -12,39 +11,9 @@ import type { BenchDocument } from "../../bench/document.ts";
 import { benchDocument } from "../../bench/document.ts";
 import { freePort } from "../../bench/process.ts";
 import { buildYardstick } from "../../bench/yardstick.ts";
-import { finish, kvferry, start } from "./spawn.ts";
+import { childrenOf, finish, kvferry, printed, start, until } from "./spawn.ts";
 
 const SMALL = ["-l", "16KiB", "--batch-size", "8", "--pool", "1MiB"];
-
-/** Ids of the processes that it has started and that run still. */
-function childrenOf(processId: number): number[] {
-  return readdirSync("/proc").flatMap((name) => {
-    if (!/^\d+$/.test(name)) return [];
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, "latin1");
-      const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-      return Number(parent) === processId && state !== "Z" ? [Number(name)] : [];
-    } catch {
-      return [];
-    }
-  });
-}
-
-async function until(what: string, isThere: () => boolean): Promise<void> {
-  for (const endMs = Date.now() + 45_000; !isThere(); ) {
-    assert.ok(Date.now() < endMs, `${what} did not happen`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-/** Resolves when the child has printed this; what it prints is still there for `finish`. */
-async function printed(child: ChildProcess, pattern: RegExp): Promise<void> {
-  let text = "";
-  child.stdout!.on("data", (part: string | Buffer) => {
-    text += part.toString();
-  });
-  await until(`${pattern}`, () => pattern.test(text));
-}
 
 for (const [signal, code] of [
   ["SIGINT", 130],
@@ -74,6 +43,24 @@ for (const [signal, code] of [
     await until("the end of the other end", () => children.every((id) => !existsSync(`/proc/${id}`)));
   });
 }
+
+test("interrupted while it verifies: what has not come is not called wrong", async () => {
+  // 64 slots of 128 KiB at 8 Mbit/s: verifying takes longer than anybody waits.
+  const slow = ["-l", "16KiB", "--batch-size", "8", "--pool", "16MiB", "-b", "8M", "--chunk", "16KiB"];
+  const child = start(["bench", ...slow, "--iters", "1", "--warmup", "0", "-i", "0", "--json-stream"]);
+  const ran = finish(child);
+  await printed(child, /"event":"interval"/);
+  child.kill("SIGINT");
+  const { code, stdout, stderr } = await ran;
+  assert.equal(code, 130, stderr);
+  const end = stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { event: string; data: BenchDocument })
+    .find(({ event }) => event === "end")!;
+  const [result] = end.data.results;
+  assert.deepEqual([result!.iterations, result!.verified_bytes, result!.n_wrong, result!.okay], [1, 0, 0, true]);
+});
 
 test("interrupted before anything was measured: one valid document with the reason", async (t) => {
   const built = await buildYardstick();

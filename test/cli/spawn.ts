@@ -1,5 +1,7 @@
 /** Runs the command as its users do: another process, its own environment, an exit code. */
+import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 export const ROOT = join(import.meta.dirname, "..", "..");
@@ -35,4 +37,34 @@ export async function finish(child: ChildProcess, timeoutMs = 60_000): Promise<R
 
 export function kvferry(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Ran> {
   return finish(start(args, environment));
+}
+
+/** Ids of the processes that it has started and that run still. */
+export function childrenOf(processId: number): number[] {
+  return readdirSync("/proc").flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, "latin1");
+      const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      return Number(parent) === processId && state !== "Z" ? [Number(name)] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+export async function until(what: string, isThere: () => boolean): Promise<void> {
+  for (const endMs = Date.now() + 45_000; !isThere(); ) {
+    assert.ok(Date.now() < endMs, `${what} did not happen`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Resolves when the child has printed this; what it prints is still there for `finish`. */
+export async function printed(child: ChildProcess, pattern: RegExp): Promise<void> {
+  let text = "";
+  child.stdout!.on("data", (part: string | Buffer) => {
+    text += part.toString();
+  });
+  await until(`${pattern}`, () => pattern.test(text));
 }

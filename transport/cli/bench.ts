@@ -2,9 +2,11 @@
 import { constants, hostname } from "node:os";
 import { Command } from "commander";
 import { flagTable } from "../../bench/flags.ts";
+import { type Impairment, IMPAIRMENT_HELP } from "../../bench/impairment.ts";
 import { type BenchOptions, DEFAULT_PORT, parseOptions, type RawOptions } from "../../bench/options.ts";
 import { loaderFlags } from "../../bench/node-flags.ts";
 import { Output } from "../../bench/output.ts";
+import { KvferryError } from "../errors.ts";
 import { CheckFailed, EXIT_USAGE, exitWith } from "./failure.ts";
 import { packageVersion } from "./package.ts";
 
@@ -21,8 +23,14 @@ Examples:
   kvferry bench --start-block-size 4KiB --max-block-size 16MiB --batch-size 64
   kvferry bench -l 4KiB --max-p99-us 500            exit code 1 if it is slower
   kvferry bench --layout-local nhd16 --layout-remote hnd32
+  kvferry bench --impair continental -t 5           1 Gbit/s, 50 ms, 0.1 % loss, both ends here
+  kvferry bench --impair rate=2000,delay=20,loss=0.05 --latency-under-load
+${IMPAIRMENT_HELP}
 
 Bits are SI (Gbit/s), sizes binary. Exit codes: 0 done, 1 a threshold or a verification failed, 2 usage or environment.`;
+
+/** What runInLab puts behind the command: --in-lab NAME. */
+const IN_LAB_WORDS = 2;
 
 export function benchCommand(): Command {
   const command = new Command("bench")
@@ -35,6 +43,7 @@ export function benchCommand(): Command {
     try {
       if (raw.daemon === true) await serveInBackground(options);
       else if (options.role === "server") await serve(options, output, raw.withParent === true);
+      else if (options.impairment !== undefined && options.labName === "") await measureInLab(options.impairment);
       else await measure(options, output);
     } finally {
       output.close();
@@ -72,6 +81,15 @@ function describe(output: Output, bind: string, port: number): void {
   output.say(`  kvferry bench -c ${bind === "" ? hostname() : bind}${port === DEFAULT_PORT ? "" : ` -p ${port}`}`);
 }
 
+/** Both ends run elsewhere on this machine: this process makes the link between them, and takes it away. */
+async function measureInLab(impairment: Impairment): Promise<void> {
+  const { runInLab } = await import("../../bench/lab.ts");
+  const outcome = await runInLab(impairment, [...thisCommand(), ...process.argv.slice(2)]);
+  if (typeof outcome === "number") return exitWith(outcome);
+  console.error(`kvferry: ${new KvferryError("cancelled", `interrupted by ${outcome}`).message}`);
+  process.exit(exitCodeOf(outcome));
+}
+
 async function measure(options: BenchOptions, output: Output): Promise<void> {
   const { judge, runBench } = await import("../../bench/run.ts");
   const stop = new AbortController();
@@ -81,14 +99,18 @@ async function measure(options: BenchOptions, output: Output): Promise<void> {
     stop.abort(signal);
   };
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
+  const isInLab = options.labName !== "";
+  // Whoever made the link may be killed.
+  if (isInLab) process.stdin.resume().once("end", () => interrupt("SIGTERM"));
   const document = await runBench(options, {
     version: packageVersion(),
-    args: process.argv.slice(2),
+    args: isInLab ? process.argv.slice(2, -IN_LAB_WORDS) : process.argv.slice(2),
     environment: process.env,
     command: thisCommand(),
     output,
     interruption: stop.signal,
   });
+  if (isInLab) process.stdin.destroy();
   if (stop.signal.aborted) {
     console.error(`kvferry: ${document.error?.message}`);
     output.close();
