@@ -2,9 +2,10 @@
  * Control messages between two sidecars: protobuf bytes in, frozen typed values out (every number and length bounded here, once), and back.
  * What they mean: schemas/peer.proto, schemas/wire.md.
  */
-import { expected, integer } from "../check.ts";
+import { expected } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { bytesOf, type Fields, list, number, text, textOf } from "./fields.ts";
 import { kvferry } from "./wire/peer.js";
 
 const { Envelope } = kvferry.peer.v1;
@@ -194,8 +195,6 @@ export function decodeMessage(bytes: Uint8Array): Message {
   return Object.freeze(parse((envelope[kind] ?? {}) as Fields));
 }
 
-type Fields = Readonly<Record<string, unknown>>;
-
 const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fields: Fields) => Message>> = {
   hello: (f) => ({
     kind: "hello",
@@ -330,34 +329,4 @@ function keysOf(f: Fields): Uint8Array {
   const keys = bytesOf(f, "keys", limits.controlMessageBytes);
   if (keys.length % 32 !== 0) throw expected("32 bytes a key", "keys", `${keys.length} bytes`, "protocol_error");
   return keys;
-}
-
-function number(f: Fields, name: string, low = 0, high = 0xffffffff): number {
-  const value = f[name];
-  // 64-bit fields come as Long objects.
-  const plain = typeof value === "object" && value !== null ? Number(String(value)) : (value ?? 0);
-  return integer(plain, name, low, high, "protocol_error");
-}
-
-function text(f: Fields, name: string, characters: number): string {
-  return textOf(f[name] ?? "", name, characters);
-}
-
-function textOf(value: unknown, name: string, characters: number): string {
-  if (typeof value !== "string" || value.length > characters) {
-    throw expected(`at most ${characters} characters`, name, value, "protocol_error");
-  }
-  return value;
-}
-
-function bytesOf(f: Fields, name: string, most: number): Uint8Array {
-  const value = f[name] ?? new Uint8Array(0);
-  if (!(value instanceof Uint8Array) || value.length > most) throw expected(`at most ${most} bytes`, name, value, "protocol_error");
-  return value;
-}
-
-function list(f: Fields, name: string, most: number): readonly unknown[] {
-  const value = f[name] ?? [];
-  if (!Array.isArray(value) || value.length > most) throw expected(`at most ${most} entries`, name, value, "protocol_error");
-  return value;
 }
