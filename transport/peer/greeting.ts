@@ -9,11 +9,6 @@ export const SOFTWARE = "kvferry";
 export type Capability = "resume" | "ranges" | "push" | "keys" | "discard";
 export const CAPABILITIES: readonly Capability[] = ["resume", "ranges", "push", "keys", "discard"];
 
-/** Of a remote that was never there nothing is known: it may. */
-export function isCapable(hello: Hello | undefined, capability: Capability): boolean {
-  return hello === undefined || hello.capabilities.includes(capability);
-}
-
 /** The version that both speak, or version_unsupported. */
 export function commonVersion(hello: Hello): number {
   const version = Math.min(hello.version, limits.protocolVersion);

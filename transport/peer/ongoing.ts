@@ -3,13 +3,15 @@
  * ones ended, for whom that did not reach.
  */
 import { assert } from "../check.ts";
-import { codeOfNumber, type KvferryError } from "../errors.ts";
+import { codeOfNumber, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { EndedTransfers } from "./ended.ts";
+import { cancelOf, EndedTransfers } from "./ended.ts";
 import type { IncomingTransfer } from "./incoming.ts";
 import type { OutgoingTransfer } from "./outgoing.ts";
-import type { Accept, Cancel } from "./messages.ts";
+import type { Accept, Cancel, Fetch, Offer, Resume } from "./messages.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
+
+const NOBODY = new KvferryError("cancelled", "nobody waits for this fetch any more");
 
 export class Ongoing {
   /** By this node's id of the offer. */
@@ -44,6 +46,34 @@ export class Ongoing {
     this.received.clear();
     this.sent.clear();
     this.preparing.clear();
+  }
+
+  /** The same question again after a lost connection: the offer is said again by its transfer, or still being prepared. */
+  isAnswering({ id }: Fetch): boolean {
+    if (this.preparing.has(id)) return true;
+    for (const transfer of this.outgoing.values()) if (transfer.fetch === id) return true;
+    return false;
+  }
+
+  /** False: it is a push that was not heard of before. */
+  handleOffer(nowUs: number, offer: Offer, remote: Pick<Remote, "send">): boolean {
+    const mine = [...this.incoming.values()].find(({ id, fetch }) => (offer.fetch === 0 ? id === offer.id : fetch === offer.fetch));
+    if (mine !== undefined) mine.handleOffer(nowUs, offer);
+    else if (offer.fetch !== 0) remote.send(cancelOf({ id: offer.id, fetch: 0, grant: 0, fromReceiver: true }, NOBODY));
+    else if (this.received.has(offer.id)) remote.send(this.received.answer(offer.id));
+    else return false;
+    return true;
+  }
+
+  handleResume(nowUs: number, { id, grant, fromReceiver }: Resume, remote: Pick<Remote, "send">): void {
+    if (fromReceiver) {
+      // One that goes on has its own say over this connection.
+      if (!this.outgoing.has(id)) remote.send(this.sent.answer(id));
+      return;
+    }
+    const transfer = this.incoming.get(grant);
+    if (transfer !== undefined && transfer.id === id) transfer.handleResume(nowUs);
+    else remote.send(this.received.answer(id));
   }
 
   /** Of a transfer that has ended here meanwhile: the other side would wait for chunks until its deadline. */

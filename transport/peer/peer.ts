@@ -3,20 +3,20 @@
  * connections; a remote that comes back as another process (`node` differs) has lost what it held.
  */
 import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import type { LayoutCache } from "../kv/layout-cache.ts";
 import { limits } from "../limits.ts";
-import { LayoutCache } from "../kv/layout-cache.ts";
 import type { ConnectionId, Endpoint, LaneInfo, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import { createEstimate, type Estimate } from "../policy/estimate.ts";
 import { createWindow, type WindowPolicy } from "../policy/window.ts";
+import { Acquaintance } from "./acquaintance.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
-import { isCapable } from "./greeting.ts";
 import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
 import { Ongoing } from "./ongoing.ts";
-import type { Fetch, Hello, Lookup, Message, Offer, Resume } from "./messages.ts";
+import type { Fetch, Hello, Lookup, Message, Offer } from "./messages.ts";
 import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
 
@@ -24,15 +24,11 @@ export class Peer implements Remote, PeerPort {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly conversation: number;
-  readonly layouts = new LayoutCache();
   readonly #host: PeerHost;
   readonly #connection: Connection;
   readonly #ongoing = new Ongoing();
   readonly #lookups = new PendingLookups();
-  #models: ReadonlySet<string> = new Set();
-  #node = "";
-  /** What the remote said last; undefined until it was there. */
-  #hello: Hello | undefined;
+  readonly #known = new Acquaintance();
   readonly #estimate = createEstimate();
   #idleSinceUs: number;
 
@@ -104,16 +100,17 @@ export class Peer implements Remote, PeerPort {
   get waitingMessages(): number {
     return this.#connection.waitingMessages;
   }
-  /** The process that was last seen there. */
   get node(): string {
-    return this.#node;
+    return this.#known.node;
   }
-  /** HOST:PORT where the remote says that it is reached, or "". */
   get advertised(): string {
-    return this.#hello?.advertise ?? "";
+    return this.#known.advertised;
   }
   get chunkBytesMax(): number {
-    return this.#hello?.chunkBytesMax ?? limits.chunkBytesMax;
+    return this.#known.chunkBytesMax;
+  }
+  get layouts(): LayoutCache {
+    return this.#known.layouts;
   }
   /** Goodput towards the remote. */
   estimate(nowUs: number): Estimate {
@@ -219,7 +216,7 @@ export class Peer implements Remote, PeerPort {
   }
 
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
-    if (this.up && !this.#models.has(fingerprint)) return done(0, "");
+    if (this.up && !this.#known.hasModel(fingerprint)) return done(0, "");
     if (this.#lookups.isFull) return done(0, "full");
     const message: Lookup = { kind: "lookup", id: this.#ongoing.newId(), fingerprint, group, keys };
     this.send(message);
@@ -230,7 +227,7 @@ export class Peer implements Remote, PeerPort {
 
   /** Nobody will fetch that offer of the remote. A hint: without it, the offer ends by its own deadline. */
   discard(nowUs: number, handle: string): void {
-    if (!isCapable(this.#hello, "discard")) return;
+    if (!this.#known.isCapable("discard")) return;
     const discard = { kind: "discard", handle } as const;
     if (this.up) return this.send(discard);
     this.#lookups.keep(nowUs, discard);
@@ -285,24 +282,21 @@ export class Peer implements Remote, PeerPort {
   }
 
   #handleUp(nowUs: number, hello: Hello): void {
-    const restarted = this.#node !== "" && this.#node !== hello.node;
+    const restarted = this.#known.meet(hello);
     if (restarted) this.#ongoing.forgetIds();
-    this.#node = hello.node;
-    this.#hello = hello;
-    this.#models = new Set(hello.models.map((model) => model.fingerprint));
     for (const transfer of this.#ongoing.all()) {
       // What the former process has not heard of yet is said to the new one instead.
       if (restarted && transfer.met) transfer.handleRestarted(nowUs);
       else if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
     }
-    for (const message of this.#lookups.takeMessages(isCapable(hello, "discard"))) this.send(message);
+    for (const message of this.#lookups.takeMessages(this.#known.isCapable("discard"))) this.send(message);
     this.#host.onPeer(this, true, "");
   }
 
   #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
     this.#idleSinceUs = nowUs;
     for (const transfer of this.#ongoing.all()) transfer.handleDown(nowUs);
-    if (!isCapable(this.#hello, "resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
+    if (!this.#known.isCapable("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
     // A refusal will not heal by dialling again.
     if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
     this.#host.onPeer(this, false, detail);
@@ -311,7 +305,7 @@ export class Peer implements Remote, PeerPort {
 
   #refuseIncapable(nowUs: number, transfer: PlacedTransfer): boolean {
     const { needs } = transfer;
-    if (needs === "" || isCapable(this.#hello, needs)) return false;
+    if (needs === "" || this.#known.isCapable(needs)) return false;
     transfer.cancel(nowUs, "unsupported", `the peer's version has no ${needs}`, false);
     return true;
   }
@@ -321,11 +315,11 @@ export class Peer implements Remote, PeerPort {
       case "fetch":
         return this.#handleFetch(message);
       case "offer":
-        return this.#handleOffer(nowUs, message);
+        return this.#ongoing.handleOffer(nowUs, message, this) ? undefined : this.#host.onOffer(this, message);
       case "accept":
         return this.#ongoing.handleAccept(nowUs, message, this);
       case "resume":
-        return this.#handleResume(nowUs, message);
+        return this.#ongoing.handleResume(nowUs, message, this);
       case "done":
         return this.#ongoing.outgoing.get(message.id)?.handleDone(nowUs);
       case "cancel":
@@ -337,40 +331,17 @@ export class Peer implements Remote, PeerPort {
       case "lookupReply":
         return this.#lookups.handleReply(message);
       case "models":
-        return void (this.#models = new Set(message.models.map((model) => model.fingerprint)));
+        return this.#known.learn(message.models);
       default:
         return; // bye: a remote that drains refuses what is new by itself
     }
   }
 
   #handleFetch(fetch: Fetch): void {
-    // The same question again after a lost connection: the offer is said again by its transfer, or still being prepared.
-    if (this.#ongoing.preparing.has(fetch.id)) return;
-    for (const transfer of this.#ongoing.outgoing.values()) if (transfer.fetch === fetch.id) return;
+    if (this.#ongoing.isAnswering(fetch)) return;
     if (this.#ongoing.preparing.size >= limits.transfersMax) return this.refuseFetch(fetch, new KvferryError("too_many_transfers"));
     this.#ongoing.preparing.add(fetch.id);
     this.#host.onFetch(this, fetch);
-  }
-
-  #handleOffer(nowUs: number, offer: Offer): void {
-    if (offer.fetch !== 0) {
-      for (const transfer of this.#ongoing.incoming.values()) if (transfer.fetch === offer.fetch) return transfer.handleOffer(nowUs, offer);
-      return this.refuseOffer(offer, new KvferryError("cancelled", "nobody waits for this fetch any more"));
-    }
-    for (const transfer of this.#ongoing.incoming.values()) if (transfer.id === offer.id) return transfer.handleResume(nowUs);
-    if (this.#ongoing.received.has(offer.id)) return this.send(this.#ongoing.received.answer(offer.id));
-    this.#host.onOffer(this, offer);
-  }
-
-  #handleResume(nowUs: number, { id, grant, fromReceiver }: Resume): void {
-    if (fromReceiver) {
-      // One that goes on has its own say over this connection.
-      if (!this.#ongoing.outgoing.has(id)) this.send(this.#ongoing.sent.answer(id));
-      return;
-    }
-    const transfer = this.#ongoing.incoming.get(grant);
-    if (transfer !== undefined && transfer.id === id) return transfer.handleResume(nowUs);
-    this.send(this.#ongoing.received.answer(id));
   }
 
   turn(nowUs: number): void {
