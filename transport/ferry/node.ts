@@ -98,6 +98,9 @@ export class FerryNode implements FerryHost, NodeContext {
   get heartbeatMs(): number {
     return this.settings.heartbeatMs;
   }
+  get checksum(): boolean {
+    return this.settings.checksum;
+  }
   get windowBytes(): number {
     return this.settings.windowBytes;
   }

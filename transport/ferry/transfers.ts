@@ -6,7 +6,7 @@ import { planKeys } from "../kv/identity.ts";
 import type { HolderId } from "../memory/pool.ts";
 import type { Content, KvContent } from "../peer/content.ts";
 import { headsOf } from "../peer/content.ts";
-import type { Fetch, Offer } from "../peer/messages.ts";
+import type { Ask, Proposal } from "../peer/host.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { Outcome, PlacedTransfer } from "../peer/transfer.ts";
 import { defaultDeadline } from "../policy/deadline.ts";
@@ -61,7 +61,7 @@ export class Transfers {
       { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, layers: request.layers === true, trace: request.trace },
       ({ handlers, attach }, nowUs, deadlineUs) => {
         const wanted = request.heads ?? headsOf(model.layout);
-        const ask: Omit<Fetch, "kind" | "id"> = {
+        const ask: Ask = {
           fingerprint: model.fingerprint,
           source: "handle" in request.source ? { kind: "handle", handle: request.source.handle } : { kind: "keys", ...request.source },
           firstHead: wanted.first,
@@ -89,7 +89,7 @@ export class Transfers {
     return this.#run(
       { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, trace: request.trace },
       ({ handlers, attach }, nowUs, deadlineUs) => {
-        const offer: Omit<Offer, "kind" | "id"> = {
+        const offer: Proposal = {
           fetch: 0,
           fingerprint: model.fingerprint,
           groups: [{ group: request.group, tokens: request.tokens }],
@@ -116,7 +116,7 @@ export class Transfers {
     return this.#run(
       { direction: "in", peer, content, release, deadlineMs: request.deadlineMs },
       ({ handlers, attach }, nowUs, deadlineUs) => {
-        const ask: Omit<Fetch, "kind" | "id"> = {
+        const ask: Ask = {
           fingerprint: "",
           source: { kind: "ranges", buffer: request.remote, ranges: remoteRanges(request) },
           firstHead: 0,
@@ -138,7 +138,7 @@ export class Transfers {
     return this.#run(
       { direction: "out", peer, content, release, deadlineMs: request.deadlineMs },
       ({ handlers, attach }, nowUs, deadlineUs) => {
-        const offer: Omit<Offer, "kind" | "id"> = {
+        const offer: Proposal = {
           fetch: 0,
           fingerprint: "",
           groups: [],

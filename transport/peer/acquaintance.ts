@@ -40,7 +40,8 @@ export class Acquaintance {
     return this.#hello === undefined || this.#hello.capabilities.includes(capability);
   }
 
-  hasModel(fingerprint: string): boolean {
-    return this.#models.has(fingerprint);
+  /** As it travels; undefined: it has no such model. */
+  layoutOf(fingerprint: string): Uint8Array | undefined {
+    return this.#models.get(fingerprint);
   }
 }

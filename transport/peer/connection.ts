@@ -110,8 +110,8 @@ export class Connection {
    * Messages while the remote is away are not kept: whoever needs them says them again when it is up. One that is too large throws at once in
    * either case, where its cause can be told, and not when it is said again.
    */
-  send(message: Message): void {
-    const bytes = encodeMessage(message);
+  send(message: Message | Uint8Array): void {
+    const bytes = message instanceof Uint8Array ? message : encodeMessage(message);
     if (this.#state === "up") this.#post(bytes);
   }
 

@@ -72,6 +72,20 @@ export type WireSource =
   | { readonly kind: "handle"; readonly handle: string }
   | { readonly kind: "keys"; readonly group: number; readonly keys: Uint8Array; readonly tokens: number }
   | ({ readonly kind: "ranges" } & BufferRanges);
+/** An Accept that goes ahead of its Offer, good for an Offer of exactly these terms. */
+export interface EarlyGrant {
+  readonly grant: number;
+  readonly generation: number;
+  readonly layout: Uint8Array;
+  readonly order: string;
+  /** SHA-256 of the holder's layout; empty of ranges. */
+  readonly held: Uint8Array;
+  readonly groups: readonly GroupTokens[];
+  readonly firstHead: number;
+  readonly heads: number;
+  readonly chunkBytes: number;
+  readonly checksum: boolean;
+}
 export interface Fetch {
   readonly kind: "fetch";
   readonly id: number;
@@ -83,6 +97,7 @@ export interface Fetch {
   readonly deadlineMs: number;
   readonly trace: string;
   readonly readers: number;
+  readonly grant: EarlyGrant | undefined;
 }
 export interface Offer {
   readonly kind: "offer";
@@ -99,6 +114,8 @@ export interface Offer {
   readonly deadlineMs: number;
   readonly trace: string;
   readonly layout: Uint8Array;
+  /** Of the fetch's grant, which is taken; 0: an Accept is waited for. */
+  readonly generation: number;
 }
 export interface Accept {
   readonly kind: "accept";
@@ -115,10 +132,12 @@ export interface Resume {
   readonly grant: number;
   readonly fromReceiver: boolean;
 }
+/** `id`: of the sender's offer, or 0 if it has not come. `fetch`: of the receiver's fetch, or 0. */
 export interface Done {
   readonly kind: "done";
   readonly id: number;
   readonly grant: number;
+  readonly fetch: number;
 }
 /** `id`: of the sender's offer, or 0. `fetch`: of the receiver's fetch, or 0. One of them names the transfer. */
 export interface Cancel {
@@ -242,6 +261,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     trace: text(f, "trace", 256),
     // 0, or a peer that does not say: one.
     readers: Math.max(number(f, "readers", 0, limits.readersMax), 1),
+    grant: f["grant"] === null || f["grant"] === undefined ? undefined : grantOf(f["grant"] as Fields),
   }),
   discard: (f) => ({ kind: "discard", handle: text(f, "handle", limits.handleCharacters) }),
   offer: (f) => ({
@@ -249,10 +269,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     id: number(f, "id", 1),
     fetch: number(f, "fetch"),
     fingerprint: text(f, "fingerprint", 64),
-    groups: list(f, "groups", limits.groupsMax).map((value) => ({
-      group: number(value as Fields, "group", 0, limits.groupsMax - 1),
-      tokens: number(value as Fields, "tokens", 1),
-    })),
+    groups: groupsOf(f),
     firstHead: number(f, "firstHead", 0, limits.headsMax),
     heads: number(f, "heads", 0, limits.headsMax),
     chunkBytes: number(f, "chunkBytes", limits.chunkBytesMin, limits.chunkBytesMax),
@@ -262,6 +279,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     deadlineMs: number(f, "deadlineMs", 1, limits.deadlineMaxMs),
     trace: text(f, "trace", 256),
     layout: bytesOf(f, "layout", limits.layoutJsonBytes),
+    generation: number(f, "generation"),
   }),
   accept: (f) => ({
     kind: "accept",
@@ -278,7 +296,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     grant: number(f, "grant", 1, limits.grantMax),
     fromReceiver: f["fromReceiver"] === true,
   }),
-  done: (f) => ({ kind: "done", id: number(f, "id", 1), grant: number(f, "grant", 1, limits.grantMax) }),
+  done: (f) => ({ kind: "done", id: number(f, "id"), grant: number(f, "grant", 1, limits.grantMax), fetch: number(f, "fetch") }),
   cancel: (f) => ({
     kind: "cancel",
     id: number(f, "id"),
@@ -306,6 +324,28 @@ function sourceOf(f: Fields): WireSource {
     keys: keysOf(keys),
     tokens: number(keys, "tokens", 1),
   };
+}
+
+function grantOf(f: Fields): EarlyGrant {
+  return {
+    grant: number(f, "grant", 1, limits.grantMax),
+    generation: number(f, "generation", 1),
+    layout: bytesOf(f, "layout", limits.layoutJsonBytes),
+    order: text(f, "order", 16),
+    held: bytesOf(f, "held", 32),
+    groups: groupsOf(f),
+    firstHead: number(f, "firstHead", 0, limits.headsMax),
+    heads: number(f, "heads", 0, limits.headsMax),
+    chunkBytes: number(f, "chunkBytes", limits.chunkBytesMin, limits.chunkBytesMax),
+    checksum: f["checksum"] === true,
+  };
+}
+
+function groupsOf(f: Fields): readonly GroupTokens[] {
+  return list(f, "groups", limits.groupsMax).map((value) => ({
+    group: number(value as Fields, "group", 0, limits.groupsMax - 1),
+    tokens: number(value as Fields, "tokens", 1),
+  }));
 }
 
 function rangesOf(f: Fields): BufferRanges {

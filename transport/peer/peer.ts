@@ -12,7 +12,7 @@ import { Acquaintance } from "./acquaintance.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
-import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
+import type { Ask, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
 import { Ongoing } from "./ongoing.ts";
@@ -63,7 +63,7 @@ export class Peer implements Remote, PeerPort {
   get stallUs(): number {
     return this.#host.stallUs;
   }
-  send(message: Message): void {
+  send(message: Message | Uint8Array): void {
     this.#connection.send(message);
   }
   bind(placement: PlacementId, transfer: PlacedTransfer): void {
@@ -112,6 +112,15 @@ export class Peer implements Remote, PeerPort {
   get layouts(): LayoutCache {
     return this.#known.layouts;
   }
+  get checksum(): boolean {
+    return this.#host.checksum;
+  }
+  get takesEarly(): boolean {
+    return this.up && this.#known.isCapable("early");
+  }
+  layoutOf(fingerprint: string): Uint8Array | undefined {
+    return this.#known.layoutOf(fingerprint);
+  }
   /** Goodput towards the remote. */
   estimate(nowUs: number): Estimate {
     return this.#estimate.estimate(nowUs);
@@ -152,12 +161,12 @@ export class Peer implements Remote, PeerPort {
   fetch(
     nowUs: number,
     deadlineUs: number,
-    request: Omit<Fetch, "kind" | "id">,
+    request: Ask,
     content: Content,
     grant: number,
     handlers: TransferHandlers<IncomingEvent>,
   ): IncomingTransfer {
-    const fetch: Fetch = { kind: "fetch", id: this.#ongoing.newId(), ...request };
+    const fetch: Fetch = { kind: "fetch", id: this.#ongoing.newId(), ...request, grant: undefined };
     return this.#addIncoming(nowUs, deadlineUs, content, fetch, grant, handlers, (then) => then());
   }
 
@@ -165,19 +174,21 @@ export class Peer implements Remote, PeerPort {
   serve(
     nowUs: number,
     deadlineUs: number,
-    request: Omit<Offer, "kind" | "id">,
+    request: Proposal,
     content: Content,
     ready: "all" | readonly number[],
     handlers: TransferHandlers<OutgoingEvent>,
   ): OutgoingTransfer | undefined {
+    const early = this.#ongoing.preparing.get(request.fetch);
     // The asker has taken its question back while the answer was being prepared.
     if (request.fetch !== 0 && !this.#ongoing.preparing.delete(request.fetch)) return undefined;
-    const offer: Offer = { kind: "offer", id: this.#ongoing.newId(), ...request };
+    const offer: Offer = { kind: "offer", id: this.#ongoing.newId(), ...request, generation: 0 };
     const transfer: OutgoingTransfer = new OutgoingTransfer(this, {
       nowUs,
       deadlineUs,
       content,
       offer,
+      early,
       ready,
       onEvent: handlers.onEvent,
       onEnd: (outcome) => {
@@ -216,7 +227,7 @@ export class Peer implements Remote, PeerPort {
   }
 
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
-    if (this.up && !this.#known.hasModel(fingerprint)) return done(0, "");
+    if (this.up && this.layoutOf(fingerprint) === undefined) return done(0, "");
     if (this.#lookups.isFull) return done(0, "full");
     const message: Lookup = { kind: "lookup", id: this.#ongoing.newId(), fingerprint, group, keys };
     this.send(message);
@@ -270,7 +281,9 @@ export class Peer implements Remote, PeerPort {
       onPlaced,
       onEnd: (outcome) => {
         this.#ongoing.removeIncoming(grant, transfer);
-        if (transfer.id !== 0) this.#ongoing.received.add(transfer.id, { ok: outcome.ok, code: outcome.code, grant });
+        const ended = { ok: outcome.ok, code: outcome.code, grant };
+        if (transfer.id !== 0) this.#ongoing.received.add(transfer.id, ended);
+        if (transfer.fetch !== 0) this.#ongoing.fetched.add(transfer.fetch, ended);
         handlers.onEnd(outcome);
       },
     });
@@ -295,7 +308,7 @@ export class Peer implements Remote, PeerPort {
 
   #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
     this.#idleSinceUs = nowUs;
-    for (const transfer of this.#ongoing.all()) transfer.handleDown(nowUs);
+    this.#ongoing.handleDown(nowUs);
     if (!this.#known.isCapable("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
     // A refusal will not heal by dialling again.
     if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
@@ -321,7 +334,7 @@ export class Peer implements Remote, PeerPort {
       case "resume":
         return this.#ongoing.handleResume(nowUs, message, this);
       case "done":
-        return this.#ongoing.outgoing.get(message.id)?.handleDone(nowUs);
+        return this.#ongoing.handleDone(nowUs, message);
       case "cancel":
         return this.#ongoing.handleCancel(nowUs, message);
       case "discard":
@@ -340,7 +353,7 @@ export class Peer implements Remote, PeerPort {
   #handleFetch(fetch: Fetch): void {
     if (this.#ongoing.isAnswering(fetch)) return;
     if (this.#ongoing.preparing.size >= limits.transfersMax) return this.refuseFetch(fetch, new KvferryError("too_many_transfers"));
-    this.#ongoing.preparing.add(fetch.id);
+    this.#ongoing.preparing.set(fetch.id, fetch.grant);
     this.#host.onFetch(this, fetch);
   }
 
