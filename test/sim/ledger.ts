@@ -1,5 +1,4 @@
 /** What was begun and must end: each transfer once, in time, with a code if not with its bytes. */
-import { limits } from "./limits.ts";
 import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
 
@@ -11,9 +10,6 @@ const HEALTHY_US = 15_000_000;
 
 /** How a transfer cannot end unless somebody breaks the rules. */
 const BUGS: ReadonlySet<string> = new Set(["protocol_error", "internal", "chunk_busy", "duplicate_chunk", "version_unsupported"]);
-
-/** So many that none is forgotten before whom it concerns has asked. */
-const KEPT = 100;
 
 export interface Entry {
   readonly number: number;
@@ -81,10 +77,8 @@ export class Ledger {
     const worked = entry.deadlineUs - Math.max(entry.startedUs, this.healedUs);
     if (outcome === "deadline_exceeded" && worked >= HEALTHY_US)
       this.#world.violate(`${describe(entry)} had ${worked} us without faults and did not end by itself`);
-    // That is also what a node says of a transfer whose end it has forgotten.
-    const isBug = BUGS.has(outcome) || (outcome === "grant_unknown" && limits.endedTransfersKept > KEPT);
     // Pages of two sizes have no keys in common, and a push finds out only at the other end.
-    if (isBug && entry.kind !== "push") this.#world.violate(`${describe(entry)} ended ${outcome} between two honest nodes`);
+    if (BUGS.has(outcome) && entry.kind !== "push") this.#world.violate(`${describe(entry)} ended ${outcome} between two honest nodes`);
     entry.outcome = outcome;
     this.#open.delete(entry);
     this.ended += 1;
