@@ -7,6 +7,7 @@ import { limits } from "../limits.ts";
 import type { ConnectionId, Endpoint, LaneOptions, Link, LinkEvent } from "../link/link.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { commonVersion, refusal } from "./greeting.ts";
+import { Lanes } from "./lanes.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "./messages.ts";
 
 export interface ConnectionOwner {
@@ -39,13 +40,9 @@ export class Connection {
   #state: State = "down";
   #id: ConnectionId | undefined;
   #remote: Endpoint | undefined;
-  #laneToken: Uint8Array = new Uint8Array(0);
   #hello: Hello | undefined;
   #outbox: Uint8Array[] = [];
-  #lanesUp = new Set<number>();
-  #reopenAtUs = new Map<number, number>();
-  /** Lanes that died, to be told of if the connection lives on. */
-  #lost: { readonly lane: number; readonly code: ErrorCode; readonly afterUs: number }[] = [];
+  readonly #lanes: Lanes;
   #heardUs = 0;
   #pingAtUs = Number.POSITIVE_INFINITY;
   #greetingEndsUs = Number.POSITIVE_INFINITY;
@@ -57,7 +54,9 @@ export class Connection {
   #lastFailure: KvferryError | undefined;
 
   constructor(options: ConnectionOptions) {
+    const { link, lane, owner, address } = options;
     this.#options = options;
+    this.#lanes = new Lanes({ link, lane, initiates: address !== undefined, onLost: (index, code) => owner.onLaneLost(index, code) });
   }
 
   get id(): ConnectionId | undefined {
@@ -71,7 +70,7 @@ export class Connection {
     return this.#state === "up";
   }
   get lanesUp(): number {
-    return this.#lanesUp.size;
+    return this.#lanes.up;
   }
   /** Control messages that the link has not taken yet. */
   get waitingMessages(): number {
@@ -136,8 +135,8 @@ export class Connection {
     if (event.kind === "message" || event.kind === "laneUp") this.#heardUs = nowUs;
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
-    else if (event.kind === "laneUp") this.#handleLaneUp(event.lane);
-    else if (event.kind === "laneDown") this.#handleLaneDown(nowUs, event.lane, event.code);
+    else if (event.kind === "laneUp") this.#lanes.handleUp(event.connection, event.lane);
+    else if (event.kind === "laneDown") this.#lanes.handleDown(nowUs, event.lane, event.code, this.up);
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
   }
 
@@ -193,9 +192,9 @@ export class Connection {
     this.#hello = hello;
     if (address === undefined && this.#id !== undefined) {
       // Only now: a stranger that is refused learns nothing of this node.
-      this.#laneToken = this.#options.runtime.random(16);
-      this.#options.link.admitLanes(this.#id, this.#laneToken);
-      this.#post(encodeMessage(owner.hello(this.#laneToken)));
+      const token = this.#options.runtime.random(16);
+      this.#options.link.admitLanes(this.#id, token);
+      this.#post(encodeMessage(owner.hello(token)));
     }
     this.#state = "up";
     this.#refused = undefined;
@@ -204,45 +203,10 @@ export class Connection {
     this.#greetingEndsUs = Number.POSITIVE_INFINITY;
     this.#heardUs = nowUs;
     this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
-    if (address !== undefined) {
-      this.#laneToken = hello.laneToken;
-      const lanes = Math.max(Math.min(this.#options.lanes, hello.lanesMax), 1);
-      for (let lane = 0; lane < lanes; lane++) this.#reopenAtUs.set(lane, nowUs);
-      this.#openLanes(nowUs);
+    if (address !== undefined && this.#id !== undefined) {
+      this.#lanes.open(nowUs, this.#id, hello.laneToken, Math.max(Math.min(this.#options.lanes, hello.lanesMax), 1));
     }
     owner.onUp(nowUs, hello);
-  }
-
-  #openLanes(nowUs: number): void {
-    if (this.#id === undefined) return;
-    for (const [lane, atUs] of this.#reopenAtUs) {
-      if (nowUs < atUs) continue;
-      this.#reopenAtUs.delete(lane);
-      this.#options.link.openLane(this.#id, lane, this.#laneToken, this.#options.lane);
-    }
-  }
-
-  #handleLaneUp(lane: number): void {
-    this.#lanesUp.add(lane);
-    // A lane that the remote opened carries what we send as well, at our own pace.
-    if (this.#options.address === undefined && this.#id !== undefined) this.#options.link.tuneLane(this.#id, lane, this.#options.lane);
-  }
-
-  #handleLaneDown(nowUs: number, lane: number, code: number): void {
-    this.#lanesUp.delete(lane);
-    if (this.#state !== "up") return;
-    const afterUs = nowUs + limits.redialMinMs * 1000;
-    if (this.#options.address !== undefined) this.#reopenAtUs.set(lane, afterUs);
-    // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane.
-    this.#lost.push({ lane, code: codeOfNumber(code), afterUs });
-  }
-
-  #tellLost(nowUs: number): void {
-    while (this.#lost[0] !== undefined && nowUs >= this.#lost[0].afterUs) {
-      const { lane, code } = this.#lost[0];
-      this.#lost.shift();
-      this.#options.owner.onLaneLost(lane, code);
-    }
   }
 
   #refuse(error: KvferryError): void {
@@ -262,8 +226,7 @@ export class Connection {
 
   /** Nothing of this connection is due any more; a deadline that stayed would have the loop turn without end until the link has closed it. */
   #forgetDeadlines(): void {
-    this.#reopenAtUs.clear();
-    this.#lost = [];
+    this.#lanes.handleEnding();
     this.#pingAtUs = Number.POSITIVE_INFINITY;
     this.#greetingEndsUs = Number.POSITIVE_INFINITY;
   }
@@ -275,8 +238,8 @@ export class Connection {
     this.#state = "down";
     this.#id = undefined;
     this.#outbox = [];
-    this.#lanesUp.clear();
     this.#forgetDeadlines();
+    this.#lanes.handleGone();
     this.#dialAtUs = nowUs + this.#pauseMs * 1000;
     this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
     this.#options.owner.onDown(nowUs, failure.code, failure.detail);
@@ -288,9 +251,8 @@ export class Connection {
     if (this.#state === "greeting" && nowUs >= this.#greetingEndsUs) {
       this.drop("peer_silent", "no Hello");
     }
-    if (this.#state !== "up") return;
-    this.#tellLost(nowUs);
-    this.#openLanes(nowUs);
+    if (this.#state !== "up" || this.#id === undefined) return;
+    this.#lanes.turn(nowUs, this.#id);
     if (nowUs < this.#pingAtUs) return;
     this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
     if (nowUs - this.#heardUs >= limits.silentMs * 1000) {
@@ -302,9 +264,7 @@ export class Connection {
   nextDeadlineUs(nowUs: number, wanted: boolean): number {
     // A full control queue has no event of its own when it drains: look again soon.
     let next = this.#outbox.length > 0 ? nowUs + 1_000 : Number.POSITIVE_INFINITY;
-    next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs);
-    if (this.#lost[0] !== undefined) next = Math.min(next, this.#lost[0].afterUs);
-    for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
+    next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs, this.#lanes.nextDeadlineUs());
     if (this.#state === "down" && (wanted || this.#isSought) && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
     return next;
   }
