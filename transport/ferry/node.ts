@@ -104,6 +104,9 @@ export class FerryNode implements FerryHost, NodeContext {
   get rateBytesPerSecond(): number {
     return this.settings.rateBytesPerSecond;
   }
+  get checksum(): boolean {
+    return this.settings.checksum;
+  }
   get windowBytes(): number {
     return this.settings.windowBytes;
   }

@@ -6,7 +6,7 @@ import { planKeys } from "../kv/identity.ts";
 import type { HolderId } from "../memory/pool.ts";
 import type { Content, KvContent } from "../peer/content.ts";
 import { headsOf } from "../peer/content.ts";
-import type { Fetch, Offer } from "../peer/messages.ts";
+import type { Ask, Proposal } from "../peer/host.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { Outcome, PlacedTransfer } from "../peer/transfer.ts";
 import { defaultDeadline } from "../policy/deadline.ts";
@@ -74,7 +74,7 @@ export class Transfers {
       },
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
         const wanted = request.heads ?? headsOf(model.layout);
-        const ask: Omit<Fetch, "kind" | "id"> = {
+        const ask: Ask = {
           fingerprint: model.fingerprint,
           source: "handle" in request.source ? { kind: "handle", handle: request.source.handle } : { kind: "keys", ...request.source },
           firstHead: wanted.first,
@@ -103,7 +103,7 @@ export class Transfers {
     return this.#run(
       { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority, trace: request.trace },
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
-        const offer: Omit<Offer, "kind" | "id"> = {
+        const offer: Proposal = {
           fetch: 0,
           fingerprint: model.fingerprint,
           groups: [{ group: request.group, tokens: request.tokens }],
@@ -130,7 +130,7 @@ export class Transfers {
     return this.#run(
       { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority },
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
-        const ask: Omit<Fetch, "kind" | "id"> = {
+        const ask: Ask = {
           fingerprint: "",
           source: { kind: "ranges", buffer: request.remote, ranges: remoteRanges(request) },
           firstHead: 0,
@@ -153,7 +153,7 @@ export class Transfers {
     return this.#run(
       { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority },
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
-        const offer: Omit<Offer, "kind" | "id"> = {
+        const offer: Proposal = {
           fetch: 0,
           fingerprint: "",
           groups: [],
@@ -241,7 +241,7 @@ export class Transfers {
     promise.catch(() => {});
     return {
       priority,
-      chunkBytes: peer.chunkSize(nowUs, priority, bytes).bytes,
+      chunkBytes: peer.path.chunkSize(nowUs, priority, bytes, peer.chunkBytesMax).bytes,
       transfer: { transfer: number, done: promise, cancel: () => this.cancel(number) },
       attach: (placed) => {
         if (!placed.ended) this.#running.set(number, placed);

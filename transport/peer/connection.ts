@@ -7,7 +7,7 @@ import { limits } from "../limits.ts";
 import type { ConnectionId, Endpoint, Link, LinkEvent } from "../link/link.ts";
 import type { Path } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { commonVersion, isCapable, refusal } from "./greeting.ts";
+import { commonVersion, refusal } from "./greeting.ts";
 import { Lanes } from "./lanes.ts";
 import { Probe } from "./probe.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "./messages.ts";
@@ -42,7 +42,6 @@ export class Connection {
   #state: State = "down";
   #id: ConnectionId | undefined;
   #remote: Endpoint | undefined;
-  #laneToken: Uint8Array = new Uint8Array(0);
   #hello: Hello | undefined;
   #outbox: Uint8Array[] = [];
   readonly lanes: Lanes;
@@ -72,7 +71,7 @@ export class Connection {
       isDialler: address !== undefined,
       onLost: (index, code) => owner.onLaneLost(index, code),
       onWish: (count, lost) => {
-        if (isCapable(this.#hello, "lanes")) this.send({ kind: "lanes", lanes: count, lost });
+        if (this.#hello?.capabilities.includes("lanes") === true) this.send({ kind: "lanes", lanes: count, lost });
       },
     });
   }
@@ -136,8 +135,8 @@ export class Connection {
    * Messages while the remote is away are not kept: whoever needs them says them again when it is up. One that is too large throws at once in
    * either case, where its cause can be told, and not when it is said again.
    */
-  send(message: Message): void {
-    const bytes = encodeMessage(message);
+  send(message: Message | Uint8Array): void {
+    const bytes = message instanceof Uint8Array ? message : encodeMessage(message);
     if (this.#state === "up") this.#post(bytes);
   }
 
@@ -251,9 +250,9 @@ export class Connection {
     this.#hello = hello;
     if (address === undefined && this.#id !== undefined) {
       // Only now: a stranger that is refused learns nothing of this node.
-      this.#laneToken = this.#options.runtime.random(16);
-      this.#options.link.admitLanes(this.#id, this.#laneToken);
-      this.#post(encodeMessage(owner.hello(this.#laneToken)));
+      const token = this.#options.runtime.random(16);
+      this.#options.link.admitLanes(this.#id, token);
+      this.#post(encodeMessage(owner.hello(token)));
     }
     this.#state = "up";
     this.#refused = undefined;
@@ -262,11 +261,8 @@ export class Connection {
     this.#greetingEndsUs = Number.POSITIVE_INFINITY;
     this.#heardUs = nowUs;
     this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
-    if (address !== undefined) {
-      this.#laneToken = hello.laneToken;
-      this.#options.path.handleRoundTrip(nowUs - this.#askedUs);
-    }
-    if (this.#id !== undefined) this.lanes.begin(nowUs, this.#id, this.#laneToken, hello.lanesMax);
+    if (address !== undefined) this.#options.path.handleRoundTrip(nowUs - this.#askedUs);
+    if (this.#id !== undefined) this.lanes.begin(nowUs, this.#id, hello.laneToken, hello.lanesMax);
     owner.onUp(nowUs, hello);
   }
 

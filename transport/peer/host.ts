@@ -10,6 +10,10 @@ import type { IncomingEvent } from "./incoming.ts";
 import type { OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { Outcome, PlacedTransfer } from "./transfer.ts";
 
+/** A fetch and an offer as the node has them said; the rest is the peer's. */
+export type Ask = Omit<Fetch, "kind" | "id" | "grant">;
+export type Proposal = Omit<Offer, "kind" | "id" | "generation">;
+
 export interface PeerHost {
   readonly link: Link;
   readonly runtime: Runtime;
@@ -20,6 +24,8 @@ export interface PeerHost {
   /** Cap of what is sent to each peer; 0 = none. */
   readonly rateBytesPerSecond: number;
   readonly heartbeatMs: number;
+  /** Of what this node offers. */
+  readonly checksum: boolean;
   hello(peer: PeerPort, laneToken: Uint8Array): Hello;
   /** Throws peer_not_allowed. */
   admit(hello: Hello, remote: Endpoint, dialled: boolean): void;
@@ -47,7 +53,7 @@ export interface PeerPort {
   serve(
     nowUs: number,
     deadlineUs: number,
-    request: Omit<Offer, "kind" | "id">,
+    request: Proposal,
     content: Content,
     ready: "all" | readonly number[],
     priority: Priority,

@@ -104,11 +104,12 @@ export class Path {
 
   /** For a transfer of `transferBytes` (0 = not known) that begins now. */
   chunkSize(nowUs: number, priority: Priority, transferBytes: number, mostBytes: number): ChunkSize {
-    const { chunkBytes } = this.#options;
-    if (chunkBytes > 0) return { bytes: Math.min(chunkBytes, mostBytes), reason: "fixed by the configuration" };
+    const { chunkBytes, windowBytes } = this.#options;
+    const most = Math.min(mostBytes, windowBytes);
+    if (chunkBytes > 0) return { bytes: Math.min(chunkBytes, most), reason: "fixed by the configuration" };
     const { goodputBytesPerSecond, rttUs } = this.#estimator.estimate(nowUs);
     const { lanes } = this.#laneCount.answer;
-    return chooseChunkSize({ goodputBytesPerSecond, lanes, rttUs, priority, transferBytes, mostBytes });
+    return chooseChunkSize({ goodputBytesPerSecond, lanes, rttUs, priority, transferBytes, mostBytes: most });
   }
 }
 

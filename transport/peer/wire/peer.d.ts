@@ -844,6 +844,9 @@ export namespace kvferry {
                 /** Fetch readers. */
                 readers: number;
 
+                /** Fetch grant. */
+                grant?: (kvferry.peer.v1.Grant.$Properties|null);
+
                 /** Fetch source. */
                 source?: ("handle"|"keys"|"ranges");
 
@@ -907,6 +910,9 @@ export namespace kvferry {
                     /** Fetch readers */
                     readers?: (number|null);
 
+                    /** Fetch grant */
+                    grant?: (kvferry.peer.v1.Grant.$Properties|null);
+
                     /** Fetch source */
                     source?: ("handle"|"keys"|"ranges");
 
@@ -928,10 +934,122 @@ export namespace kvferry {
                   trace?: string|null;
                   priority?: number|null;
                   readers?: number|null;
+                  grant?: kvferry.peer.v1.Grant.$Shape|null;
                   $unknowns?: Uint8Array[];
                 } & (
                   ({ source?: undefined; handle?: null; keys?: null; ranges?: null }|{ source?: "handle"; handle: string; keys?: null; ranges?: null }|{ source?: "keys"; handle?: null; keys: kvferry.peer.v1.Keys.$Shape; ranges?: null }|{ source?: "ranges"; handle?: null; keys?: null; ranges: kvferry.peer.v1.Ranges.$Shape })
                 );
+            }
+
+            /**
+             * Properties of a Grant.
+             * @deprecated Use kvferry.peer.v1.Grant.$Properties instead.
+             */
+            interface IGrant extends kvferry.peer.v1.Grant.$Properties {
+            }
+
+            /** Represents a Grant. */
+            class Grant {
+
+                /**
+                 * Constructs a new Grant.
+                 * @param [p] Properties to set
+                 */
+                constructor(p?: kvferry.peer.v1.Grant.$Properties);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+
+                /** Grant grant. */
+                grant: number;
+
+                /** Grant generation. */
+                generation: number;
+
+                /** Grant layout. */
+                layout: Uint8Array;
+
+                /** Grant order. */
+                order: string;
+
+                /** Grant held. */
+                held: Uint8Array;
+
+                /** Grant groups. */
+                groups: kvferry.peer.v1.GroupTokens.$Properties[];
+
+                /** Grant firstHead. */
+                firstHead: number;
+
+                /** Grant heads. */
+                heads: number;
+
+                /** Grant chunkBytes. */
+                chunkBytes: number;
+
+                /** Grant checksum. */
+                checksum: boolean;
+
+                /**
+                 * Encodes the specified Grant message. Does not implicitly {@link kvferry.peer.v1.Grant.verify|verify} messages.
+                 * @param m Grant message or plain object to encode
+                 * @param [w] Writer to encode to
+                 * @returns Writer
+                 */
+                static encode(m: kvferry.peer.v1.Grant.$Properties, w?: $protobuf.Writer): $protobuf.Writer;
+
+                /**
+                 * Decodes a Grant message from the specified reader or buffer.
+                 * @param r Reader or buffer to decode from
+                 * @param [l] Message length if known beforehand
+                 * @returns {kvferry.peer.v1.Grant & kvferry.peer.v1.Grant.$Shape} Grant
+                 * @throws {Error} If the payload is not a reader or valid buffer
+                 * @throws {$protobuf.util.ProtocolError} If required fields are missing
+                 */
+                static decode(r: ($protobuf.Reader|Uint8Array), l?: number): kvferry.peer.v1.Grant & kvferry.peer.v1.Grant.$Shape;
+            }
+
+            namespace Grant {
+
+                /** Properties of a Grant. */
+                interface $Properties {
+
+                    /** Grant grant */
+                    grant?: (number|null);
+
+                    /** Grant generation */
+                    generation?: (number|null);
+
+                    /** Grant layout */
+                    layout?: (Uint8Array|null);
+
+                    /** Grant order */
+                    order?: (string|null);
+
+                    /** Grant held */
+                    held?: (Uint8Array|null);
+
+                    /** Grant groups */
+                    groups?: (kvferry.peer.v1.GroupTokens.$Properties[]|null);
+
+                    /** Grant firstHead */
+                    firstHead?: (number|null);
+
+                    /** Grant heads */
+                    heads?: (number|null);
+
+                    /** Grant chunkBytes */
+                    chunkBytes?: (number|null);
+
+                    /** Grant checksum */
+                    checksum?: (boolean|null);
+
+                    /** Unknown fields preserved while decoding when enabled */
+                    $unknowns?: Uint8Array[];
+                }
+
+                /** Shape of a Grant. */
+                type $Shape = kvferry.peer.v1.Grant.$Properties;
             }
 
             /**
@@ -1244,6 +1362,9 @@ export namespace kvferry {
                 /** Offer layout. */
                 layout: Uint8Array;
 
+                /** Offer generation. */
+                generation: number;
+
                 /**
                  * Encodes the specified Offer message. Does not implicitly {@link kvferry.peer.v1.Offer.verify|verify} messages.
                  * @param m Offer message or plain object to encode
@@ -1306,6 +1427,9 @@ export namespace kvferry {
 
                     /** Offer layout */
                     layout?: (Uint8Array|null);
+
+                    /** Offer generation */
+                    generation?: (number|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -1496,6 +1620,9 @@ export namespace kvferry {
                 /** Done grant. */
                 grant: number;
 
+                /** Done fetch. */
+                fetch: number;
+
                 /**
                  * Encodes the specified Done message. Does not implicitly {@link kvferry.peer.v1.Done.verify|verify} messages.
                  * @param m Done message or plain object to encode
@@ -1525,6 +1652,9 @@ export namespace kvferry {
 
                     /** Done grant */
                     grant?: (number|null);
+
+                    /** Done fetch */
+                    fetch?: (number|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
