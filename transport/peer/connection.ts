@@ -55,7 +55,8 @@ export class Connection {
   #dialAtUs = 0;
   /** To be dialled once the pause since the last try is over. */
   #isSought = false;
-  #isBusy = false;
+  /** Since when the remote is expected to speak. */
+  #busySinceUs = Number.POSITIVE_INFINITY;
   #pauseMs = limits.redialMinMs;
   #refused: KvferryError | undefined;
   #lastFailure: KvferryError | undefined;
@@ -194,11 +195,15 @@ export class Connection {
   /** When there is something to do about its silence. */
   #doubtUs(nowUs: number): number {
     if (this.#isDoubtful(nowUs)) return this.#probe?.nextUs(nowUs) ?? Number.POSITIVE_INFINITY;
-    return this.#heardUs + Probe.silenceUs(this.#options.path.estimate(nowUs).rttUs);
+    return this.#doubtfulUs(nowUs);
   }
 
   #isDoubtful(nowUs: number): boolean {
-    return nowUs - this.#heardUs >= Probe.silenceUs(this.#options.path.estimate(nowUs).rttUs);
+    return nowUs >= this.#doubtfulUs(nowUs);
+  }
+
+  #doubtfulUs(nowUs: number): number {
+    return Math.max(this.#heardUs, this.#busySinceUs) + Probe.silenceUs(this.#options.path.estimate(nowUs).rttUs);
   }
 
   #handleConnected(nowUs: number, remote: Endpoint): void {
@@ -313,8 +318,8 @@ export class Connection {
     }
     if (this.#state !== "up") return;
     this.lanes.turn(nowUs);
-    this.#isBusy = isBusy;
-    if (isBusy && this.#isDoubtful(nowUs)) this.#probe?.turn(nowUs, this.#options.path.estimate(nowUs).rttUs);
+    this.#busySinceUs = isBusy ? Math.min(this.#busySinceUs, nowUs) : Number.POSITIVE_INFINITY;
+    if (this.#isDoubtful(nowUs)) this.#probe?.turn(nowUs, this.#options.path.estimate(nowUs).rttUs);
     else this.#probe?.cancel();
     const heartbeatUs = Math.min(this.#options.heartbeatMs, isBusy ? limits.busyHeartbeatMs : Number.POSITIVE_INFINITY) * 1000;
     this.#pingAtUs = Math.min(this.#pingAtUs, nowUs + heartbeatUs);
@@ -331,7 +336,7 @@ export class Connection {
     let next = this.#outbox.length > 0 ? nowUs + 1_000 : Number.POSITIVE_INFINITY;
     next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs);
     next = Math.min(next, this.lanes.nextDeadlineUs());
-    if (this.#state === "up" && this.#isBusy && this.#probe !== undefined) next = Math.min(next, this.#doubtUs(nowUs));
+    if (this.#state === "up" && this.#probe !== undefined) next = Math.min(next, this.#doubtUs(nowUs));
     if (this.#state === "down" && (wanted || this.#isSought) && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
     return next;
   }
