@@ -167,7 +167,9 @@ export class PathEstimator {
       latest.length === STEP_SAMPLES && latest.every((one) => agrees(one.bytesPerSecond, middle)) && !agrees(middle, this.#goodput);
     if (isStep) this.#samples = latest;
     const median = isStep ? middle : medianOf(this.#samples);
-    const good = this.#samples.filter((one) => agrees(one.bytesPerSecond, median));
+    const near = this.#samples.filter((one) => agrees(one.bytesPerSecond, median));
+    // The middle of an even number may be far from all of them.
+    const good = near.length > 0 ? near : this.#samples;
     const us = good.reduce((total, one) => total + one.us, 0);
     this.#goodput = good.reduce((total, one) => total + one.bytesPerSecond * one.us, 0) / us;
     this.#reason = isStep
