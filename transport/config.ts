@@ -58,8 +58,11 @@ export interface Config {
   readonly secret: string;
   readonly insecure: boolean;
   readonly link: "auto" | "tcp" | "js";
+  /** 0 = by the path. */
   readonly lanes: number;
+  readonly lanesMax: number;
   readonly ioThreads: number;
+  /** 0 = by the path. */
   readonly chunkBytes: number;
   readonly checksum: boolean;
   /** 0 = none. */

@@ -94,6 +94,11 @@ const values = {
   eventsPerTurn: 1_024,
 
   heartbeatMs: 1_000,
+  /** While transfers run. */
+  busyHeartbeatMs: 250,
+  /** Without a word of a remote that should speak, another connection is tried; and again after so long. */
+  probeAfterMs: 400,
+  probeMs: 150,
   // api
   apiClientsMax: 256,
   apiMessageBytes: 8 * MiB,
@@ -151,6 +156,7 @@ assert(limits.windowBytesDefault >= limits.chunkBytesMax, "a window holds at lea
 assert(limits.windowBytesDefault <= limits.windowBytesMax, "the default window is allowed");
 assert(limits.controlQueueBytes >= 2 * limits.controlMessageBytes, "a full message never blocks an empty queue");
 assert(limits.modelsLayoutBytesMax < limits.controlMessageBytes - limits.modelsMax * KiB, "a Hello holds every model and its layout");
+assert(limits.busyHeartbeatMs < limits.probeAfterMs, "a remote that is only waited for has been asked before it is doubted");
 assert(limits.stallMs <= limits.deadlineRemoteMs && limits.heartbeatMs < limits.stallMs, "silence is noticed before a deadline");
 assert(limits.poolHoldersMax >= limits.apiClientsMax + limits.transfersMax, "each client and each transfer can be a holder of blocks");
 assert(limits.sendQueueChunks >= limits.windowChunksMax, "one transfer's window fits the send queue");

@@ -150,9 +150,11 @@ export interface NativeMover {
     dscp: number,
   ): void;
   closeLane(connection: number, lane: number): void;
+  /** `resting`: 1 or 0. */
+  restLane(connection: number, lane: number, resting: number): void;
   send(connection: number, message: Uint8Array): boolean;
   disconnect(connection: number): void;
-  /** `flags`: 1 incoming, 2 standing, 4 checksum. `planes`: 11 numbers each; `chunks`: plane, start, bytes. 0 = the table is full. */
+  /** `flags`: 1 incoming, 2 standing, 4 checksum, 8 x the rank of what is sent. `planes`: 11 numbers each; `chunks`: plane, start, bytes. 0 = the table is full. */
   place(
     connection: number,
     flags: number,
@@ -165,6 +167,7 @@ export interface NativeMover {
     committed: Uint32Array,
   ): number;
   revoke(placement: number): void;
+  setRank(placement: number, rank: number): void;
   /** Takes the first entries of `submissions`; returns how many. */
   submit(count: number): number;
   /** Moves events into `completions`; returns how many. */
@@ -182,6 +185,8 @@ export interface NativeLaneInfo {
   lane: number;
   bytesSent: number;
   bytesReceived: number;
+  bytesDelivered: number;
+  bytesRetransmitted: number;
   deliveryRateBytesPerSecond: number;
   rttUs: number;
   minRttUs: number;
@@ -193,6 +198,8 @@ export interface NativeLaneInfo {
   receiveWindowLimitedUs: number;
   sendBufferLimitedUs: number;
   congestionControl: string;
+  unansweredBytes: number;
+  isReceiving: boolean;
   /** TCP only, as is `socket`. */
   local?: { host: string; port: number };
   remote?: { host: string; port: number };

@@ -17,6 +17,11 @@ Failure Exchange::place(std::shared_ptr<Placement> placement) {
   return {};
 }
 
+void Exchange::set_rank(Placement& placement, uint32_t rank) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  queue_.set_rank(placement, rank);
+}
+
 void Exchange::revoke(Placement& placement) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (placement.revoked.exchange(true)) return;
@@ -43,6 +48,18 @@ Queueing Exchange::queue(Placement& placement, const QueuedChunk& chunk) {
   return queue_.push(placement, chunk) ? Queueing::queued : Queueing::full;
 }
 
+void Exchange::rest_lane(uint32_t lane_index, bool resting) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (LaneEnd* lane : lanes_) {
+    if (lane->lane_index != lane_index) continue;
+    lane->resting_ = resting;
+    if (resting || !lane->hungry_ || queue_.size() == 0) return;
+    lane->hungry_ = false;
+    lane->wake();
+    return;
+  }
+}
+
 void Exchange::wake_lanes() {
   std::lock_guard<std::mutex> lock(mutex_);
   for (uint32_t left = queue_.size(); left > 0; left--) {
@@ -64,7 +81,7 @@ std::shared_ptr<LaneEnd> Exchange::idle_lane(uint64_t bytes_max) {
 LaneEnd* Exchange::idlest() {
   LaneEnd* best = nullptr;
   for (LaneEnd* lane : lanes_) {
-    if (lane->hungry_ && (best == nullptr || lane->unanswered_bytes_ < best->unanswered_bytes_)) best = lane;
+    if (lane->hungry_ && !lane->resting_ && (best == nullptr || lane->unanswered_bytes_ < best->unanswered_bytes_)) best = lane;
   }
   return best;
 }

@@ -45,6 +45,7 @@ class LaneEnd {
 
   bool up_ = false;
   bool hungry_ = false;        // found nothing to send; whoever queues wakes it
+  bool resting_ = false;       // takes no chunks; answers go on
   bool answer_bound_ = false;  // has too many chunks without an answer
   Placement* sending_ = nullptr;
   Placement* receiving_ = nullptr;
@@ -86,7 +87,10 @@ class Exchange {
   // JavaScript thread.
   Failure place(std::shared_ptr<Placement> placement);
   void revoke(Placement& placement);
+  void set_rank(Placement& placement, uint32_t rank);
   Queueing queue(Placement& placement, const QueuedChunk& chunk);
+  // A resting lane takes no chunks any more; what it has taken goes on. Nothing happens if there is no such lane.
+  void rest_lane(uint32_t lane_index, bool resting);
   // Wakes lanes that had nothing to do, those with least under way first, as many as there are chunks.
   void wake_lanes();
   // If no more than `bytes_max` are queued: the lane that `wake_lanes` would wake first, which counts as woken from now on. nullptr if all are busy.
@@ -105,6 +109,10 @@ class Exchange {
   Answer landed(LaneEnd& lane, const FrameHeader& header, bool whole, bool checksum_right);
   // Lets go of what the lane is receiving; the rest of it is to be thrown away.
   void let_go(LaneEnd& lane);
+
+  // Payload that the lane has taken and that has no answer; whether it is in the middle of a chunk that lands.
+  uint64_t unanswered_bytes(LaneEnd& lane);
+  bool is_receiving(LaneEnd& lane);
 
   // The end: after the last lane is down. Chunks that no lane took fail, then `disconnected`.
   void gone(Code code, const std::string& detail);

@@ -51,7 +51,7 @@ bool Exchange::take(LaneEnd& lane, Outgoing* out) {
     return false;
   }
   QueuedChunk queued;
-  Placement* placement = queue_.pop(&queued);
+  Placement* placement = lane.resting_ ? nullptr : queue_.pop(&queued);
   lane.hungry_ = placement == nullptr;
   if (placement == nullptr) return false;
   placement->pins += 1;
@@ -67,6 +67,16 @@ bool Exchange::take(LaneEnd& lane, Outgoing* out) {
 void Exchange::sent(LaneEnd& lane) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (Placement* placement = std::exchange(lane.sending_, nullptr)) unpin(*placement);
+}
+
+uint64_t Exchange::unanswered_bytes(LaneEnd& lane) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return lane.unanswered_bytes_;
+}
+
+bool Exchange::is_receiving(LaneEnd& lane) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return lane.receiving_ != nullptr;
 }
 
 Answering Exchange::answered(LaneEnd& lane, const FrameHeader& header, uint64_t now_us) {

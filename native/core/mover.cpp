@@ -25,6 +25,11 @@ std::array<uint32_t, kQuotas> quotas(const Bounds& bounds) {
 Mover::Mover(const Bounds& given, EventQueue::Callback wake)
     : bounds(given), events_(quotas(given), std::move(wake), [this] { refill(); }) {}
 
+void Mover::rest_lane(uint64_t connection, uint32_t lane, bool resting) {
+  const std::shared_ptr<Exchange> found = exchange(connection);
+  if (found != nullptr) found->rest_lane(lane, resting);
+}
+
 Failure Mover::place(uint64_t connection, PlacementSpec&& spec, uint64_t* id) {
   std::shared_ptr<Exchange> exchange = this->exchange(connection);
   if (exchange == nullptr) return {Code::connection_lost, "the connection is gone"};
@@ -41,6 +46,11 @@ Failure Mover::place(uint64_t connection, PlacementSpec&& spec, uint64_t* id) {
 void Mover::revoke(uint64_t id) {
   const auto found = placements_.find(id);
   if (found != placements_.end()) found->second.exchange->revoke(*found->second.placement);
+}
+
+void Mover::set_rank(uint64_t id, uint32_t rank) {
+  const auto found = placements_.find(id);
+  if (found != placements_.end()) found->second.exchange->set_rank(*found->second.placement, std::min(rank, kRanks - 1));
 }
 
 Failure Mover::check_submissions(const Submission* submissions, uint32_t count) {

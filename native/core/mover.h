@@ -32,9 +32,12 @@ struct LaneOptions {
 // TCP_INFO of a lane; transport/link/link.ts names the fields.
 struct LaneInfo {
   uint32_t lane = 0;
-  double bytes_sent = 0, bytes_received = 0, delivery_rate = 0, rtt_us = 0, min_rtt_us = 0, retransmits = 0, lost = 0, congestion_window_bytes = 0,
-         not_sent_bytes = 0, busy_us = 0, receive_window_limited_us = 0, send_buffer_limited_us = 0;
+  double bytes_sent = 0, bytes_received = 0, bytes_delivered = 0, bytes_retransmitted = 0, delivery_rate = 0, rtt_us = 0, min_rtt_us = 0,
+         retransmits = 0, lost = 0, congestion_window_bytes = 0, not_sent_bytes = 0, busy_us = 0, receive_window_limited_us = 0,
+         send_buffer_limited_us = 0;
   std::string congestion_control;
+  double unanswered_bytes = 0;
+  bool is_receiving = false;
   // Of a socket; what carries bytes without one leaves it empty.
   struct Socket {
     double rtt_variation_us = 0, path_mtu_bytes = 0, dscp = 0, send_buffer_bytes = 0, receive_buffer_bytes = 0;
@@ -78,8 +81,11 @@ class Mover {
   virtual std::vector<uint8_t> message(uint64_t connection) = 0;
   virtual Endpoint remote(uint64_t connection) = 0;
 
+  void rest_lane(uint64_t connection, uint32_t lane, bool resting);
   Failure place(uint64_t connection, PlacementSpec&& spec, uint64_t* placement);
   void revoke(uint64_t placement);
+  // What is sent of it from now on, what is queued included.
+  void set_rank(uint64_t placement, uint32_t rank);
   // `taken` of the submissions, in order, are queued; all of them are checked before the first is.
   Failure submit(const Submission* submissions, uint32_t count, uint32_t* taken);
   uint32_t drain(Event* completions, uint32_t max);

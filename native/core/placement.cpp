@@ -31,7 +31,7 @@ uint64_t stream_bytes(const Plane& plane, size_t block_count) {
 
 }  // namespace
 
-Placement::Placement(PlacementSpec&& given) : spec(std::move(given)), queue_first(kNoNode), queue_last(kNoNode) {
+Placement::Placement(PlacementSpec&& given) : spec(std::move(given)), queue_first(kNoNode), queue_last(kNoNode), rank(spec.rank) {
   plane_is_fine_.reserve(spec.planes.size());
   for (const Plane& plane : spec.planes) plane_is_fine_.push_back(run_bytes(plane) < kFineRunBytes);
   if (!spec.incoming) return;

@@ -19,11 +19,15 @@ struct ChunkRange {
   uint32_t bytes;
 };
 
+// Ranks of placements to send: 0 is the most urgent.
+constexpr uint32_t kRanks = 3;
+
 struct PlacementSpec {
   uint64_t id = 0;
   bool incoming = false;
   bool standing = false;
   bool checksum = true;
+  uint32_t rank = 1;
   uint64_t grant = 0;
   uint32_t generation = 0;
   std::shared_ptr<Region> region;
@@ -64,6 +68,7 @@ class Placement {
   Placement* ring_next = nullptr;
   Placement* ring_previous = nullptr;
   uint64_t allowance = 0;
+  uint32_t rank;
   uint64_t sent = 0;  // bytes that left the queue; a standing placement has no end to be fair to, and stays at 0
 
  private:

@@ -9,6 +9,8 @@ constexpr uint64_t kTurnBytes = 1 << 20;
 constexpr uint64_t kSmallBytes = 64 << 10;
 // So much more than the mean of those that wait is a lead.
 constexpr uint64_t kLeadBytes = 4 << 20;
+// After so much of more urgent ranks, a rank that waits has a turn.
+constexpr uint64_t kPassedBytes = 32 << 20;
 
 }  // namespace
 
@@ -35,13 +37,14 @@ bool SendQueue::push(Placement& placement, const QueuedChunk& chunk) {
 }
 
 Placement* SendQueue::pop(QueuedChunk* chunk) {
-  if (turn_ == nullptr) return nullptr;
+  if (size_ == 0) return nullptr;
+  Ring& ring = next_ring();
   for (;;) {
-    Placement& placement = *turn_;
+    Placement& placement = *ring.turn;
     const uint64_t bytes = placement.spec.chunks[nodes_[placement.queue_first].queued.chunk].bytes;
     if (placement.allowance < bytes) {
       placement.allowance += is_ahead(placement) ? kTurnBytes / 2 : kTurnBytes;
-      turn_ = placement.ring_next;
+      ring.turn = placement.ring_next;
       continue;
     }
     placement.allowance -= bytes;
@@ -63,45 +66,76 @@ bool SendQueue::pop_of(Placement& placement, QueuedChunk* chunk) {
   bytes_ -= bytes;
   if (!placement.spec.standing) {
     placement.sent += bytes;
-    sent_ += bytes;
+    ring_of(placement).sent += bytes;
+  }
+  for (uint32_t rank = placement.rank + 1; rank < kRanks; rank++) {
+    if (rings_[rank].turn != nullptr) rings_[rank].passed += bytes;
   }
   if (placement.queue_first == kNoNode) leave(placement);
   return true;
 }
 
+void SendQueue::set_rank(Placement& placement, uint32_t rank) {
+  const bool queued = placement.queue_first != kNoNode;
+  const uint32_t last = placement.queue_last;
+  if (queued) leave(placement);
+  placement.rank = rank;
+  if (!queued) return;
+  placement.queue_last = last;
+  join(placement);
+}
+
+// The most urgent, unless a lower one has been passed by enough.
+SendQueue::Ring& SendQueue::next_ring() {
+  Ring* first = nullptr;
+  for (Ring& ring : rings_) {
+    if (ring.turn == nullptr) continue;
+    if (ring.passed >= kPassedBytes) {
+      ring.passed = 0;
+      return ring;
+    }
+    if (first == nullptr) first = &ring;
+  }
+  return *first;
+}
+
 void SendQueue::join(Placement& placement) {
+  Ring& ring = ring_of(placement);
   placement.allowance = 0;
-  waiting_ += 1;
-  sent_ += placement.sent;
-  if (turn_ == nullptr) {
+  ring.waiting += 1;
+  ring.sent += placement.sent;
+  if (ring.turn == nullptr) {
     placement.ring_next = placement.ring_previous = &placement;
-    turn_ = &placement;
+    ring.turn = &placement;
     return;
   }
   // Behind everybody else: just before whose turn it is.
-  placement.ring_next = turn_;
-  placement.ring_previous = turn_->ring_previous;
+  placement.ring_next = ring.turn;
+  placement.ring_previous = ring.turn->ring_previous;
   placement.ring_previous->ring_next = &placement;
-  turn_->ring_previous = &placement;
+  ring.turn->ring_previous = &placement;
   const uint64_t bytes = placement.spec.chunks[nodes_[placement.queue_first].queued.chunk].bytes;
   if (bytes > kSmallBytes) return;
   placement.allowance = bytes;
-  turn_ = &placement;
+  ring.turn = &placement;
 }
 
 bool SendQueue::is_ahead(const Placement& placement) const {
-  return placement.sent > kLeadBytes && (placement.sent - kLeadBytes) * waiting_ > sent_;
+  const Ring& ring = rings_[placement.rank];
+  return placement.sent > kLeadBytes && (placement.sent - kLeadBytes) * ring.waiting > ring.sent;
 }
 
 void SendQueue::leave(Placement& placement) {
-  waiting_ -= 1;
-  sent_ -= placement.sent;
+  Ring& ring = ring_of(placement);
+  ring.waiting -= 1;
+  ring.sent -= placement.sent;
   if (placement.ring_next == &placement) {
-    turn_ = nullptr;
+    ring.turn = nullptr;
+    ring.passed = 0;
   } else {
     placement.ring_previous->ring_next = placement.ring_next;
     placement.ring_next->ring_previous = placement.ring_previous;
-    if (turn_ == &placement) turn_ = placement.ring_next;
+    if (ring.turn == &placement) ring.turn = placement.ring_next;
   }
   placement.ring_next = placement.ring_previous = nullptr;
   placement.queue_last = kNoNode;

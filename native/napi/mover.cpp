@@ -36,10 +36,12 @@ class MoverHandle : public Napi::ObjectWrap<MoverHandle> {
   Napi::Value js_open_lane(Info info);
   Napi::Value js_tune_lane(Info info);
   Napi::Value js_close_lane(Info info);
+  Napi::Value js_rest_lane(Info info);
   Napi::Value js_send(Info info);
   Napi::Value js_disconnect(Info info);
   Napi::Value js_place(Info info);
   Napi::Value js_revoke(Info info);
+  Napi::Value js_set_rank(Info info);
   Napi::Value js_submit(Info info);
   Napi::Value js_drain(Info info);
   Napi::Value js_message(Info info);
@@ -65,10 +67,12 @@ Napi::Function MoverHandle::define(Napi::Env env) {
     InstanceMethod<&MoverHandle::js_open_lane>("openLane"),
     InstanceMethod<&MoverHandle::js_tune_lane>("tuneLane"),
     InstanceMethod<&MoverHandle::js_close_lane>("closeLane"),
+    InstanceMethod<&MoverHandle::js_rest_lane>("restLane"),
     InstanceMethod<&MoverHandle::js_send>("send"),
     InstanceMethod<&MoverHandle::js_disconnect>("disconnect"),
     InstanceMethod<&MoverHandle::js_place>("place"),
     InstanceMethod<&MoverHandle::js_revoke>("revoke"),
+        InstanceMethod<&MoverHandle::js_set_rank>("setRank"),
     InstanceMethod<&MoverHandle::js_submit>("submit"),
     InstanceMethod<&MoverHandle::js_drain>("drain"),
     InstanceMethod<&MoverHandle::js_message>("message"),
@@ -192,6 +196,15 @@ Napi::Value MoverHandle::js_close_lane(Info info) {
   return info.Env().Undefined();
 }
 
+Napi::Value MoverHandle::js_rest_lane(Info info) {
+  Arguments arguments(info);
+  const uint64_t connection = arguments.number<uint64_t>(0);
+  const uint32_t lane = arguments.number<uint32_t>(1);
+  const uint32_t resting = arguments.number<uint32_t>(2);
+  if (!arguments.failed() && mover_ != nullptr) mover_->rest_lane(connection, lane, resting != 0);
+  return info.Env().Undefined();
+}
+
 Napi::Value MoverHandle::js_send(Info info) {
   Arguments arguments(info);
   const uint64_t connection = arguments.number<uint64_t>(0);
@@ -223,6 +236,14 @@ Napi::Value MoverHandle::js_revoke(Info info) {
   Arguments arguments(info);
   const uint64_t placement = arguments.number<uint64_t>(0);
   if (!arguments.failed() && mover_ != nullptr) mover_->revoke(placement);
+  return info.Env().Undefined();
+}
+
+Napi::Value MoverHandle::js_set_rank(Info info) {
+  Arguments arguments(info);
+  const uint64_t placement = arguments.number<uint64_t>(0);
+  const uint32_t rank = arguments.number<uint32_t>(1);
+  if (!arguments.failed() && mover_ != nullptr) mover_->set_rank(placement, rank);
   return info.Env().Undefined();
 }
 

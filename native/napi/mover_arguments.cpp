@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kChunkNumbers = 3;
 constexpr uint32_t kIncoming = 1, kStanding = 2, kChecksum = 4;
+constexpr uint32_t kRankShift = 3, kRankBits = 3;
 
 bool is_array_of(Napi::Value value, napi_typedarray_type type) {
   return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
@@ -50,6 +51,8 @@ Napi::Value lane_infos_value(Napi::Env env, const std::vector<LaneInfo>& infos) 
     value.Set("lane", info.lane);
     value.Set("bytesSent", info.bytes_sent);
     value.Set("bytesReceived", info.bytes_received);
+    value.Set("bytesDelivered", info.bytes_delivered);
+    value.Set("bytesRetransmitted", info.bytes_retransmitted);
     value.Set("deliveryRateBytesPerSecond", info.delivery_rate);
     value.Set("rttUs", info.rtt_us);
     value.Set("minRttUs", info.min_rtt_us);
@@ -61,6 +64,8 @@ Napi::Value lane_infos_value(Napi::Env env, const std::vector<LaneInfo>& infos) 
     value.Set("receiveWindowLimitedUs", info.receive_window_limited_us);
     value.Set("sendBufferLimitedUs", info.send_buffer_limited_us);
     value.Set("congestionControl", info.congestion_control);
+    value.Set("unansweredBytes", info.unanswered_bytes);
+    value.Set("isReceiving", info.is_receiving);
     if (info.socket) {
       value.Set("local", endpoint_value(env, info.socket->local));
       value.Set("remote", endpoint_value(env, info.socket->remote));
@@ -148,6 +153,7 @@ PlacementSpec Arguments::placement(size_t index) {
   spec.incoming = (flags & kIncoming) != 0;
   spec.standing = (flags & kStanding) != 0;
   spec.checksum = (flags & kChecksum) != 0;
+  spec.rank = std::min((flags >> kRankShift) & kRankBits, kRanks - 1);
   spec.grant = number<uint64_t>(index + 1);
   spec.generation = number<uint32_t>(index + 2);
   spec.region = region_of(number<uint32_t>(index + 3));

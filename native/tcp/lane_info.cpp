@@ -21,6 +21,9 @@ bool TcpLane::info(LaneInfo* info) {
   info->lane = lane_index;
   info->bytes_sent = double(tcp.tcpi_bytes_sent);
   info->bytes_received = double(tcp.tcpi_bytes_received);
+  // Segments that the other end has, those behind a gap included: what is acknowledged in order comes in jumps after a loss.
+  info->bytes_delivered = double(tcp.tcpi_delivered) * tcp.tcpi_snd_mss;
+  info->bytes_retransmitted = double(tcp.tcpi_bytes_retrans);
   info->delivery_rate = double(tcp.tcpi_delivery_rate);
   info->rtt_us = tcp.tcpi_rtt;
   info->min_rtt_us = tcp.tcpi_min_rtt;
@@ -32,6 +35,8 @@ bool TcpLane::info(LaneInfo* info) {
   info->receive_window_limited_us = double(tcp.tcpi_rwnd_limited);
   info->send_buffer_limited_us = double(tcp.tcpi_sndbuf_limited);
   info->congestion_control = name;
+  info->unanswered_bytes = double(connection_->unanswered_bytes(*this));
+  info->is_receiving = connection_->is_receiving(*this);
   LaneInfo::Socket& socket = info->socket.emplace();
   socket.rtt_variation_us = tcp.tcpi_rttvar;
   socket.path_mtu_bytes = tcp.tcpi_pmtu;

@@ -258,7 +258,7 @@ test("property: a value in the environment means what it means in a file", () =>
 function checkConfig(config: Config): void {
   assert.ok(Object.isFrozen(config) && Object.isFrozen(config.pool) && Object.isFrozen(config.peers));
   assert.ok(Number.isSafeInteger(config.pool.bytes) && config.pool.blockBytes <= config.pool.bytes);
-  assert.ok(config.lanes >= 1 && config.lanes <= 64 && config.windowBytes >= config.chunkBytes);
+  assert.ok(config.lanes >= 0 && config.lanes <= 64 && config.windowBytes >= config.chunkBytes);
   assert.ok(typeof config.checksum === "boolean" && ["auto", "tcp", "js"].includes(config.link));
   for (const peer of config.peers) assert.equal(typeof peer.address, "string");
 }

@@ -8,7 +8,6 @@ import { randomFillSync } from "node:crypto";
 import test, { type TestContext } from "node:test";
 import type { FerryEvent } from "../../transport/ferry/ferry.ts";
 import { opaqueLayout } from "../../transport/kv/build.ts";
-import { limits } from "../../transport/limits.ts";
 import type { Link } from "../../transport/link/link.ts";
 import { createTcpLink } from "../../transport/link/tcp.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
@@ -45,8 +44,12 @@ async function open(t: TestContext, name: string): Promise<End> {
     };
     return link;
   };
-  const lane = { paceBytesPerSecond: 500_000, notSentLowBytes: limits.notSentLowBytes, congestionControl: "" };
-  const node: TestNode = await openTestNode({ name, blockBytes: BLOCK_BYTES, makeLink, settings: { lane, chunkBytes: 32_768 } });
+  const node: TestNode = await openTestNode({
+    name,
+    blockBytes: BLOCK_BYTES,
+    makeLink,
+    settings: { rateBytesPerSecond: 2_000_000, chunkBytes: 32_768 },
+  });
   t.after(() => node.close());
   const { model } = await node.ferry.registerModel(IDENTITY, opaqueLayout(BLOCK_BYTES, node.pool.blockCount));
   node.ferry.on((event) => {

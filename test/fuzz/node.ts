@@ -40,9 +40,10 @@ const SETTINGS: NodeSettings = {
   allow: ["127.0.0.0/8"],
   secret: "",
   peers: [{ name: "b", address: { host: "127.0.0.1", port: 1 }, secret: "" }],
-  lanes: 2,
-  lane: { paceBytesPerSecond: 0, notSentLowBytes: limits.notSentLowBytes, congestionControl: "" },
+  lanes: { least: 2, most: 2 },
+  congestion: { configured: "", allowed: [] },
   chunkBytes: 4_096,
+  rateBytesPerSecond: 0,
   checksum: true,
   stallMs: limits.stallMs,
   heartbeatMs: limits.heartbeatMs,
@@ -229,6 +230,8 @@ export class HeldLink implements Link {
   openLane(): void {}
   tuneLane(): void {}
   closeLane(): void {}
+  restLane(): void {}
+  setRank(): void {}
   send(connection: ConnectionId, bytes: Uint8Array): boolean {
     assert.ok(bytes.length > 0 && bytes.length <= limits.controlMessageBytes, "a message fits");
     if (!this.live.has(connection)) return false;

@@ -158,6 +158,11 @@ export class Proxy {
     for (const line of this.lines) line.unplug();
   }
 
+  /** What there is of connections hears nothing more, and new ones work: a route has changed, an address translation was forgotten. */
+  strand(): void {
+    for (const line of this.lines) line.unplug();
+  }
+
   mend(): void {
     this.network = "whole";
     for (const socket of this.unheard.splice(0)) socket.destroy();

@@ -187,7 +187,8 @@ test("accepts, resumes, dones and cancels of nothing change nothing", async (t) 
   stranger.send({ kind: "accept", ...nothing, generation: 1, committed: new Uint8Array(0), layout: new Uint8Array(0), order: "flat" });
   const late = await stranger.next();
   assert.ok(late.kind === "cancel" && late.code === ERRORS.grant_unknown.number && !late.fromReceiver, "who grants for nothing hears so");
-  stranger.send({ kind: "done", ...nothing });
+  stranger.send({ kind: "done", ...nothing, fetch: 0 });
+  stranger.send({ kind: "done", id: 0, grant: 5, fetch: 3 });
   stranger.send({ kind: "cancel", ...nothing, fetch: 3, code: 8, detail: "", fromReceiver: true });
   stranger.send({ kind: "lookupReply", id: 5, code: 0, matched: 9 });
   for (const fromReceiver of [false, true]) {
@@ -213,6 +214,8 @@ test("fetches of what is not there are refused one by one, the connection stays"
     deadlineMs: 1_000,
     trace: "",
     readers: 1,
+    priority: "normal" as const,
+    grant: undefined,
   };
   const expected = [
     [{ kind: "handle" as const, handle: "nonsense" }, "handle_unknown"],

@@ -7,9 +7,23 @@ import test from "node:test";
 import fc from "fast-check";
 import { KvferryError } from "../../transport/errors.ts";
 import { limits } from "../../transport/limits.ts";
-import { decodeMessage, encodeMessage, type Message } from "../../transport/peer/messages.ts";
+import { readGolden } from "../golden/golden.ts";
+import { decodeMessage, type EarlyGrant, encodeMessage, type Fetch, type Message } from "../../transport/peer/messages.ts";
 
 const bytes = (count: number, from = 0): Uint8Array => Uint8Array.from({ length: count }, (_, i) => (i + from) & 255);
+
+const grant: EarlyGrant = {
+  grant: 2 ** 53 - 1,
+  generation: 1,
+  layout: bytes(9),
+  order: "canonical",
+  held: bytes(32),
+  groups: [{ group: 0, tokens: 2048 }],
+  firstHead: 0,
+  heads: 8,
+  chunkBytes: 1 << 20,
+  checksum: true,
+};
 
 const examples: readonly Message[] = [
   {
@@ -45,6 +59,8 @@ const examples: readonly Message[] = [
     deadlineMs: 30_000,
     trace: "t",
     readers: 3,
+    priority: "normal" as const,
+    grant,
   },
   {
     kind: "fetch",
@@ -57,6 +73,8 @@ const examples: readonly Message[] = [
     deadlineMs: 1,
     trace: "",
     readers: 1,
+    priority: "normal" as const,
+    grant: undefined,
   },
   {
     kind: "fetch",
@@ -69,6 +87,8 @@ const examples: readonly Message[] = [
     deadlineMs: 1,
     trace: "",
     readers: 1,
+    priority: "normal" as const,
+    grant: { ...grant, layout: bytes(0), held: bytes(0), groups: [] },
   },
   {
     kind: "offer",
@@ -85,11 +105,13 @@ const examples: readonly Message[] = [
     deadlineMs: 100,
     trace: "",
     layout: bytes(10),
+    generation: 2,
   },
   { kind: "accept", id: 9, grant: 2 ** 53 - 1, generation: 2, committed: bytes(3), layout: bytes(9), order: "flat" },
   { kind: "resume", id: 9, grant: 2 ** 53 - 1, fromReceiver: false },
   { kind: "resume", id: 1, grant: 1, fromReceiver: true },
-  { kind: "done", id: 9, grant: 12 },
+  { kind: "done", id: 9, grant: 12, fetch: 0 },
+  { kind: "done", id: 0, grant: 12, fetch: 1 },
   { kind: "cancel", id: 9, fetch: 0, grant: 12, code: 8, detail: "by its caller", fromReceiver: true },
   { kind: "ping", id: 4 },
   { kind: "pong", id: 4 },
@@ -106,12 +128,35 @@ test("every kind of message comes back as it was sent", () => {
   for (const message of examples) assert.deepEqual(plain(decodeMessage(encodeMessage(message))), plain(message), message.kind);
 });
 
+test("the golden messages of a pull in one round trip mean what schemas/peer.proto says", () => {
+  const text = (words: string): Uint8Array => new TextEncoder().encode(words);
+  const [fingerprint, groups] = ["0123456789abcdef".repeat(4), [{ group: 1, tokens: 300 }]];
+  const common = { fingerprint, firstHead: 4, heads: 4, chunkBytes: 65_536, deadlineMs: 30_000, trace: "t" };
+  const terms = { groups, firstHead: 4, heads: 4, chunkBytes: 65_536, checksum: true };
+  const early = { grant: 2 ** 53 - 1, generation: 2, layout: text('{"blockCount":1}'), order: "canonical", held: bytes(32), ...terms };
+  const source = { kind: "handle", handle: `0123abcd-${"0".repeat(32)}` } as const;
+  const offer = { ...common, ...terms, ranges: undefined, keys: bytes(0), layout: text('{"blockCount":2}') };
+  const golden: Readonly<Record<string, Message>> = {
+    "control-fetch-grant": { kind: "fetch", id: 7, ...common, source, readers: 1, priority: "normal", grant: early },
+    "control-offer-taken": { kind: "offer", id: 9, fetch: 7, ...offer, generation: 2 },
+    "control-done-fetch": { kind: "done", id: 0, grant: 2 ** 53 - 1, fetch: 7 },
+  };
+  for (const { name, means } of readGolden("control")) {
+    const message = golden[name];
+    if (message === undefined) continue;
+    const encoded = Buffer.from(String(means?.["message"]), "hex");
+    assert.deepEqual(plain(decodeMessage(encoded)), plain(message), name);
+  }
+  assert.equal(readGolden("control").filter(({ name }) => name in golden).length, Object.keys(golden).length);
+});
+
 test("a message longer than the limit is refused before it is sent", () => {
   const keys = new Uint8Array(limits.controlMessageBytes);
   assert.throws(() => encodeMessage({ kind: "lookup", id: 1, fingerprint: "", group: 0, keys }), { code: "message_too_large" });
 });
 
 test("numbers and lengths that the limits do not allow are refused", () => {
+  const ask = examples.find((message) => message.kind === "fetch") as Fetch;
   const hostile: readonly Message[] = [
     { kind: "accept", id: 9, grant: 0, generation: 1, committed: bytes(0), layout: bytes(0), order: "flat" },
     { kind: "accept", id: 9, grant: 2 ** 54, generation: 1, committed: bytes(0), layout: bytes(0), order: "flat" },
@@ -121,6 +166,9 @@ test("numbers and lengths that the limits do not allow are refused", () => {
     { kind: "lookup", id: 1, fingerprint: "", group: limits.groupsMax, keys: bytes(32) },
     { kind: "lookup", id: 1, fingerprint: "", group: 0, keys: bytes(33) },
     { kind: "bye", reason: "x".repeat(257) },
+    ...[{ grant: 0 }, { grant: 2 ** 54 }, { generation: 0 }, { held: bytes(33) }, { layout: bytes(limits.layoutJsonBytes + 1) }].map(
+      (wrong) => ({ ...ask, grant: { ...grant, ...wrong } }),
+    ),
   ];
   for (const message of hostile)
     assert.throws(() => decodeMessage(encodeMessage(message)), { code: "protocol_error" }, JSON.stringify(message));

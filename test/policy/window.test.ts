@@ -1,16 +1,13 @@
-/** The window's rule, one sentence each, and as a property: whatever happens it stays inside its bounds and says why. */
+/** The window's rule, one sentence each, and as a property: whatever the path it stays inside its bounds and says why. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { limits } from "../../transport/limits.ts";
-import { createWindow } from "../../transport/policy/window.ts";
+import { createWindow, type WindowPath } from "../../transport/policy/window.ts";
 
 const MiB = 1024 * 1024;
 
-/** Acknowledges one window's worth. */
-function round(window: ReturnType<typeof createWindow>, durationUs: number): void {
-  for (let left = window.window().bytes; left > 0; left -= MiB) window.handleAcked(0, MiB, durationUs);
-}
+const windowOf = (path: WindowPath, bytes = limits.windowBytesMax) => createWindow({ bytes, path: () => path }).window();
 
 test("starts with room for four lanes, and never beyond what was configured", () => {
   assert.ok(createWindow().window().bytes >= 4 * 2 * limits.chunkBytesDefault);
@@ -24,54 +21,36 @@ test("refuses bounds beyond the limits", () => {
   }
 });
 
-test("grows by a step for each window that came back in time, up to its bound", () => {
-  const window = createWindow({ bytes: 34 * MiB });
-  round(window, 1_000);
-  assert.equal(window.window().bytes, 33 * MiB);
-  assert.match(window.window().reason, /grown/);
-  for (let rounds = 0; rounds < 5; rounds++) round(window, 1_000);
-  assert.equal(window.window().bytes, 34 * MiB);
+test("holds at least what the path does, twice, and two chunks for each lane", () => {
+  const { bytes, reason } = windowOf({ goodputBytesPerSecond: 500_000_000, rttUs: 50_000, lanes: 4 });
+  assert.ok(bytes >= 2 * 25_000_000 + 8 * MiB && bytes < 100 * MiB, String(bytes));
+  assert.match(reason, /what the path holds/);
 });
 
-test("is cut while chunks wait long, down to what four lanes need", () => {
-  const window = createWindow();
-  window.handleAcked(0, 1, 1_000);
-  round(window, 400_000);
-  assert.equal(window.window().bytes, 28 * MiB);
-  assert.match(window.window().reason, /waited/);
-  for (let rounds = 0; rounds < 20; rounds++) round(window, 400_000);
-  assert.equal(window.window().bytes, 8 * MiB);
+test("a slow path gets the least, a fast one its bound, and both say so", () => {
+  assert.match(windowOf({ goodputBytesPerSecond: 1_000, rttUs: 50_000, lanes: 1 }).reason, /the least/);
+  assert.deepEqual(windowOf({ goodputBytesPerSecond: 5e10, rttUs: 20_000, lanes: 4 }, 64 * MiB).bytes, 64 * MiB);
+  assert.match(windowOf({ goodputBytesPerSecond: 5e10, rttUs: 20_000, lanes: 4 }, 64 * MiB).reason, /bound/);
 });
 
-test("a long path is not a slow one: durations are compared with the shortest", () => {
-  const window = createWindow();
-  round(window, 300_000);
-  assert.equal(window.window().bytes, 33 * MiB);
+test("follows the path that it is of", () => {
+  let path: WindowPath = { goodputBytesPerSecond: 0, rttUs: 0, lanes: 1 };
+  const window = createWindow({ path: () => path, bytes: limits.windowBytesMax });
+  const before = window.window().bytes;
+  path = { goodputBytesPerSecond: 10 ** 9, rttUs: 100_000, lanes: 8 };
+  assert.ok(window.window().bytes > before);
 });
 
-test("a lane that takes many chunks with it costs one cut", () => {
-  const window = createWindow();
-  window.handleAcked(0, MiB, 1_000);
-  for (let chunk = 0; chunk < 10; chunk++) window.handleFailed(0, MiB);
-  assert.equal(window.window().bytes, 16 * MiB);
-});
-
-test("property: 0 < window <= bound, whatever happens", () => {
-  const step = fc.record({ failed: fc.boolean(), bytes: fc.integer({ min: 1, max: 16 * MiB }), durationUs: fc.nat(5_000_000) });
+test("property: 0 < window <= bound, whatever the path", () => {
+  const path = fc.record({
+    goodputBytesPerSecond: fc.double({ min: 0, max: 1e12, noNaN: true }),
+    rttUs: fc.nat(10_000_000),
+    lanes: fc.integer({ min: 1, max: 64 }),
+  });
   fc.assert(
-    fc.property(
-      fc.integer({ min: 1, max: limits.windowBytesMax }),
-      fc.integer({ min: 1, max: limits.windowChunksMax }),
-      fc.array(step),
-      (bytes, chunks, steps) => {
-        const window = createWindow({ bytes, chunks });
-        for (const { failed, bytes: moved, durationUs } of steps) {
-          if (failed) window.handleFailed(0, moved);
-          else window.handleAcked(0, moved, durationUs);
-          const now = window.window();
-          assert.ok(now.bytes > 0 && now.bytes <= bytes && Number.isInteger(now.bytes) && now.chunks === chunks && now.reason !== "");
-        }
-      },
-    ),
+    fc.property(fc.integer({ min: 1, max: limits.windowBytesMax }), path, (bound, of) => {
+      const { bytes, reason } = windowOf(of, bound);
+      assert.ok(bytes > 0 && bytes <= bound && Number.isInteger(bytes) && reason !== "");
+    }),
   );
 });

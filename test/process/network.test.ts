@@ -57,3 +57,26 @@ for (const [kind, what] of [
     await t.test("away for good, the deadline ends it, and the next one works with no restart", () => staysAway(at, kind));
   });
 }
+
+test("connections that are stranded are replaced by new ones before anybody calls the transfer stalled", { skip }, async (t) => {
+  const at = await stage(t, "50Mbit", ["--chunk-bytes", "128KiB"]);
+  const asked = await ask(at.source, at.target);
+  await until(async () => (await received(at.asker)) > 0.3 * TRANSFER_BYTES);
+  at.proxy.strand();
+  const report = await asked.transfer.done;
+  assertArrived(at.target, asked.blocks, asked.copies);
+  assert.ok(report.resumed >= 1, "it went on over another connection");
+  assert.equal(hasStalled(at.target, asked), false);
+});
+
+test("a lane that is dead beside live ones gives its chunk back", { skip }, async (t) => {
+  const at = await stage(t, "50Mbit", ["--chunk-bytes", "128KiB", "--lanes", "4"]);
+  const asked = await ask(at.source, at.target);
+  await until(async () => (await received(at.asker)) > 0.2 * TRANSFER_BYTES);
+  at.proxy.lane(2).unplug();
+  const report = await asked.transfer.done;
+  assertArrived(at.target, asked.blocks, asked.copies);
+  assert.equal(report.resumed, 0, "the connection was never in doubt");
+  // The lane was given up, and is opened anew.
+  await until(() => at.proxy.lines.filter(({ preamble }) => preamble.kind === "lane" && preamble.lane === 2).length === 2);
+});

@@ -160,7 +160,7 @@ test("a busy chunk and a full link are waited for, not counted", () => {
   assert.equal(sender.state, "sending");
 });
 
-for (const code of ["cancelled", "seal_broken", "peer_restarted", "grant_unknown"] as const) {
+for (const code of ["cancelled", "seal_broken", "peer_restarted"] as const) {
   test(`${code} ends the transfer at once`, () => {
     const sender = movingSender({ chunks: 2, windowChunks: 1 });
     send(sender, 1);
@@ -183,6 +183,25 @@ test("grant_unknown for a repeated chunk waits for Done: the lost attempt may ha
   assert.deepEqual(send(sender, againUs + 1_000_000), [], "nothing is sent into memory that is gone");
   sender.handleDone(againUs + 2);
   assert.deepEqual(eventsOf(sender), [{ kind: "done", bytes: 2 * CHUNK_BYTES, retries: 1 }]);
+});
+
+test("grant_unknown waits for what the receiver says of it, which may be a new grant, and not for ever", () => {
+  const refused = (): ReturnType<typeof movingSender> => {
+    const sender = movingSender({ chunks: 2, windowChunks: 1 });
+    send(sender, 1);
+    sender.handleFailed(2, 0, 1, "grant_unknown");
+    assert.deepEqual(send(sender, 3), [], "nothing is sent into memory that is gone");
+    return sender;
+  };
+  const granted = refused();
+  granted.handleAccept(30_000, new Uint8Array(1));
+  assert.equal(send(granted, 30_000).length, 1);
+  const left = refused();
+  const untilUs = 2 + limits.silentMs * 1000;
+  left.handleTimeout(untilUs - 1);
+  assert.equal(left.state, "sending");
+  left.handleTimeout(untilUs);
+  assert.deepEqual(eventsOf(left).at(-1), { kind: "failed", code: "grant_unknown" });
 });
 
 test("after such a grant_unknown it goes on with a new grant, or ends at its deadline", () => {

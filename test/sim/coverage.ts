@@ -1,5 +1,6 @@
-/** Which codes of the closed list a run has seen, and where: proof that the swarm gets into the corners. */
+/** Which codes of the closed list a run has seen, and where, and which ways fetches went: proof that the swarm gets into the corners. */
 import { codeOfNumber, ERRORS, type ErrorCode } from "../../transport/errors.ts";
+import { type Path, PATHS } from "./paths.ts";
 
 /**
  * Codes that no seed can reach, each with the test that asserts it instead. The simulation drives a node below the edge of its API and its
@@ -21,6 +22,7 @@ export const ELSEWHERE: Readonly<Partial<Record<ErrorCode, string>>> = {
 
 export class Coverage {
   readonly #counts = new Map<ErrorCode, Map<string, number>>();
+  readonly paths = new Map<Path, number>(PATHS.map((path) => [path, 0]));
 
   note(code: ErrorCode | number, where: string): void {
     const name = typeof code === "number" ? codeOfNumber(code) : code;
@@ -32,7 +34,12 @@ export class Coverage {
     places.set(where, (places.get(where) ?? 0) + 1);
   }
 
+  go(path: Path, times = 1): void {
+    this.paths.set(path, (this.paths.get(path) ?? 0) + times);
+  }
+
   add(other: Coverage): void {
+    for (const [path, times] of other.paths) this.go(path, times);
     for (const [code, places] of other.#counts) {
       for (const [where, count] of places) for (let at = 0; at < count; at++) this.note(code, where);
     }
@@ -56,6 +63,7 @@ export class Coverage {
       const none = ELSEWHERE[code] === undefined ? "NEVER" : `(${ELSEWHERE[code]})`;
       return `${code.padEnd(22)} ${String(this.count(code)).padStart(8)}  ${text === "" ? none : text}`;
     });
-    return rows.join("\n");
+    const ways = [...this.paths].map(([path, times]) => `${path.padEnd(30)} ${String(times).padStart(8)}`);
+    return [...rows, "", ...ways].join("\n");
   }
 }

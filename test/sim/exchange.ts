@@ -3,7 +3,7 @@
  * without an answer. The rules are those of wire.md and native/OWNERSHIP.md.
  */
 import { ERRORS } from "../../transport/errors.ts";
-import type { ChunkSend, Endpoint, LinkEvent, PlacementSpec } from "../../transport/link/link.ts";
+import type { ChunkSend, Endpoint, LinkEvent, PlacementSpec, Rank } from "../../transport/link/link.ts";
 import { decodeMessage } from "../../transport/peer/messages.ts";
 import type { VirtualLane } from "./lane.ts";
 import type { VirtualLink } from "./link.ts";
@@ -27,6 +27,10 @@ export const CODE = Object.freeze({
 /** Who has sent so much more than the mean of those that wait takes every second turn. */
 const LEAD_BYTES = 4 * 2 ** 20;
 
+const RANKS: readonly Rank[] = [0, 1, 2];
+/** A rank that more urgent ones have passed by so much has a turn. */
+const PASSED_BYTES = 32 * 2 ** 20;
+
 const FREE = 0;
 const COMMITTED = -1;
 
@@ -43,6 +47,7 @@ export class Placement {
   /** Bytes that lanes took; whether it has let its last turn pass, being ahead of the others. */
   takenBytes = 0;
   passed = false;
+  rank: Rank;
   /** FREE, COMMITTED or 1 + the lane that writes. */
   readonly slots: Int32Array;
   readonly sequences: Uint32Array;
@@ -60,6 +65,7 @@ export class Placement {
     this.slots = new Int32Array(spec.chunks.length);
     this.sequences = new Uint32Array(spec.chunks.length);
     this.#runs = Array.from<number[] | undefined>({ length: spec.chunks.length });
+    this.rank = spec.rank ?? 1;
     for (const chunk of spec.committed ?? []) this.slots[chunk] = COMMITTED;
   }
 
@@ -95,6 +101,7 @@ export class Exchange implements PipeEnd {
   /** Chunks that no lane has taken, by placement; placements take turns. */
   readonly #queues = new Map<Placement, Queued[]>();
   #queued = 0;
+  readonly #passedBytes = [0, 0, 0];
   /** Messages that were sent before the connection was there. */
   #early: Uint8Array[] = [];
   readonly tokens = new Set<string>();
@@ -186,16 +193,22 @@ export class Exchange implements PipeEnd {
     return true;
   }
 
-  /** The next chunk for a lane: the oldest of the placement whose turn it is. */
+  /** The next chunk for a lane: the oldest of the placement whose turn it is, of the most urgent rank unless a lower one was passed by enough. */
   takeQueued(): Queued | undefined {
+    const ranks = [...this.#queues.keys()].map(({ rank }) => rank);
+    const rank = RANKS.find((one) => ranks.includes(one) && this.#passedBytes[one]! >= PASSED_BYTES) ?? Math.min(...ranks);
     for (const [placement, queue] of this.#queues) {
+      if (placement.rank !== rank) continue;
       this.#queues.delete(placement);
       placement.passed = !placement.passed && this.#queues.size > 0 && this.#isAhead(placement);
       const next = placement.passed ? undefined : queue.shift();
       if (queue.length > 0) this.#queues.set(placement, queue);
       if (next === undefined) continue;
       this.#queued -= 1;
-      if (placement.spec.standing !== true) placement.takenBytes += placement.bytesOf(next.chunk);
+      const bytes = placement.bytesOf(next.chunk);
+      if (placement.spec.standing !== true) placement.takenBytes += bytes;
+      this.#passedBytes[rank] = 0;
+      for (const lower of RANKS) if (lower > rank) this.#passedBytes[lower]! += bytes;
       return next;
     }
     return undefined;

@@ -31,6 +31,7 @@ export class VirtualLane implements PipeEnd {
   readonly index: number;
   up = false;
   over = false;
+  isResting = false;
   bytesSent = 0;
   bytesReceived = 0;
   /** Bytes a second; tuneLane may slow it. */
@@ -96,7 +97,8 @@ export class VirtualLane implements PipeEnd {
   pump(): void {
     const { exchange } = this;
     const { link } = exchange;
-    if (!this.up || this.over || this.#sending !== undefined || this.#unanswered.length >= link.options.unansweredChunks) return;
+    if (!this.up || this.over || this.isResting || this.#sending !== undefined || this.#unanswered.length >= link.options.unansweredChunks)
+      return;
     const next = exchange.takeQueued();
     if (next === undefined) return;
     const { grant, generation } = next.to.spec;

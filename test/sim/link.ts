@@ -2,6 +2,7 @@
  * The virtual link: transport/link/link.ts over the virtual network, with faults. Bytes are really copied between the regions of the nodes, run by
  * run. One for each life of a node; `die` is what kill -9 does to it.
  */
+import { integer } from "../../transport/check.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import type {
   ChunkSend,
@@ -13,6 +14,7 @@ import type {
   LinkEvent,
   PlacementId,
   PlacementSpec,
+  Rank,
 } from "../../transport/link/link.ts";
 import { checkLane, checkMessage, checkSpec, checkToken } from "./arguments.ts";
 import { CODE, Exchange, Placement } from "./exchange.ts";
@@ -187,6 +189,13 @@ export class VirtualLink implements Link, Listener {
     this.#exchanges.get(connection)?.lanes.get(lane)?.end(CODE.closed);
   }
 
+  restLane(connection: ConnectionId, lane: number, isResting: boolean): void {
+    const end = this.#exchanges.get(connection)?.lanes.get(lane);
+    if (end === undefined) return;
+    end.isResting = isResting;
+    end.pump();
+  }
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     checkMessage(message);
     if (this.draw(this.faults.sendFull)) return false;
@@ -221,6 +230,12 @@ export class VirtualLink implements Link, Listener {
   revoke(id: PlacementId): void {
     const found = this.placements.get(id);
     if (found !== undefined) found.exchange.revoke(found.placement);
+  }
+
+  setRank(id: PlacementId, rank: Rank): void {
+    integer(rank, "rank", 0, 2);
+    const found = this.placements.get(id);
+    if (found !== undefined) found.placement.rank = rank;
   }
 
   submit(batch: readonly ChunkSend[]): number {
@@ -359,8 +374,9 @@ const CONNECT_US = 5_000_000;
 
 function infoOf(lane: number, bytesSent: number, bytesReceived: number, rate: number): LaneInfo {
   const unknown = { rttUs: 0, minRttUs: 0, retransmits: 0, lost: 0, congestionWindowBytes: 0, notSentBytes: 0, busyUs: 0 };
-  const limited = { receiveWindowLimitedUs: 0, sendBufferLimitedUs: 0, congestionControl: "" };
-  return { lane, bytesSent, bytesReceived, deliveryRateBytesPerSecond: rate, ...unknown, ...limited };
+  const counted = { bytesDelivered: 0, bytesRetransmitted: 0 };
+  const limited = { receiveWindowLimitedUs: 0, sendBufferLimitedUs: 0, congestionControl: "", unansweredBytes: 0, isReceiving: false };
+  return { lane, bytesSent, bytesReceived, deliveryRateBytesPerSecond: rate, ...unknown, ...counted, ...limited };
 }
 
 /** Who holds the two ends of a pipe. */

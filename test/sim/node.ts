@@ -13,6 +13,7 @@ import { type LinkWatch, VirtualLink, type VirtualLinkOptions } from "./link.ts"
 import { regionBytes, SimPool, VirtualProcesses, VirtualRegion } from "./memory.ts";
 import type { Host, Network } from "./network.ts";
 import type { Random } from "./random.ts";
+import { type Tongue, TranslatingLink } from "./tongues.ts";
 import type { World } from "./world.ts";
 
 export interface NodeSpec {
@@ -25,6 +26,8 @@ export interface NodeSpec {
   readonly settings: NodeSettings;
   readonly link: Omit<VirtualLinkOptions, "host" | "network" | "world" | "random" | "watch" | "onWake">;
   readonly jobsMax: number;
+  /** Of a node that does not say what this version says, or not the truth. */
+  readonly tongue: Tongue | undefined;
 }
 
 /** What a node tells the rest of the simulation. */
@@ -99,7 +102,7 @@ export class SimNode {
     const number = this.lives;
     const isCurrent = (): boolean => this.lives === number && this.#life !== undefined;
     const clock = new VirtualRuntime(world, random.split(`runtime ${number}`), this.host, isCurrent);
-    const link = new VirtualLink({
+    const options: VirtualLinkOptions = {
       ...spec.link,
       host: this.host,
       network: this.network,
@@ -107,7 +110,8 @@ export class SimNode {
       random: random.split(`link ${number}`),
       watch: this.#watch,
       onWake: () => clock.turnNow(),
-    });
+    };
+    const link = spec.tongue === undefined ? new VirtualLink(options) : new TranslatingLink(options, spec.tongue);
     const evicted = (key: Uint8Array): void => ferry.broadcast({ kind: "evicted", keys: key });
     const pool = new SimPool(
       {

@@ -2,12 +2,14 @@
  * Bugs on purpose, to see whether the simulation sees them. Each replaces a method of the product or of the world for as long as it is planted; nothing in
  * production code knows of it.
  */
+import { createHash } from "node:crypto";
 import type { ErrorCode } from "../../transport/errors.ts";
 import { OfferTable } from "../../transport/ferry/offers.ts";
 import { BlockStore } from "../../transport/memory/pool-blocks.ts";
 import { Pool } from "../../transport/memory/pool.ts";
 import { STATE } from "../../transport/memory/pool-table.ts";
 import { Connection } from "../../transport/peer/connection.ts";
+import { Ongoing } from "../../transport/peer/ongoing.ts";
 import { Peer } from "../../transport/peer/peer.ts";
 import { Outbox } from "../../transport/session/outbox.ts";
 import { Receiver } from "../../transport/session/receiver.ts";
@@ -145,8 +147,6 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
         return function (this: Peer) {
           const policy = newWindow.call(this);
           return {
-            handleAcked: (nowUs, bytes, durationUs) => policy.handleAcked(nowUs, bytes, durationUs),
-            handleFailed: (nowUs, bytes) => policy.handleFailed(nowUs, bytes),
             window: () => {
               const { bytes, chunks, reason } = policy.window();
               return { bytes: 2 * bytes, chunks: 2 * chunks, reason };
@@ -154,6 +154,30 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
           };
         };
       }),
+  },
+  "grant-for-another-offer-taken": {
+    what: "a holder takes a grant that was made for another layout than its own",
+    plant: () => {
+      let layout: Uint8Array = new Uint8Array(0);
+      const mendServe = replace(Peer, "serve", (serve) => {
+        return function (this: Peer, nowUs, deadlineUs, request, ...rest) {
+          layout = request.layout;
+          return serve.call(this, nowUs, deadlineUs, request, ...rest);
+        };
+      });
+      const mendFetch = replace(Ongoing, "isAnswering", (isAnswering) => {
+        return function (this: Ongoing, fetch) {
+          if (fetch.grant?.held.length) {
+            Object.defineProperty(fetch.grant, "held", { get: () => createHash("sha256").update(layout).digest() });
+          }
+          return isAnswering.call(this, fetch);
+        };
+      });
+      return () => {
+        mendFetch();
+        mendServe();
+      };
+    },
   },
   "offers-without-end": {
     what: "one offer more is taken than there may be",

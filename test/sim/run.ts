@@ -8,6 +8,7 @@ import { handOver } from "./flows/handover.ts";
 import { fetchByKeys, leaseHere, publish } from "./flows/keys.ts";
 import { misuse } from "./flows/misuse.ts";
 import { push } from "./flows/push.ts";
+import { watchPaths } from "./paths.ts";
 import { Scene } from "./scene.ts";
 import { watchWindows } from "./windows.ts";
 
@@ -58,6 +59,7 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<R
   shrinkLimits(swarm.limits);
   const scene = new Scene(seed, swarm);
   const lookAway = watchWindows((flight) => scene.promises.handleFlight(flight));
+  const closeEyes = watchPaths((path) => scene.coverage.go(path));
   const mend = options.plant?.() ?? ((): void => {});
   scene.world.onTrace = options.onTrace;
   let failure = "";
@@ -67,6 +69,7 @@ export async function runSeed(seed: number, options: RunOptions = {}): Promise<R
     failure = error instanceof Error ? error.message : String(error);
   } finally {
     mend();
+    closeEyes();
     lookAway();
     restoreLimits();
   }

@@ -35,6 +35,10 @@ for (let first = 1; first <= SEEDS; first += AT_ONCE) {
   });
 }
 
+test("every way that a fetch may go is gone by some of them", () => {
+  for (const [path, times] of coverage.paths) assert.ok(times > 0, `no seed goes ${path}\n${coverage.table()}`);
+});
+
 test("every code of schemas/errors.json is reached by them or asserted by the test that coverage.ts names", () => {
   const { errors } = JSON.parse(readFileSync(join(ROOT, "schemas/errors.json"), "utf8")) as { errors: { code: ErrorCode }[] };
   for (const { code } of errors) {

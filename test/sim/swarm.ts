@@ -10,6 +10,7 @@ import { type Faults, noFaults } from "./faults.ts";
 import type { LimitName } from "./limits.ts";
 import type { NodeSpec } from "./node.ts";
 import { Random } from "./random.ts";
+import { FORMER, staleTongue, type Tongue } from "./tongues.ts";
 
 export interface Swarm {
   readonly nodes: readonly NodeSpec[];
@@ -38,7 +39,9 @@ export function drawSwarm(seed: number): Swarm {
   const count = random.pick([2, 2, 3, 3, 4, 5]);
   const names = Array.from({ length: count }, (_, at) => `n${at}`);
   const model = identityOf("tiny-llama", random);
-  const nodes = names.map((name, at) => drawNode(random.split(name), at, names));
+  const drawn = names.map((name, at) => drawNode(random.split(name), at, names));
+  const tongues = random.split("tongues");
+  const nodes = drawn.map((node) => ({ ...node, tongue: drawTongue(tongues, drawn) }));
   const { faults, kinds } = drawFaults(random.split("faults"));
   const tokens = random.split("documents");
   return {
@@ -83,8 +86,9 @@ function drawNode(random: Random, at: number, names: readonly string[]): NodeSpe
       allow: ["10.0.0.0/8"],
       secret: "",
       peers: [...others, ...absent],
-      lanes: random.between(1, 4),
-      lane: { paceBytesPerSecond: random.chance(1, 6) ? 20_000 : 0, notSentLowBytes: 4_096, congestionControl: "" },
+      lanes: lanesOf(random),
+      congestion: { configured: "", allowed: ["cubic", "bbr"] },
+      rateBytesPerSecond: random.chance(1, 6) ? 20_000 * 4 : 0,
       chunkBytes,
       checksum: true,
       stallMs: 2_000,
@@ -105,7 +109,13 @@ function drawNode(random: Random, at: number, names: readonly string[]): NodeSpe
       laneRateBytesPerSecond: random.pick([50_000, 1_000_000, 100_000_000]),
     },
     jobsMax: random.pick([1, 4, 64]),
+    tongue: undefined,
   };
+}
+
+/** Most speak as this version does, and say how things are. */
+function drawTongue(random: Random, nodes: readonly NodeSpec[]): Tongue | undefined {
+  return random.pick([undefined, undefined, undefined, undefined, FORMER, staleTongue(serializeLayout(random.pick(nodes).layout))]);
 }
 
 function endpointOf(at: number): { readonly host: string; readonly port: number } {
@@ -205,4 +215,10 @@ function drawFaults(random: Random): { readonly faults: Faults; readonly kinds: 
   };
   for (const kind of kinds) Object.assign(faults, FAULTS[kind]?.(random));
   return { faults, kinds };
+}
+
+/** As the operator fixed them, or as the path gains by. */
+function lanesOf(random: Random): NodeSpec["settings"]["lanes"] {
+  const most = random.between(1, 4);
+  return { least: random.chance(1, 2) ? 1 : most, most };
 }

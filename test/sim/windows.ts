@@ -24,8 +24,6 @@ export function watchWindows(judge: (flight: Flight | undefined) => void): () =>
       const policy = newWindow.call(this);
       const { link } = this;
       return {
-        handleAcked: (nowUs, bytes, durationUs) => policy.handleAcked(nowUs, bytes, durationUs),
-        handleFailed: (nowUs, bytes) => policy.handleFailed(nowUs, bytes),
         window: () => {
           const window = policy.window();
           asked = { link, window };

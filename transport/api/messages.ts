@@ -18,6 +18,7 @@ import {
   layout,
   model,
   name,
+  priority,
   safeInteger,
   text,
   tokens,
@@ -75,6 +76,7 @@ const ranges = z.strictObject({
   local: handle,
   ranges: z.array(range).min(1).max(limits.rangesPerTransferMax),
   deadlineMs: deadlineMs.optional(),
+  priority: priority.optional(),
 });
 
 export const operations = {
@@ -134,12 +136,23 @@ export const operations = {
       heads: heads.optional(),
       readers: whole(1, limits.readersMax).optional(),
       layers: z.boolean().optional(),
+      priority: priority.optional(),
       trace: text.optional(),
     }),
     (ferry, fields) => ferry.fetch(present(fields)),
   ),
   push: operation(
-    z.strictObject({ peer: name, model, group, blocks, tokens, keys, deadlineMs: deadlineMs.optional(), trace: text.optional() }),
+    z.strictObject({
+      peer: name,
+      model,
+      group,
+      blocks,
+      tokens,
+      keys,
+      deadlineMs: deadlineMs.optional(),
+      priority: priority.optional(),
+      trace: text.optional(),
+    }),
     (ferry, fields) => ferry.push(present(fields)),
   ),
   registerBuffer: giving(

@@ -4,6 +4,7 @@ import type { GroupBlocks } from "../ferry/ferry.ts";
 import type { Layout } from "../kv/layout.ts";
 import { limits } from "../limits.ts";
 import type { Blocks } from "../memory/pool.ts";
+import { PRIORITIES } from "../policy/priority.ts";
 import { wordsOf } from "./codec.ts";
 
 const U32_MAX = 0xffff_ffff;
@@ -15,6 +16,7 @@ export const text = z.string().max(limits.apiTextCharacters);
 export const name = z.string().min(1).max(256);
 export const handle = z.string().min(1).max(limits.handleCharacters);
 export const deadlineMs = whole(1, limits.deadlineMaxMs);
+export const priority = z.enum(PRIORITIES);
 export const model = whole(0, U32_MAX);
 export const group = whole(0, limits.groupsMax - 1);
 export const tokens = whole(0, Number.MAX_SAFE_INTEGER);

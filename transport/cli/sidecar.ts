@@ -188,7 +188,7 @@ function observePool(config: Config, ferry: LocalFerry, api: ApiServer, metrics:
   const { node } = ferry;
   metrics.observe({
     pool: () => ({ bytes: config.pool.bytes, ...node.pool.stats() }),
-    lanes: () => node.peers.all().map((peer) => ({ peer: peer.name, lanes: peer.lanes, info: peer.laneInfo() })),
+    lanes: () => node.peers.all().map((peer) => ({ peer: peer.name, lanes: peer.lanes.up, info: peer.lanes.read() })),
     apiClients: () => api.clients,
     transfersRunning: () => node.transfers,
   });
@@ -212,7 +212,7 @@ function statusOf(config: Config, ferry: LocalFerry): object {
     bytes_sent: node.bytesSent,
     bytes_received: node.bytesReceived,
     pool: { path: node.pool.region.path, bytes: config.pool.bytes, block_bytes: config.pool.blockBytes, ...snakeCased(node.pool.stats()) },
-    peers: node.peers.all().map(peerStatus),
+    peers: node.peers.all().map((peer) => peerStatus(peer, node.runtime.nowUs())),
   };
 }
 
@@ -222,9 +222,9 @@ function snakeCased(stats: object): object {
   );
 }
 
-function peerStatus(peer: Peer): object {
+function peerStatus(peer: Peer, nowUs: number): object {
   const { name, advertised, up, lanes } = peer;
-  const lane_info = peer.laneInfo().map((info) => ({
+  const lane_info = lanes.read().map((info) => ({
     lane: info.lane,
     rtt_us: info.rttUs,
     min_rtt_us: info.minRttUs,
@@ -235,5 +235,24 @@ function peerStatus(peer: Peer): object {
     bytes_received: info.bytesReceived,
     congestion_control: info.congestionControl,
   }));
-  return { name, address: advertised, up, lanes, lane_info };
+  return { name, address: advertised, up, lanes: lanes.up, lane_info, path: pathStatus(peer, nowUs) };
+}
+
+/** What is known of the path to the peer, and what was decided about it. */
+function pathStatus({ path, lanes: { active }, congestion }: Peer, nowUs: number): object {
+  const { goodputBytesPerSecond, confidence, rttUs, minRttUs, queueUs, lossRatio, limit, reason } = path.estimate(nowUs);
+  const { lanes, pace } = path.decision;
+  return {
+    goodput_bytes_per_second: Math.round(goodputBytesPerSecond),
+    confidence,
+    reason,
+    limit,
+    rtt_us: rttUs,
+    min_rtt_us: minRttUs,
+    queue_us: queueUs,
+    loss_ratio: lossRatio,
+    lanes: { wanted: lanes.lanes, active, reason: lanes.reason },
+    pace: { bytes_per_second: pace.bytesPerSecond, reason: pace.reason },
+    congestion_control: congestion,
+  };
 }

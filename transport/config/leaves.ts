@@ -52,6 +52,15 @@ export function size(low: number, high: number) {
   return bounded(parseSize, low, high);
 }
 
+/** 0 stands for "chosen here". */
+export function sizeOrZero(low: number, high: number) {
+  return bounded((value) => accept(parseSize(value), low), 0, high);
+}
+
+function accept(bytes: number | undefined, low: number): number | undefined {
+  return bytes === undefined || (bytes > 0 && bytes < low) ? undefined : bytes;
+}
+
 export function duration(low: number, high: number) {
   return bounded(parseDuration, low, high);
 }

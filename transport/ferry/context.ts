@@ -1,9 +1,9 @@
 /** The node as its parts see it: sessions, what is served, the table of peers. FerryNode implements it. */
-import type { Endpoint, LaneOptions, Link } from "../link/link.ts";
+import type { Endpoint, Link } from "../link/link.ts";
 import type { Jobs } from "../memory/jobs.ts";
 import type { HolderId, Pool } from "../memory/pool.ts";
 import type { Region } from "../memory/region.ts";
-import type { PeerHost } from "../peer/host.ts";
+import type { PeerHost, PeerOptions } from "../peer/host.ts";
 import type { DeadlineDefaults } from "../policy/deadline.ts";
 import type { Message, ModelEntry } from "../peer/messages.ts";
 import type { Peer } from "../peer/peer.ts";
@@ -18,8 +18,9 @@ export interface NodeSettings extends AccessRules {
   readonly name: string;
   readonly advertise: string;
   readonly peers: readonly { readonly name: string; readonly address: Endpoint; readonly secret: string }[];
-  readonly lanes: number;
-  readonly lane: LaneOptions;
+  readonly lanes: PeerOptions["lanes"];
+  /** Of lanes: what the operator wants, or "", and what the kernel lets this process choose. */
+  readonly congestion: { readonly configured: string; readonly allowed: readonly string[] };
   readonly chunkBytes: number;
   readonly checksum: boolean;
   readonly stallMs: number;
@@ -27,6 +28,8 @@ export interface NodeSettings extends AccessRules {
   readonly deadlines: DeadlineDefaults;
   readonly transfersMax: number;
   readonly windowBytes: number;
+  /** Cap of what is sent to each peer; 0 = none. */
+  readonly rateBytesPerSecond: number;
 }
 
 /** Whose it was: for lines that somebody follows a request by. */

@@ -3,8 +3,8 @@ import { rmSync } from "node:fs";
 import type { Config } from "../config.ts";
 import { formatAddress, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
-import { limits } from "../limits.ts";
 import type { Endpoint, Link, LinkKind } from "../link/link.ts";
+import { allowedCongestion } from "../link/congestion.ts";
 import { createJsLink } from "../link/js.ts";
 import { createTcpLink } from "../link/tcp.ts";
 import { createJobs } from "../memory/jobs.ts";
@@ -106,7 +106,6 @@ function chooseLink(config: Config, loop: Loop): Choice {
 }
 
 function settingsOf(config: Config, address: Endpoint | undefined): NodeSettings {
-  const lanes = config.lanes;
   return {
     name: config.name,
     advertise: config.advertise || advertisedOf(address),
@@ -117,12 +116,8 @@ function settingsOf(config: Config, address: Endpoint | undefined): NodeSettings
       if (endpoint === undefined) throw new KvferryError("invalid_config", `address of peer ${peer.name}`);
       return { name: peer.name, address: endpoint, secret: peer.secret };
     }),
-    lanes,
-    lane: {
-      paceBytesPerSecond: config.rateBytesPerSecond === 0 ? 0 : Math.max(Math.floor(config.rateBytesPerSecond / lanes), 1),
-      notSentLowBytes: limits.notSentLowBytes,
-      congestionControl: config.congestionControl,
-    },
+    lanes: config.lanes === 0 ? { least: 1, most: config.lanesMax } : { least: config.lanes, most: config.lanes },
+    congestion: { configured: config.congestionControl, allowed: allowedCongestion() },
     chunkBytes: config.chunkBytes,
     checksum: config.checksum,
     stallMs: config.stallMs,
@@ -130,6 +125,7 @@ function settingsOf(config: Config, address: Endpoint | undefined): NodeSettings
     deadlines: config.deadlines,
     transfersMax: config.transfersMax,
     windowBytes: config.windowBytes,
+    rateBytesPerSecond: config.rateBytesPerSecond,
   };
 }
 

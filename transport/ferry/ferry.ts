@@ -6,8 +6,10 @@ import type { KeySeed, ModelIdentity } from "../kv/identity.ts";
 import type { Layout } from "../kv/layout.ts";
 import type { Blocks, PoolStats } from "../memory/pool.ts";
 import type { Region } from "../memory/region.ts";
+import type { Priority } from "../policy/priority.ts";
 
 export type { KeySeed, ModelIdentity } from "../kv/identity.ts";
+export type { Priority } from "../policy/priority.ts";
 
 export interface PoolInfo {
   /** Path to map (mmap, MAP_SHARED), or "" where nothing can be attached. */
@@ -55,6 +57,8 @@ export interface FetchRequest {
   readonly readers?: number;
   /** true: an event `layer` for each layer that is complete, before `done`. Each costs a message, so that only who uses layers early asks for it. */
   readonly layers?: boolean;
+  /** What may go before what on the holder's lanes. Default: normal. */
+  readonly priority?: Priority;
   readonly trace?: string;
 }
 
@@ -67,6 +71,7 @@ export interface PushRequest {
   /** Published there under these page keys: its whole blocks, a partly filled last block is not. */
   readonly keys: Uint8Array;
   readonly deadlineMs?: number;
+  readonly priority?: Priority;
   readonly trace?: string;
 }
 
@@ -120,6 +125,7 @@ export interface RangeRequest {
   /** Pairs of ranges of equal length. */
   readonly ranges: readonly { readonly local: number; readonly remote: number; readonly bytes: number }[];
   readonly deadlineMs?: number;
+  readonly priority?: Priority;
 }
 
 export type FerryEvent =

@@ -98,6 +98,15 @@ export class FerryNode implements FerryHost, NodeContext {
   get heartbeatMs(): number {
     return this.settings.heartbeatMs;
   }
+  get chunkBytes(): number {
+    return this.settings.chunkBytes;
+  }
+  get rateBytesPerSecond(): number {
+    return this.settings.rateBytesPerSecond;
+  }
+  get checksum(): boolean {
+    return this.settings.checksum;
+  }
   get windowBytes(): number {
     return this.settings.windowBytes;
   }

@@ -1,12 +1,13 @@
 /** All remotes: those of the configuration (dialled at the start, when they dial us, and when wanted) and those that dialled us. */
-import { parseAddress } from "../config/address.ts";
+import { isLoopback, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { ConnectionId, Endpoint, LinkEvent } from "../link/link.ts";
 import { refusal } from "../peer/greeting.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "../peer/messages.ts";
-import type { PeerPort } from "../peer/host.ts";
+import type { PeerOptions, PeerPort } from "../peer/host.ts";
 import { Peer } from "../peer/peer.ts";
+import { chooseCongestion } from "../policy/congestion.ts";
 import type { NodeContext, NodeSettings, PeerDirectory } from "./context.ts";
 
 /** A connection that was accepted and has not said Hello yet. */
@@ -43,11 +44,16 @@ export class PeerTable implements PeerDirectory {
     if (configured === undefined) this.#makeRoomFor(name, address);
     // Who is configured is one peer, whichever way it is named, and is shown its own secret.
     else if (configured !== name) return this.get(configured);
-    const { settings } = this.#node;
     const conversation = this.#nextConversation++;
-    const peer = new Peer({ host: this.#node, name, address, conversation, lanes: settings.lanes, lane: settings.lane });
+    const peer = new Peer({ ...this.#pathTo(address), name, address, conversation });
     this.#dialled.set(name, peer);
     return peer;
+  }
+
+  #pathTo({ host }: Endpoint): Pick<PeerOptions, "host" | "local" | "lanes" | "congestion"> {
+    const { lanes, congestion } = this.#node.settings;
+    const local = isLoopback(host);
+    return { host: this.#node, local, lanes, congestion: chooseCongestion(congestion.configured, congestion.allowed, local) };
   }
 
   /** Of those that are known by address alone; whoever is configured stays. Throws full. */
@@ -113,7 +119,7 @@ export class PeerTable implements PeerDirectory {
   /** A dialled peer's connection gets its number when it is dialled; look it up once. */
   #dialling(connection: ConnectionId): Peer | undefined {
     for (const peer of this.#dialled.values()) {
-      if (peer.linkId !== connection) continue;
+      if (!peer.isOf(connection)) continue;
       this.#byConnection.set(connection, peer);
       return peer;
     }
@@ -128,7 +134,7 @@ export class PeerTable implements PeerDirectory {
       const message = decodeMessage(bytes);
       if (message.kind !== "hello") throw new KvferryError("protocol_error", `${message.kind} before Hello`);
       hello = message;
-      peer = this.#acceptedPeer(nowUs, hello);
+      peer = this.#acceptedPeer(nowUs, hello, remote);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
       this.#node.link.send(connection, encodeMessage(refusal(error)));
@@ -141,7 +147,7 @@ export class PeerTable implements PeerDirectory {
   }
 
   /** A process that was here before goes on with its transfers; a connection of it that still looks alive is replaced. */
-  #acceptedPeer(nowUs: number, hello: Hello): Peer {
+  #acceptedPeer(nowUs: number, hello: Hello, remote: Endpoint): Peer {
     const who = `${hello.node} ${hello.conversation}`;
     const former = this.#accepted.get(who);
     if (former !== undefined) {
@@ -156,12 +162,10 @@ export class PeerTable implements PeerDirectory {
     }
     this.#makeRoom();
     const peer = new Peer({
-      host: this.#node,
+      ...this.#pathTo(remote),
       name: hello.name || hello.node.slice(0, 8),
       address: undefined,
       conversation: 0,
-      lanes: this.#node.settings.lanes,
-      lane: this.#node.settings.lane,
     });
     this.#accepted.set(who, peer);
     return peer;

@@ -2,7 +2,7 @@
 import { asKvferryError, ERRORS, KvferryError } from "../errors.ts";
 import { planKeys } from "../kv/identity.ts";
 import { limits } from "../limits.ts";
-import { type Content, headsOf, type KvContent } from "../peer/content.ts";
+import { commonHeads, type Content } from "../peer/content.ts";
 import type { PeerPort } from "../peer/host.ts";
 import type { Fetch, Lookup, LookupReply } from "../peer/messages.ts";
 import type { Outcome } from "../peer/transfer.ts";
@@ -117,7 +117,7 @@ export class Serving {
   #serve(peer: PeerPort, fetch: Fetch, { content, ready, offer, end }: Answer, ticket: number): void {
     const node = this.#node;
     const nowUs = node.runtime.nowUs();
-    const heads = content.kind === "kv" ? commonHeads(content, fetch) : { first: 0, count: 0 };
+    const heads = content.kind === "kv" ? commonHeads(content.layout, fetch) : { first: 0, count: 0 };
     const request = {
       fetch: fetch.id,
       fingerprint: fetch.fingerprint,
@@ -132,7 +132,7 @@ export class Serving {
       trace: fetch.trace,
       layout: content.kind === "kv" ? content.layoutBytes : new Uint8Array(0),
     };
-    const transfer = peer.serve(nowUs, node.deadlineUs(nowUs, fetch.deadlineMs), request, content, ready, {
+    const transfer = peer.serve(nowUs, node.deadlineUs(nowUs, fetch.deadlineMs), request, content, ready, fetch.priority, {
       onEvent: (event) => {
         if (event.kind === "stalled") node.observer.stalled?.("out");
       },
@@ -151,14 +151,4 @@ export class Serving {
     // A layer that became ready while the seals were checked is in the offer's set only.
     if (!transfer.ended) offer?.running.add(transfer);
   }
-}
-
-/** The heads that the asker wants and this side holds. */
-function commonHeads(content: KvContent, fetch: Fetch): { readonly first: number; readonly count: number } {
-  const held = headsOf(content.layout);
-  if (fetch.heads === 0 || held.count === 0) return held;
-  const first = Math.max(held.first, fetch.firstHead);
-  const end = Math.min(held.first + held.count, fetch.firstHead + fetch.heads);
-  if (end <= first) throw new KvferryError("layout_unconvertible", `heads ${fetch.firstHead}+${fetch.heads} are not held here`);
-  return { first, count: end - first };
 }

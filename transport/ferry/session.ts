@@ -282,14 +282,13 @@ export class Session implements FerrySession, Ferry {
 
   async stats(): Promise<FerryStats> {
     const node = this.#open();
-    const nowUs = node.runtime.nowUs();
     const peers = node.peers.all().map((peer) => {
-      const { goodputBytesPerSecond, confidence } = peer.estimate(nowUs);
+      const { goodputBytesPerSecond, confidence } = peer.path.estimate(node.runtime.nowUs());
       return {
         name: peer.name,
         address: peer.advertised,
         up: peer.up,
-        lanes: peer.lanes,
+        lanes: peer.lanes.up,
         link: node.link.kind,
         goodputBytesPerSecond,
         confidence,

@@ -6,10 +6,11 @@ import { planKeys } from "../kv/identity.ts";
 import type { HolderId } from "../memory/pool.ts";
 import type { Content, KvContent } from "../peer/content.ts";
 import { headsOf } from "../peer/content.ts";
-import type { Fetch, Offer } from "../peer/messages.ts";
+import type { Ask, Proposal } from "../peer/host.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { Outcome, PlacedTransfer } from "../peer/transfer.ts";
 import { defaultDeadline } from "../policy/deadline.ts";
+import type { Priority } from "../policy/priority.ts";
 import type { FerryEvent, FetchRequest, GroupBlocks, PushRequest, RangeRequest, Transfer, TransferReport } from "./ferry.ts";
 import { groupOf, type Model } from "./models.ts";
 import { contentBytes } from "./blocks.ts";
@@ -24,11 +25,14 @@ interface Start {
   readonly deadlineMs: number | undefined;
   /** The caller wants to hear of each layer. */
   readonly layers?: boolean;
+  readonly priority: Priority | undefined;
   readonly trace?: string | undefined;
 }
 
 interface Running {
   readonly transfer: Transfer;
+  readonly priority: Priority;
+  readonly chunkBytes: number;
   readonly handlers: { readonly onEvent: (event: RunningEvent) => void; readonly onEnd: (outcome: Outcome) => void };
   attach(placed: PlacedTransfer): void;
 }
@@ -58,18 +62,28 @@ export class Transfers {
     const peer = node.peers.get(request.peer);
     const release = this.#fill(groups);
     return this.#run(
-      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, layers: request.layers === true, trace: request.trace },
-      ({ handlers, attach }, nowUs, deadlineUs) => {
+      {
+        direction: "in",
+        peer,
+        content,
+        release,
+        deadlineMs: request.deadlineMs,
+        layers: request.layers === true,
+        priority: request.priority,
+        trace: request.trace,
+      },
+      ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
         const wanted = request.heads ?? headsOf(model.layout);
-        const ask: Omit<Fetch, "kind" | "id"> = {
+        const ask: Ask = {
           fingerprint: model.fingerprint,
           source: "handle" in request.source ? { kind: "handle", handle: request.source.handle } : { kind: "keys", ...request.source },
           firstHead: wanted.first,
           heads: wanted.count,
-          chunkBytes: node.settings.chunkBytes,
+          chunkBytes,
           deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
           trace: request.trace ?? "",
           readers: request.readers ?? 1,
+          priority,
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
@@ -87,15 +101,15 @@ export class Transfers {
     const heads = headsOf(model.layout);
     const release = this.#pin(groups);
     return this.#run(
-      { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, trace: request.trace },
-      ({ handlers, attach }, nowUs, deadlineUs) => {
-        const offer: Omit<Offer, "kind" | "id"> = {
+      { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority, trace: request.trace },
+      ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
+        const offer: Proposal = {
           fetch: 0,
           fingerprint: model.fingerprint,
           groups: [{ group: request.group, tokens: request.tokens }],
           firstHead: heads.first,
           heads: heads.count,
-          chunkBytes: node.settings.chunkBytes,
+          chunkBytes,
           checksum: node.settings.checksum,
           ranges: undefined,
           keys: request.keys,
@@ -103,7 +117,7 @@ export class Transfers {
           trace: request.trace ?? "",
           layout: model.layoutBytes,
         };
-        const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", handlers);
+        const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", priority, handlers);
         if (placed !== undefined) attach(placed);
       },
     );
@@ -114,17 +128,18 @@ export class Transfers {
     const peer = node.peers.get(request.peer);
     const { content, release } = this.#local(request);
     return this.#run(
-      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs },
-      ({ handlers, attach }, nowUs, deadlineUs) => {
-        const ask: Omit<Fetch, "kind" | "id"> = {
+      { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority },
+      ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
+        const ask: Ask = {
           fingerprint: "",
           source: { kind: "ranges", buffer: request.remote, ranges: remoteRanges(request) },
           firstHead: 0,
           heads: 0,
-          chunkBytes: node.settings.chunkBytes,
+          chunkBytes,
           deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
           trace: "",
           readers: 1,
+          priority,
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
@@ -136,15 +151,15 @@ export class Transfers {
     const peer = node.peers.get(request.peer);
     const { content, release } = this.#local(request);
     return this.#run(
-      { direction: "out", peer, content, release, deadlineMs: request.deadlineMs },
-      ({ handlers, attach }, nowUs, deadlineUs) => {
-        const offer: Omit<Offer, "kind" | "id"> = {
+      { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority },
+      ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
+        const offer: Proposal = {
           fetch: 0,
           fingerprint: "",
           groups: [],
           firstHead: 0,
           heads: 0,
-          chunkBytes: node.settings.chunkBytes,
+          chunkBytes,
           checksum: node.settings.checksum,
           ranges: { buffer: request.remote, ranges: remoteRanges(request) },
           keys: new Uint8Array(0),
@@ -152,7 +167,7 @@ export class Transfers {
           trace: "",
           layout: new Uint8Array(0),
         };
-        const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", handlers);
+        const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", priority, handlers);
         if (placed !== undefined) attach(placed);
       },
     );
@@ -203,8 +218,8 @@ export class Transfers {
       release();
       throw error;
     }
-    const running = this.#newRunning(number, begin);
     const nowUs = node.runtime.nowUs();
+    const running = this.#newRunning(nowUs, number, bytes, begin);
     try {
       const local = peer.address !== undefined && isLoopback(peer.address.host);
       const granted = deadlineMs ?? defaultDeadline(node.settings.deadlines, local, node.admissions.bytes).deadlineMs;
@@ -218,12 +233,15 @@ export class Transfers {
     return running.transfer;
   }
 
-  #newRunning(number: number, { direction, peer, release, layers = false, trace = "" }: Start): Running {
+  #newRunning(nowUs: number, number: number, bytes: number, begin: Start): Running {
     const node = this.#node;
+    const { direction, peer, release, layers = false, priority = "normal", trace = "" } = begin;
     const { promise, resolve, reject } = withResolvers<TransferReport>();
     // Whoever only listens to events need not handle the promise as well.
     promise.catch(() => {});
     return {
+      priority,
+      chunkBytes: peer.path.chunkSize(nowUs, priority, bytes, peer.chunkBytesMax).bytes,
       transfer: { transfer: number, done: promise, cancel: () => this.cancel(number) },
       attach: (placed) => {
         if (!placed.ended) this.#running.set(number, placed);

@@ -9,7 +9,7 @@ import type { EventQueue } from "./js-events.ts";
 import { Fifo } from "./js-fifo.ts";
 import type { Placement } from "./js-placement.ts";
 import { SendQueue } from "./js-send-queue.ts";
-import type { ConnectionId } from "./link.ts";
+import type { ConnectionId, Rank } from "./link.ts";
 
 /** Chunks that a lane may have sent without an answer. */
 const UNANSWERED_CHUNKS = 4_096;
@@ -43,6 +43,7 @@ export class LaneLedger {
   readonly lane: number;
   readonly handler: LaneHandler;
   readonly sent = new Fifo<Sent>();
+  isResting = false;
   unansweredBytes = 0;
   sending: Placement | undefined;
   receiving: { readonly placement: Placement; readonly chunk: number } | undefined;
@@ -118,6 +119,18 @@ export class Exchange {
     this.#events.emit("table", { kind: "revoked", placement: placement.id }, taken);
   }
 
+  setRank(placement: Placement, rank: Rank): void {
+    this.#queue.setRank(placement, rank);
+  }
+
+  restLane(lane: number, isResting: boolean): void {
+    for (const ledger of this.#lanes) {
+      if (ledger.lane !== lane) continue;
+      ledger.isResting = isResting;
+      if (this.#queue.chunks > 0) ledger.handler.run();
+    }
+  }
+
   /** False: full, or the connection is gone. The caller has reserved a "submission". */
   queue(placement: Placement, chunk: number, sequence: number, submittedUs: number): boolean {
     return !this.#gone && this.#queue.push(placement, { chunk, sequence, submittedUs });
@@ -158,7 +171,7 @@ export class Exchange {
 
   /** The next chunk for this lane to send. */
   take(ledger: LaneLedger): Outgoing | undefined {
-    if (ledger.sent.length >= UNANSWERED_CHUNKS) return undefined;
+    if (ledger.isResting || ledger.sent.length >= UNANSWERED_CHUNKS) return undefined;
     const next = this.#queue.take();
     if (next === undefined) return undefined;
     const { placement, queued } = next;

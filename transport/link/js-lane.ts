@@ -88,6 +88,8 @@ export class Lane implements LaneHandler, ReceiverOwner {
       lane: this.lane,
       bytesSent: bytesWritten - writableLength,
       bytesReceived: bytesRead,
+      bytesDelivered: 0,
+      bytesRetransmitted: 0,
       deliveryRateBytesPerSecond: 0,
       rttUs: 0,
       minRttUs: 0,
@@ -99,6 +101,8 @@ export class Lane implements LaneHandler, ReceiverOwner {
       receiveWindowLimitedUs: 0,
       sendBufferLimitedUs: 0,
       congestionControl: "",
+      unansweredBytes: this.#ledger.unansweredBytes,
+      isReceiving: this.#ledger.receiving !== undefined,
       local: { host: localAddress ?? "", port: localPort ?? 0 },
       remote: { host: remoteAddress ?? "", port: remotePort ?? 0 },
     };

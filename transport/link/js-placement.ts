@@ -4,7 +4,7 @@ import { KvferryError } from "../errors.ts";
 import { planeFits, RunCursor, streamBytes } from "../kv/runs.ts";
 import { limits } from "../limits.ts";
 import { Fifo } from "./js-fifo.ts";
-import type { PlacementId, PlacementSpec, Plane } from "./link.ts";
+import type { PlacementId, PlacementSpec, Plane, Rank } from "./link.ts";
 
 export interface QueuedChunk {
   readonly chunk: number;
@@ -22,7 +22,8 @@ export class Placement {
   readonly memory: Uint8Array;
   readonly chunks: number;
   revoked = false;
-  /** Of the send queue. */
+  /** Of the send queue, as are the next three. */
+  rank: Rank;
   readonly queued = new Fifo<QueuedChunk>();
   allowanceBytes = 0;
   /** Bytes that left the queue; a standing placement has no end to be fair to, and stays at 0. */
@@ -44,6 +45,7 @@ export class Placement {
     this.incoming = spec.direction === "in";
     this.standing = spec.standing === true;
     this.checksum = spec.checksum;
+    this.rank = spec.rank ?? 1;
     this.grant = spec.grant;
     this.generation = spec.generation;
     this.memory = spec.region.view;

@@ -12,7 +12,18 @@ import { type LinkContext, nowUs, PieceBuffers } from "./js-context.ts";
 import { EventQueue } from "./js-events.ts";
 import { Listener, type ListenerOwner } from "./js-listener.ts";
 import { Placement } from "./js-placement.ts";
-import type { ChunkSend, ConnectionId, Endpoint, LaneInfo, LaneOptions, Link, LinkEvent, PlacementId, PlacementSpec } from "./link.ts";
+import type {
+  ChunkSend,
+  ConnectionId,
+  Endpoint,
+  LaneInfo,
+  LaneOptions,
+  Link,
+  LinkEvent,
+  PlacementId,
+  PlacementSpec,
+  Rank,
+} from "./link.ts";
 import type { LinkLimits } from "./native-link.ts";
 
 export interface JsLinkOptions {
@@ -103,6 +114,11 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     this.#connections.get(connection)?.closeLane(lane);
   }
 
+  restLane(connection: ConnectionId, lane: number, isResting: boolean): void {
+    integer(lane, "lane", 0, this.#context.limits.lanesMax - 1);
+    this.#connections.get(connection)?.exchange.restLane(lane, isResting);
+  }
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     if (message.length > this.#context.limits.controlMessageBytes) throw new KvferryError("message_too_large", `${message.length} bytes`);
     if (message.length === 0) throw expected("at least one byte", "message", message);
@@ -129,6 +145,12 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     const placed = this.#placements.get(id);
     if (placed === undefined || placed.placement.revoked) return;
     placed.connection.exchange.revoke(placed.placement, () => this.#placements.delete(id));
+  }
+
+  setRank(id: PlacementId, rank: Rank): void {
+    integer(rank, "rank", 0, 2);
+    const placed = this.#placements.get(id);
+    placed?.connection.exchange.setRank(placed.placement, rank);
   }
 
   submit(batch: readonly ChunkSend[]): number {

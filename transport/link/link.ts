@@ -66,7 +66,12 @@ export interface PlacementSpec {
   readonly standing?: boolean;
   /** Checksum the payload (both sides must agree). */
   readonly checksum: boolean;
+  /** `out`: chunks of a lower rank go first; absent = 1. */
+  readonly rank?: Rank;
 }
+
+/** 0 is the most urgent. One that waits has a turn for every 32 MiB that passed it. */
+export type Rank = 0 | 1 | 2;
 
 export interface ChunkSend {
   readonly placement: PlacementId;
@@ -128,6 +133,9 @@ export interface LaneInfo {
   readonly lane: number;
   readonly bytesSent: number;
   readonly bytesReceived: number;
+  /** Payload of segments that the other end has, also behind a gap; and what was sent again. 0 where the kernel is not asked. */
+  readonly bytesDelivered: number;
+  readonly bytesRetransmitted: number;
   readonly deliveryRateBytesPerSecond: number;
   readonly rttUs: number;
   readonly minRttUs: number;
@@ -139,6 +147,10 @@ export interface LaneInfo {
   readonly receiveWindowLimitedUs: number;
   readonly sendBufferLimitedUs: number;
   readonly congestionControl: string;
+  /** Of chunks that this lane has taken and that have no answer yet. */
+  readonly unansweredBytes: number;
+  /** In the middle of a chunk that lands here. */
+  readonly isReceiving: boolean;
   /** Of a link that has addresses. */
   readonly local?: Endpoint;
   readonly remote?: Endpoint;
@@ -182,6 +194,8 @@ export interface Link {
   /** Applies to a live lane, whoever opened it. */
   tuneLane(connection: ConnectionId, lane: number, options: LaneOptions): void;
   closeLane(connection: ConnectionId, lane: number): void;
+  /** A resting lane takes none of the chunks that are submitted here; what it has taken, and all answers, go on. */
+  restLane(connection: ConnectionId, lane: number, isResting: boolean): void;
   /** Queues one control message; false = full, or the connection is gone. */
   send(connection: ConnectionId, message: Uint8Array): boolean;
   /** Ends a control connection and its lanes; queued messages are flushed first, for at most a second. `disconnected` follows. */
@@ -191,6 +205,8 @@ export interface Link {
   place(spec: PlacementSpec): PlacementId | "full";
   /** Takes memory back: `revoked` follows when nothing can touch it. Sent chunks without an answer get `failed` (cancelled) before. Idempotent. */
   revoke(placement: PlacementId): void;
+  /** Of what is sent of an `out` placement from now on, what is queued included. */
+  setRank(placement: PlacementId, rank: Rank): void;
   /** Queues chunks of `out` placements, in order; returns how many were taken. The rest is "full". */
   submit(batch: readonly ChunkSend[]): number;
   /** Hands over what happened, at most `max` events; returns how many. */

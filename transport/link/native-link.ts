@@ -19,6 +19,7 @@ import type {
   LinkKind,
   PlacementId,
   PlacementSpec,
+  Rank,
 } from "./link.ts";
 
 // An entry of either array is 64 bytes.
@@ -116,6 +117,11 @@ export abstract class NativeLink implements Link {
     this.mover.closeLane(connection, lane);
   }
 
+  restLane(connection: ConnectionId, lane: number, isResting: boolean): void {
+    integer(lane, "lane", 0, this.limits.lanesMax - 1);
+    this.mover.restLane(connection, lane, isResting ? 1 : 0);
+  }
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     if (message.length > this.limits.controlMessageBytes) throw new KvferryError("message_too_large", `${message.length} bytes`);
     if (message.length === 0) throw expected("at least one byte", "message", message);
@@ -147,6 +153,10 @@ export abstract class NativeLink implements Link {
 
   revoke(placement: PlacementId): void {
     this.mover.revoke(placement);
+  }
+
+  setRank(placement: PlacementId, rank: Rank): void {
+    this.mover.setRank(placement, integer(rank, "rank", 0, 2));
   }
 
   submit(batch: readonly ChunkSend[]): number {

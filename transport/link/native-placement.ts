@@ -7,6 +7,7 @@ import type { PlacementSpec } from "./link.ts";
 const INCOMING = 1;
 const STANDING = 2;
 const CHECKSUM = 4;
+const RANK = 8;
 const CHUNK_NUMBERS = 3;
 
 export interface PackedPlacement {
@@ -24,15 +25,19 @@ export function packPlacement(spec: PlacementSpec): PackedPlacement {
   integer(spec.planes.length, "planes", 1, limits.planesMax);
   integer(spec.blockLists.length, "blockLists", 1, limits.groupsMax);
   integer(spec.chunks.length, "chunks", 1, limits.chunksPerTransferMax);
+  integer(spec.rank ?? 1, "rank", 0, 2);
   for (const blocks of spec.blockLists) integer(blocks.length, "blocks of a list", 0, limits.blocksPerTransferMax);
   if (spec.region.nativeId < 0) throw expected("a region of the addon", "region", spec.region.nativeId);
-  const incoming = spec.direction === "in";
   return {
-    flags: (incoming ? INCOMING : 0) | (spec.standing === true ? STANDING : 0) | (spec.checksum ? CHECKSUM : 0),
+    flags: flagsOf(spec),
     planes: planeNumbers(spec.planes),
     chunks: packChunks(spec),
     committed: Uint32Array.from(spec.committed ?? []),
   };
+}
+
+function flagsOf({ direction, standing, checksum, rank = 1 }: PlacementSpec): number {
+  return (direction === "in" ? INCOMING : 0) | (standing === true ? STANDING : 0) | (checksum ? CHECKSUM : 0) | (rank * RANK);
 }
 
 function packChunks({ chunks }: PlacementSpec): Float64Array {

@@ -4,9 +4,12 @@
  */
 import { codeOfNumber, ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { ConnectionId, Endpoint, LaneOptions, Link, LinkEvent } from "../link/link.ts";
+import type { ConnectionId, Endpoint, Link, LinkEvent } from "../link/link.ts";
+import type { Path } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { commonVersion, refusal } from "./greeting.ts";
+import { Lanes } from "./lanes.ts";
+import { Probe } from "./probe.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "./messages.ts";
 
 export interface ConnectionOwner {
@@ -27,8 +30,8 @@ export interface ConnectionOptions {
   readonly owner: ConnectionOwner;
   /** Where to dial; undefined for a remote that dialled us. */
   readonly address: Endpoint | undefined;
-  readonly lanes: number;
-  readonly lane: LaneOptions;
+  readonly path: Path;
+  readonly congestionControl: string;
   readonly heartbeatMs: number;
 }
 
@@ -39,25 +42,39 @@ export class Connection {
   #state: State = "down";
   #id: ConnectionId | undefined;
   #remote: Endpoint | undefined;
-  #laneToken: Uint8Array = new Uint8Array(0);
   #hello: Hello | undefined;
   #outbox: Uint8Array[] = [];
-  #lanesUp = new Set<number>();
-  #reopenAtUs = new Map<number, number>();
-  /** Lanes that died, to be told of if the connection lives on. */
-  #lost: { readonly lane: number; readonly code: ErrorCode; readonly afterUs: number }[] = [];
+  readonly lanes: Lanes;
+  /** Of a remote that we dial. */
+  readonly #probe: Probe | undefined;
   #heardUs = 0;
+  /** When our Hello went out. */
+  #askedUs = 0;
   #pingAtUs = Number.POSITIVE_INFINITY;
   #greetingEndsUs = Number.POSITIVE_INFINITY;
   #dialAtUs = 0;
   /** To be dialled once the pause since the last try is over. */
   #isSought = false;
+  /** Since when the remote is expected to speak. */
+  #busySinceUs = Number.POSITIVE_INFINITY;
   #pauseMs = limits.redialMinMs;
   #refused: KvferryError | undefined;
   #lastFailure: KvferryError | undefined;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
+    const { link, path, congestionControl, owner, address } = options;
+    this.#probe = address === undefined ? undefined : new Probe(link, address);
+    this.lanes = new Lanes({
+      link,
+      path,
+      congestionControl,
+      isDialler: address !== undefined,
+      onLost: (index, code) => owner.onLaneLost(index, code),
+      onWish: (count, lost) => {
+        if (this.#hello?.capabilities.includes("lanes") === true) this.send({ kind: "lanes", lanes: count, lost });
+      },
+    });
   }
 
   get id(): ConnectionId | undefined {
@@ -67,11 +84,12 @@ export class Connection {
   get linkId(): ConnectionId | undefined {
     return this.#id;
   }
+  /** Whether events of that connection are for this one. */
+  isOf(id: ConnectionId): boolean {
+    return id === this.#id || id === this.#probe?.id;
+  }
   get up(): boolean {
     return this.#state === "up";
-  }
-  get lanesUp(): number {
-    return this.#lanesUp.size;
   }
   /** Control messages that the link has not taken yet. */
   get waitingMessages(): number {
@@ -89,8 +107,16 @@ export class Connection {
     if (this.#state !== "down" || this.#options.address === undefined) return;
     this.#isSought = nowUs < this.#dialAtUs;
     if (this.#isSought) return;
-    this.#state = "dialling";
-    this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+    try {
+      this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+      this.#state = "dialling";
+    } catch (error) {
+      // The link has no room for another connection.
+      if (!(error instanceof KvferryError)) throw error;
+      this.#lastFailure = error;
+      this.#dialAtUs = nowUs + this.#pauseMs * 1000;
+      this.#isSought = true;
+    }
   }
 
   /** Acceptor: the remote dialled us and has said Hello already. */
@@ -110,8 +136,8 @@ export class Connection {
    * Messages while the remote is away are not kept: whoever needs them says them again when it is up. One that is too large throws at once in
    * either case, where its cause can be told, and not when it is said again.
    */
-  send(message: Message): void {
-    const bytes = encodeMessage(message);
+  send(message: Message | Uint8Array): void {
+    const bytes = message instanceof Uint8Array ? message : encodeMessage(message);
     if (this.#state === "up") this.#post(bytes);
   }
 
@@ -131,14 +157,22 @@ export class Connection {
     if (sent > 0) this.#outbox.splice(0, sent);
   }
 
-  handle(nowUs: number, event: LinkEvent): void {
+  handle(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
+    if (event.connection === this.#probe?.id) return this.#handleProbe(nowUs, event);
+    // Of one that was given up.
+    if (event.connection !== this.#id) return;
     // A lane that went down, or failed to open, is no word of the remote: it may be the sign that it is gone.
     if (event.kind === "message" || event.kind === "laneUp") this.#heardUs = nowUs;
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
-    else if (event.kind === "laneUp") this.#handleLaneUp(event.lane);
-    else if (event.kind === "laneDown") this.#handleLaneDown(nowUs, event.lane, event.code);
+    else if (event.kind === "laneUp") this.lanes.handleUp(event.lane);
+    else if (event.kind === "laneDown" && this.#state === "up") this.lanes.handleDown(nowUs, event.lane, event.code);
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
+  }
+
+  /** Something of it came within the time of a few heartbeats. */
+  isHeard(nowUs: number): boolean {
+    return nowUs - this.#heardUs < 4 * limits.busyHeartbeatMs * 1000;
   }
 
   /** Chunks came or were acknowledged: the remote lives. */
@@ -146,8 +180,35 @@ export class Connection {
     this.#heardUs = nowUs;
   }
 
+  /** Another connection came through: it takes over, unless the remote has spoken meanwhile. */
+  #handleProbe(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
+    if (event.kind !== "connected") return void (event.kind === "disconnected" && this.#probe?.over());
+    if (this.#state !== "up" || !this.#isDoubtful(nowUs)) return this.#probe?.cancel();
+    const silent = this.#id;
+    this.#probe?.over();
+    this.#handleDisconnected(nowUs, ERRORS.connection_lost.number, "nothing was heard, and another connection came through");
+    if (silent !== undefined) this.#options.link.disconnect(silent);
+    this.#id = event.connection;
+    this.#handleConnected(nowUs, event.remote);
+  }
+
+  /** When there is something to do about its silence. */
+  #doubtUs(nowUs: number): number {
+    if (this.#isDoubtful(nowUs)) return this.#probe?.nextUs(nowUs) ?? Number.POSITIVE_INFINITY;
+    return this.#doubtfulUs(nowUs);
+  }
+
+  #isDoubtful(nowUs: number): boolean {
+    return nowUs >= this.#doubtfulUs(nowUs);
+  }
+
+  #doubtfulUs(nowUs: number): number {
+    return Math.max(this.#heardUs, this.#busySinceUs) + Probe.silenceUs(this.#options.path.estimate(nowUs).rttUs);
+  }
+
   #handleConnected(nowUs: number, remote: Endpoint): void {
     this.#state = "greeting";
+    this.#askedUs = nowUs;
     this.#remote = remote;
     this.#greetingEndsUs = nowUs + limits.helloTimeoutMs * 1000;
     this.#post(encodeMessage(this.#options.owner.hello(new Uint8Array(0))));
@@ -173,7 +234,8 @@ export class Connection {
       this.drop(this.#refused.code, message.detail);
       return;
     }
-    if (message.kind === "ping") this.send({ kind: "pong", id: message.id });
+    if (message.kind === "lanes" && this.#state === "up") this.lanes.handleWish(nowUs, message.lanes, message.lost);
+    else if (message.kind === "ping") this.send({ kind: "pong", id: message.id });
     else if (message.kind === "pong") return;
     else if (this.#state === "up") this.#options.owner.onMessage(nowUs, message);
     else this.#refuse(new KvferryError("protocol_error", `${message.kind} before Hello`));
@@ -193,9 +255,9 @@ export class Connection {
     this.#hello = hello;
     if (address === undefined && this.#id !== undefined) {
       // Only now: a stranger that is refused learns nothing of this node.
-      this.#laneToken = this.#options.runtime.random(16);
-      this.#options.link.admitLanes(this.#id, this.#laneToken);
-      this.#post(encodeMessage(owner.hello(this.#laneToken)));
+      const token = this.#options.runtime.random(16);
+      this.#options.link.admitLanes(this.#id, token);
+      this.#post(encodeMessage(owner.hello(token)));
     }
     this.#state = "up";
     this.#refused = undefined;
@@ -204,45 +266,9 @@ export class Connection {
     this.#greetingEndsUs = Number.POSITIVE_INFINITY;
     this.#heardUs = nowUs;
     this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
-    if (address !== undefined) {
-      this.#laneToken = hello.laneToken;
-      const lanes = Math.max(Math.min(this.#options.lanes, hello.lanesMax), 1);
-      for (let lane = 0; lane < lanes; lane++) this.#reopenAtUs.set(lane, nowUs);
-      this.#openLanes(nowUs);
-    }
+    if (address !== undefined) this.#options.path.handleRoundTrip(nowUs - this.#askedUs);
+    if (this.#id !== undefined) this.lanes.begin(nowUs, this.#id, hello.laneToken, hello.lanesMax);
     owner.onUp(nowUs, hello);
-  }
-
-  #openLanes(nowUs: number): void {
-    if (this.#id === undefined) return;
-    for (const [lane, atUs] of this.#reopenAtUs) {
-      if (nowUs < atUs) continue;
-      this.#reopenAtUs.delete(lane);
-      this.#options.link.openLane(this.#id, lane, this.#laneToken, this.#options.lane);
-    }
-  }
-
-  #handleLaneUp(lane: number): void {
-    this.#lanesUp.add(lane);
-    // A lane that the remote opened carries what we send as well, at our own pace.
-    if (this.#options.address === undefined && this.#id !== undefined) this.#options.link.tuneLane(this.#id, lane, this.#options.lane);
-  }
-
-  #handleLaneDown(nowUs: number, lane: number, code: number): void {
-    this.#lanesUp.delete(lane);
-    if (this.#state !== "up") return;
-    const afterUs = nowUs + limits.redialMinMs * 1000;
-    if (this.#options.address !== undefined) this.#reopenAtUs.set(lane, afterUs);
-    // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane.
-    this.#lost.push({ lane, code: codeOfNumber(code), afterUs });
-  }
-
-  #tellLost(nowUs: number): void {
-    while (this.#lost[0] !== undefined && nowUs >= this.#lost[0].afterUs) {
-      const { lane, code } = this.#lost[0];
-      this.#lost.shift();
-      this.#options.owner.onLaneLost(lane, code);
-    }
   }
 
   #refuse(error: KvferryError): void {
@@ -255,6 +281,7 @@ export class Connection {
   drop(code: ErrorCode, detail: string): void {
     this.#lastFailure = new KvferryError(code, detail);
     if (this.#id === undefined || this.#state === "closing") return;
+    this.#refused ??= this.#lastFailure;
     this.#state = "closing";
     this.#forgetDeadlines();
     this.#options.link.disconnect(this.#id);
@@ -262,37 +289,42 @@ export class Connection {
 
   /** Nothing of this connection is due any more; a deadline that stayed would have the loop turn without end until the link has closed it. */
   #forgetDeadlines(): void {
-    this.#reopenAtUs.clear();
-    this.#lost = [];
+    this.lanes.end();
+    this.#probe?.cancel();
     this.#pingAtUs = Number.POSITIVE_INFINITY;
     this.#greetingEndsUs = Number.POSITIVE_INFINITY;
   }
 
   #handleDisconnected(nowUs: number, code: number, detail: string): void {
-    const failure = this.#refused ?? this.#lastFailure ?? new KvferryError(codeOfNumber(code), detail);
+    // Why we ended it says more than that it ended.
+    const failure = this.#refused ?? new KvferryError(codeOfNumber(code), detail);
     this.#lastFailure = failure;
     this.#refused = undefined;
     this.#state = "down";
     this.#id = undefined;
     this.#outbox = [];
-    this.#lanesUp.clear();
     this.#forgetDeadlines();
     this.#dialAtUs = nowUs + this.#pauseMs * 1000;
     this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
     this.#options.owner.onDown(nowUs, failure.code, failure.detail);
   }
 
-  turn(nowUs: number): void {
+  /** `isBusy`: the remote is expected to say something soon. */
+  turn(nowUs: number, isBusy: boolean): void {
     this.#flush();
     if (this.#isSought) this.want(nowUs);
     if (this.#state === "greeting" && nowUs >= this.#greetingEndsUs) {
       this.drop("peer_silent", "no Hello");
     }
     if (this.#state !== "up") return;
-    this.#tellLost(nowUs);
-    this.#openLanes(nowUs);
+    this.lanes.turn(nowUs);
+    this.#busySinceUs = isBusy ? Math.min(this.#busySinceUs, nowUs) : Number.POSITIVE_INFINITY;
+    if (this.#isDoubtful(nowUs)) this.#probe?.turn(nowUs, this.#options.path.estimate(nowUs).rttUs);
+    else this.#probe?.cancel();
+    const heartbeatUs = Math.min(this.#options.heartbeatMs, isBusy ? limits.busyHeartbeatMs : Number.POSITIVE_INFINITY) * 1000;
+    this.#pingAtUs = Math.min(this.#pingAtUs, nowUs + heartbeatUs);
     if (nowUs < this.#pingAtUs) return;
-    this.#pingAtUs = nowUs + this.#options.heartbeatMs * 1000;
+    this.#pingAtUs = nowUs + heartbeatUs;
     if (nowUs - this.#heardUs >= limits.silentMs * 1000) {
       this.drop("peer_silent", `nothing heard for ${limits.silentMs} ms`);
     } else this.send({ kind: "ping", id: 0 });
@@ -303,8 +335,8 @@ export class Connection {
     // A full control queue has no event of its own when it drains: look again soon.
     let next = this.#outbox.length > 0 ? nowUs + 1_000 : Number.POSITIVE_INFINITY;
     next = Math.min(next, this.#greetingEndsUs, this.#pingAtUs);
-    if (this.#lost[0] !== undefined) next = Math.min(next, this.#lost[0].afterUs);
-    for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
+    next = Math.min(next, this.lanes.nextDeadlineUs());
+    if (this.#state === "up" && this.#probe !== undefined) next = Math.min(next, this.#doubtUs(nowUs));
     if (this.#state === "down" && (wanted || this.#isSought) && this.#options.address !== undefined) next = Math.min(next, this.#dialAtUs);
     return next;
   }

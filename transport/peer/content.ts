@@ -8,7 +8,7 @@ import { type Order, planTransfer } from "../kv/plan.ts";
 import { limits } from "../limits.ts";
 import type { ChunkSpan, Plane } from "../link/link.ts";
 import type { Region } from "../memory/region.ts";
-import type { ByteRange } from "./messages.ts";
+import type { ByteRange, Fetch } from "./messages.ts";
 
 export interface KvContent {
   readonly kind: "kv";
@@ -155,4 +155,14 @@ export function headsOf(layout: Layout): { readonly first: number; readonly coun
     }
   }
   return { first: 0, count: 0 };
+}
+
+/** The heads that the asker wants and a side with this layout holds: what it offers. Throws layout_unconvertible. */
+export function commonHeads(layout: Layout, fetch: Pick<Fetch, "firstHead" | "heads">): { readonly first: number; readonly count: number } {
+  const held = headsOf(layout);
+  if (fetch.heads === 0 || held.count === 0) return held;
+  const first = Math.max(held.first, fetch.firstHead);
+  const end = Math.min(held.first + held.count, fetch.firstHead + fetch.heads);
+  if (end <= first) throw new KvferryError("layout_unconvertible", `heads ${fetch.firstHead}+${fetch.heads} are not held here`);
+  return { first, count: end - first };
 }

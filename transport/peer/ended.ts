@@ -1,4 +1,4 @@
-/** How transfers ended, by the sender's id: the answer to whom the last word of this side did not reach. Bounded; the oldest are forgotten. */
+/** How transfers ended, by the id of their first message: the answer to whom the last word of this side did not reach. Bounded; the oldest are forgotten. */
 import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Cancel, Done } from "./messages.ts";
@@ -29,10 +29,14 @@ export class EndedTransfers {
     return this.#ended.has(id);
   }
 
-  /** The last word once more; only a receiver can say that all is well. */
-  answer(id: number): Done | Cancel {
-    const ended = this.#ended.get(id);
-    if (ended?.ok === true && this.#fromReceiver) return { kind: "done", id, grant: ended.grant };
+  isDone(id: number): boolean {
+    return this.#ended.get(id)?.ok === true;
+  }
+
+  /** The last word once more, about an offer of that id; only a receiver can say that all is well. */
+  answer(of: number, id = of): Done | Cancel {
+    const ended = this.#ended.get(of);
+    if (ended?.ok === true && this.#fromReceiver) return { kind: "done", id, grant: ended.grant, fetch: 0 };
     const error = new KvferryError(ended?.code || "grant_unknown", "the transfer has ended here");
     return cancelOf({ id, fetch: 0, grant: 0, fromReceiver: this.#fromReceiver }, error);
   }

@@ -6,13 +6,8 @@ import type { Hello, Refuse } from "./messages.ts";
 
 export const SOFTWARE = "kvferry";
 /** What a node may leave out: used only if both ends name it. */
-export type Capability = "resume" | "ranges" | "push" | "keys" | "discard";
-export const CAPABILITIES: readonly Capability[] = ["resume", "ranges", "push", "keys", "discard"];
-
-/** Of a remote that was never there nothing is known: it may. */
-export function isCapable(hello: Hello | undefined, capability: Capability): boolean {
-  return hello === undefined || hello.capabilities.includes(capability);
-}
+export type Capability = "resume" | "ranges" | "push" | "keys" | "discard" | "early" | "lanes";
+export const CAPABILITIES: readonly Capability[] = ["resume", "ranges", "push", "keys", "discard", "early", "lanes"];
 
 /** The version that both speak, or version_unsupported. */
 export function commonVersion(hello: Hello): number {

@@ -1,6 +1,8 @@
 /** What a peer needs of its node. */
 import type { ErrorCode, KvferryError } from "../errors.ts";
-import type { Endpoint, LaneOptions, Link, PlacementId } from "../link/link.ts";
+import type { Endpoint, Link, PlacementId } from "../link/link.ts";
+import type { CongestionChoice } from "../policy/congestion.ts";
+import type { Priority } from "../policy/priority.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Fetch, Hello, Lookup, LookupReply, Offer } from "./messages.ts";
 import type { Content } from "./content.ts";
@@ -8,12 +10,22 @@ import type { IncomingEvent } from "./incoming.ts";
 import type { OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { Outcome, PlacedTransfer } from "./transfer.ts";
 
+/** A fetch and an offer as the node has them said; the rest is the peer's. */
+export type Ask = Omit<Fetch, "kind" | "id" | "grant">;
+export type Proposal = Omit<Offer, "kind" | "id" | "generation">;
+
 export interface PeerHost {
   readonly link: Link;
   readonly runtime: Runtime;
   readonly stallUs: number;
   readonly windowBytes: number;
+  /** 0 = by the path. */
+  readonly chunkBytes: number;
+  /** Cap of what is sent to each peer; 0 = none. */
+  readonly rateBytesPerSecond: number;
   readonly heartbeatMs: number;
+  /** Of what this node offers. */
+  readonly checksum: boolean;
   hello(peer: PeerPort, laneToken: Uint8Array): Hello;
   /** Throws peer_not_allowed. */
   admit(hello: Hello, remote: Endpoint, dialled: boolean): void;
@@ -41,9 +53,10 @@ export interface PeerPort {
   serve(
     nowUs: number,
     deadlineUs: number,
-    request: Omit<Offer, "kind" | "id">,
+    request: Proposal,
     content: Content,
     ready: "all" | readonly number[],
+    priority: Priority,
     handlers: TransferHandlers<OutgoingEvent>,
   ): OutgoingTransfer | undefined;
   refuseFetch(fetch: Fetch, error: KvferryError): void;
@@ -64,8 +77,11 @@ export interface PeerOptions {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly conversation: number;
-  readonly lanes: number;
-  readonly lane: LaneOptions;
+  /** Equal = fixed by the operator. */
+  readonly lanes: { readonly least: number; readonly most: number };
+  /** Both ends are on this host. */
+  readonly local: boolean;
+  readonly congestion: CongestionChoice;
 }
 
 export interface TransferHandlers<Event> {

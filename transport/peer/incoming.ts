@@ -1,15 +1,17 @@
 /**
- * One transfer that comes to this node: (Fetch,) Offer, Accept with a grant, chunks, Done. Joins the Receiver with the link. The grant's number stays, its
- * generation grows with every resume, so that nothing late can land. Its memory is released once, when the link says that nothing writes it any more.
+ * One transfer that comes to this node: (Fetch,) Offer, Accept with a grant, chunks, Done; where the offer can be foretold, the grant goes with the Fetch.
+ * Joins the Receiver with the link. The grant's number stays, its generation grows with every resume, so that nothing late can land. Its memory is
+ * released once, when the link says that nothing writes it any more.
  */
 import { assert } from "../check.ts";
 import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import type { LinkEvent, PlacementId } from "../link/link.ts";
 import { Receiver } from "../session/receiver.ts";
-import { type Content, headsOf, type KvContent, type LocalPlan, planContent } from "./content.ts";
+import { type Content, type LocalPlan, planContent } from "./content.ts";
 import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
-import type { Fetch, Offer } from "./messages.ts";
+import { encodeMessage, type Fetch, type Offer } from "./messages.ts";
+import { checkOffer, earlyGrantOf, foretell, sameTerms, type Terms } from "./terms.ts";
 import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
 
 export interface IncomingOptions {
@@ -36,6 +38,8 @@ export class IncomingTransfer implements PlacedTransfer {
   readonly #options: IncomingOptions;
   /** The sender's name for the transfer; 0 until its Offer came. */
   #offer: Offer | undefined;
+  /** What plan and receiver were made for: the offer, or what was foretold of it. */
+  #terms: Terms | undefined;
   #receiver: Receiver | undefined;
   #plan: LocalPlan | undefined;
   #placement: PlacementId | undefined;
@@ -43,6 +47,9 @@ export class IncomingTransfer implements PlacedTransfer {
   /** Memory is to be granted again as soon as the old placement is revoked. */
   #replace = false;
   #generation = 0;
+  /** Memory was granted over a connection that is lost. */
+  #wasGranted = false;
+  #resumed = 0;
   #failure: { readonly code: ErrorCode; readonly detail: string } | undefined;
   #tellPeer = false;
   /** Its sender's process is gone. */
@@ -55,7 +62,7 @@ export class IncomingTransfer implements PlacedTransfer {
     this.#remote = remote;
     this.#options = options;
     this.grant = options.grant;
-    if (options.fetch !== undefined) remote.send(options.fetch);
+    if (options.fetch !== undefined) this.#sayFetch(options.nowUs, options.fetch);
   }
 
   get ended(): boolean {
@@ -73,7 +80,7 @@ export class IncomingTransfer implements PlacedTransfer {
   }
   /** The sender has answered: the transfer is bound to that process and ends with it. */
   get met(): boolean {
-    return this.#offer !== undefined;
+    return this.#offer !== undefined || this.startedMoving;
   }
   get needs(): Capability | "" {
     const kind = this.#options.fetch?.source.kind;
@@ -83,89 +90,144 @@ export class IncomingTransfer implements PlacedTransfer {
     return (this.#receiver?.committedBytes ?? 0) > 0;
   }
 
+  #sayFetch(nowUs: number, fetch: Fetch): void {
+    if (!this.#sayFetchWithGrant(nowUs, fetch)) this.#remote.send(fetch);
+  }
+
+  /**
+   * False: the offer cannot be foretold, or there is no memory to be had for it now; then it is waited for. Chunks of a holder whose offer was lost
+   * are as good as the offer: that is said again, and is accepted with the chunks that are there.
+   */
+  #sayFetchWithGrant(nowUs: number, fetch: Fetch): boolean {
+    const { content } = this.#options;
+    if (!this.#remote.takesEarly || this.#placement !== undefined || this.startedMoving || this.#failure !== undefined) return false;
+    try {
+      const terms = foretell(content, fetch, this.#remote);
+      if (terms === undefined) return false;
+      const plan = this.#prepare(nowUs, terms);
+      // Of nothing nobody would say whether it is there.
+      if (plan.chunks.length === 0) return false;
+      const of = { grant: this.grant, generation: this.#generation + 1, order: plan.order };
+      const message = encodeMessage({ ...fetch, grant: earlyGrantOf(content, terms, of) });
+      if (!this.#place(nowUs)) return false;
+      this.#remote.send(message);
+      return true;
+    } catch (error) {
+      // Whatever it is that cannot be: the holder's word on it counts, not what it said when it was last there.
+      if (error instanceof KvferryError) return false;
+      throw error;
+    }
+  }
+
   /** The sender's offer: the answer to our Fetch, a push, or the same again after a lost connection. */
   handleOffer(nowUs: number, offer: Offer): void {
-    if (this.#ending) return;
+    if (this.#ending || this.#failure !== undefined) return;
     if (this.#offer !== undefined) {
       this.handleResume(nowUs);
       return;
     }
     this.#offer = offer;
-    try {
-      this.#prepare(nowUs, offer);
-      this.#grantMemory(nowUs);
-    } catch (error) {
-      if (!(error instanceof KvferryError)) throw error;
-      // The connection is going: it is granted again over the next one.
-      if (error.code === "connection_lost") return;
-      this.cancel(nowUs, error.code, error.detail, true);
-    }
+    if (this.#placed) return;
+    this.#try(nowUs, () => {
+      checkOffer(this.#options.content, offer, this.#options.fetch);
+      const isForetold = this.#placement !== undefined && !this.#revoking && this.#terms !== undefined && sameTerms(this.#terms, offer);
+      if (offer.generation === 0) {
+        // The grant of the Fetch was not taken, nor will be: it is good for the same offer, and nobody else has it.
+        if (isForetold) this.#sayAccept(offer);
+        else this.#regrant(nowUs, offer);
+      } else if (!isForetold || offer.generation !== this.#generation) {
+        throw new KvferryError("protocol_error", "the offer takes a grant that it was not given");
+      }
+    });
   }
 
-  #prepare(nowUs: number, offer: Offer): void {
-    const { content, fetch } = this.#options;
-    checkOffer(content, offer, fetch);
-    this.#plan = planContent("receiver", content, {
-      layout: content.kind === "kv" ? this.#remote.layouts.parse(offer.layout) : undefined,
-      firstHead: offer.firstHead,
-      heads: offer.heads,
-      chunkBytes: offer.chunkBytes,
+  /** Plan and receiver; those that are there stay if the terms do. */
+  #prepare(nowUs: number, terms: Terms): LocalPlan {
+    const { content } = this.#options;
+    if (this.#plan !== undefined && this.#terms !== undefined && sameTerms(this.#terms, terms)) return this.#plan;
+    if (this.startedMoving) throw new KvferryError("protocol_error", "the offer is not the one that chunks have come of");
+    const plan = planContent("receiver", content, {
+      layout: content.kind === "kv" ? this.#remote.layouts.parse(terms.layout) : undefined,
+      firstHead: terms.firstHead,
+      heads: terms.heads,
+      chunkBytes: terms.chunkBytes,
     });
+    this.#terms = terms;
+    this.#plan = plan;
     this.#receiver = new Receiver({
       nowUs,
       deadlineUs: this.#options.deadlineUs,
       stallUs: this.#remote.stallUs,
-      chunkBytes: this.#plan.chunkBytes,
-      chunkLayer: this.#plan.chunkLayer,
-      layers: this.#plan.layers.length,
+      chunkBytes: plan.chunkBytes,
+      chunkLayer: plan.chunkLayer,
+      layers: plan.layers.length,
     });
+    return plan;
   }
 
-  /** Places the memory in a new generation and says so to the sender. */
-  #grantMemory(nowUs: number): void {
+  /** Places the memory in a new generation. False: the connection is away. Throws full, connection_lost. */
+  #place(nowUs: number): boolean {
     const connection = this.#remote.connection;
-    const [plan, receiver, offer] = [this.#plan, this.#receiver, this.#offer];
-    if (connection === undefined || plan === undefined || receiver === undefined || offer === undefined) return;
-    const { content } = this.#options;
+    const [plan, receiver, terms] = [this.#plan, this.#receiver, this.#terms];
+    if (connection === undefined || plan === undefined || receiver === undefined || terms === undefined) return false;
     const placement = this.#remote.link.place({
       direction: "in",
       connection,
       grant: this.grant,
       generation: this.#generation + 1,
-      region: content.region,
+      region: this.#options.content.region,
       planes: plan.planes,
       blockLists: plan.blockLists,
       chunks: plan.chunks,
       committed: receiver.committedChunks(),
-      checksum: offer.checksum,
+      checksum: terms.checksum,
     });
     if (placement === "full") throw new KvferryError("full", "the link's placement table");
     this.#placement = placement;
     this.#generation += 1;
     this.#remote.bind(placement, this);
     if (this.#generation > 1) receiver.handleResumed(nowUs);
-    this.#remote.send({
-      kind: "accept",
-      id: offer.id,
-      grant: this.grant,
-      generation: this.#generation,
-      committed: receiver.committed(),
-      layout: content.kind === "kv" ? content.layoutBytes : new Uint8Array(0),
-      order: plan.order,
-    });
+    if (this.#wasGranted && this.met) this.#resumed += 1;
+    this.#wasGranted = false;
     this.#remote.touch(this);
+    return true;
   }
 
-  /** The sender is there again and wants to go on. */
-  handleResume(nowUs: number): void {
-    if (this.#ending || this.#placed || this.#orphaned || this.#receiver === undefined) return;
+  /** Grants the memory in a new generation, once nothing can land in the old one any more. */
+  #regrant(nowUs: number, offer: Offer): void {
     if (this.#placement !== undefined) {
       this.#replace = true;
       this.#revoke();
       return;
     }
+    this.#prepare(nowUs, offer);
+    if (this.#place(nowUs)) this.#sayAccept(offer);
+  }
+
+  #sayAccept(offer: Offer): void {
+    const { content } = this.#options;
+    this.#remote.send({
+      kind: "accept",
+      id: offer.id,
+      grant: this.grant,
+      generation: this.#generation,
+      committed: this.#receiver?.committed() ?? new Uint8Array(0),
+      layout: content.kind === "kv" ? content.layoutBytes : new Uint8Array(0),
+      order: this.#plan?.order ?? "",
+    });
+  }
+
+  /** The sender is there again and wants to go on. */
+  handleResume(nowUs: number): void {
+    const offer = this.#offer;
+    if (offer === undefined || this.#ending || this.#failure !== undefined || this.#placed) return;
+    this.#try(nowUs, () => this.#regrant(nowUs, offer));
+  }
+
+  /** What cannot be done ends the transfer. */
+  #try(nowUs: number, step: () => void): void {
     try {
-      this.#grantMemory(nowUs);
+      step();
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
       // The connection is going: it is granted again over the next one.
@@ -196,18 +258,19 @@ export class IncomingTransfer implements PlacedTransfer {
   handleDown(nowUs: number): void {
     if (this.#ending) return;
     this.#replace = false;
+    this.#wasGranted ||= this.#placement !== undefined;
     this.#receiver?.handleDisconnected(nowUs);
     this.#revoke();
     this.#remote.touch(this);
   }
 
-  handleUp(_nowUs: number): void {
+  handleUp(nowUs: number): void {
     if (this.#ending) {
       // It may have been lost with the connection.
       if (this.#tellPeer) this.#sayCancel();
-    } else if (this.#offer === undefined) {
-      if (this.#options.fetch !== undefined) this.#remote.send(this.#options.fetch);
-    } else if (!this.#placed) this.#remote.send({ kind: "resume", id: this.id, grant: this.grant, fromReceiver: true });
+    } else if (this.#placed) return;
+    else if (this.#offer !== undefined) this.#remote.send({ kind: "resume", id: this.id, grant: this.grant, fromReceiver: true });
+    else if (this.#options.fetch !== undefined) this.#sayFetch(nowUs, this.#options.fetch);
   }
 
   handleRestarted(nowUs: number): void {
@@ -243,7 +306,7 @@ export class IncomingTransfer implements PlacedTransfer {
       }
       if (event.kind === "failed") {
         this.#tellPeer ||= this.#failure === undefined;
-        this.#failure ??= { code: event.code, detail: "" };
+        this.#failure ??= { code: event.code, detail: this.#offer === undefined ? "the holder made no offer" : "" };
         this.#end(nowUs);
         return;
       }
@@ -257,7 +320,7 @@ export class IncomingTransfer implements PlacedTransfer {
       this.#ending = true;
       if (failure !== undefined) this.#failure = { code: failure.code, detail: failure.detail };
       if (!this.#orphaned) {
-        if (failure === undefined) this.#remote.send({ kind: "done", id: this.id, grant: this.grant });
+        if (failure === undefined) this.#remote.send({ kind: "done", id: this.id, grant: this.grant, fetch: this.fetch });
         else this.#sayCancel();
       }
       this.#finish(nowUs);
@@ -292,7 +355,7 @@ export class IncomingTransfer implements PlacedTransfer {
       wireBytes: this.#receiver?.receivedBytes ?? 0,
       chunks: this.#plan?.chunks.length ?? 0,
       retries: this.#receiver?.rejected ?? 0,
-      resumed: Math.max(this.#generation - 1, 0),
+      resumed: this.#resumed,
       order: this.#plan?.order ?? "",
       startedUs: this.#options.nowUs,
       endedUs: nowUs,
@@ -303,33 +366,4 @@ export class IncomingTransfer implements PlacedTransfer {
     if (this.#ending || this.#placed) return Number.POSITIVE_INFINITY;
     return this.#receiver?.nextDeadlineUs() ?? this.#options.deadlineUs;
   }
-}
-
-/** A part of the heads would leave the others' places as they were, and the blocks would look complete. */
-function checkHeads({ layout, heads }: KvContent, offer: Offer): void {
-  if (heads === undefined || headsOf(layout).count === 0) return;
-  if (offer.firstHead === heads.first && offer.heads === heads.count) return;
-  const offered = `${offer.heads} KV heads from ${offer.firstHead}`;
-  throw new KvferryError("layout_unconvertible", `wanted ${heads.count} KV heads from ${heads.first}, the holder offers ${offered}`);
-}
-
-/** The offer must be of what was asked, into memory that is there. */
-function checkOffer(content: Content, offer: Offer, fetch: Fetch | undefined): void {
-  if (content.kind === "ranges") {
-    const offered = offer.ranges?.ranges ?? [];
-    const same = offered.length === content.ranges.length && offered.every((range, i) => range.bytes === content.ranges[i]?.bytes);
-    if (!same) throw new KvferryError("protocol_error", "the offer's ranges are not those that were asked");
-    return;
-  }
-  if (offer.ranges !== undefined) throw new KvferryError("protocol_error", "ranges offered for KV");
-  if (offer.fingerprint !== content.fingerprint) {
-    throw new KvferryError("fingerprint_mismatch", `offered ${offer.fingerprint.slice(0, 16)}, wanted ${content.fingerprint.slice(0, 16)}`);
-  }
-  if (fetch === undefined) return;
-  checkHeads(content, offer);
-  const same =
-    offer.groups.length === content.groups.length &&
-    offer.groups.every(({ group, tokens }, i) => group === content.groups[i]?.group && tokens === content.groups[i]?.tokens);
-  if (!same)
-    throw new KvferryError("invalid_argument", "the holder offers other groups or another number of tokens than there is room for");
 }

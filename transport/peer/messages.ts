@@ -5,6 +5,8 @@
 import { expected, integer } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { PRIORITIES, type Priority, rankOf } from "../policy/priority.ts";
+import { bytesOf, type Fields, list, number, text, textOf } from "./fields.ts";
 import { kvferry } from "./wire/peer.js";
 
 const { Envelope } = kvferry.peer.v1;
@@ -71,6 +73,20 @@ export type WireSource =
   | { readonly kind: "handle"; readonly handle: string }
   | { readonly kind: "keys"; readonly group: number; readonly keys: Uint8Array; readonly tokens: number }
   | ({ readonly kind: "ranges" } & BufferRanges);
+/** An Accept that goes ahead of its Offer, good for an Offer of exactly these terms. */
+export interface EarlyGrant {
+  readonly grant: number;
+  readonly generation: number;
+  readonly layout: Uint8Array;
+  readonly order: string;
+  /** SHA-256 of the holder's layout; empty of ranges. */
+  readonly held: Uint8Array;
+  readonly groups: readonly GroupTokens[];
+  readonly firstHead: number;
+  readonly heads: number;
+  readonly chunkBytes: number;
+  readonly checksum: boolean;
+}
 export interface Fetch {
   readonly kind: "fetch";
   readonly id: number;
@@ -82,6 +98,8 @@ export interface Fetch {
   readonly deadlineMs: number;
   readonly trace: string;
   readonly readers: number;
+  readonly priority: Priority;
+  readonly grant: EarlyGrant | undefined;
 }
 export interface Offer {
   readonly kind: "offer";
@@ -98,6 +116,8 @@ export interface Offer {
   readonly deadlineMs: number;
   readonly trace: string;
   readonly layout: Uint8Array;
+  /** Of the fetch's grant, which is taken; 0: an Accept is waited for. */
+  readonly generation: number;
 }
 export interface Accept {
   readonly kind: "accept";
@@ -114,10 +134,12 @@ export interface Resume {
   readonly grant: number;
   readonly fromReceiver: boolean;
 }
+/** `id`: of the sender's offer, or 0 if it has not come. `fetch`: of the receiver's fetch, or 0. */
 export interface Done {
   readonly kind: "done";
   readonly id: number;
   readonly grant: number;
+  readonly fetch: number;
 }
 /** `id`: of the sender's offer, or 0. `fetch`: of the receiver's fetch, or 0. One of them names the transfer. */
 export interface Cancel {
@@ -141,12 +163,18 @@ export interface Bye {
   readonly kind: "bye";
   readonly reason: string;
 }
+export interface LanesWish {
+  readonly kind: "lanes";
+  readonly lanes: number;
+  readonly lost: readonly number[];
+}
 export interface Discard {
   readonly kind: "discard";
   readonly handle: string;
 }
 export type Message =
   | Discard
+  | LanesWish
   | Hello
   | Models
   | Refuse
@@ -173,7 +201,8 @@ export function encodeMessage(message: Message): Uint8Array {
   return bytes;
 }
 
-function wireFetch({ source, kind: _, ...rest }: Fetch): object {
+function wireFetch({ source, kind: _, priority, ...others }: Fetch): object {
+  const rest = { ...others, priority: rankOf(priority) + 1 };
   if (source.kind === "handle") return { ...rest, handle: source.handle };
   if (source.kind === "keys") return { ...rest, keys: { group: source.group, keys: source.keys, tokens: source.tokens } };
   return { ...rest, ranges: { buffer: source.buffer, ranges: source.ranges } };
@@ -193,8 +222,6 @@ export function decodeMessage(bytes: Uint8Array): Message {
   if (parse === undefined) throw new KvferryError("protocol_error", `control message ${kind} is not of this version`);
   return Object.freeze(parse((envelope[kind] ?? {}) as Fields));
 }
-
-type Fields = Readonly<Record<string, unknown>>;
 
 const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fields: Fields) => Message>> = {
   hello: (f) => ({
@@ -243,17 +270,17 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     trace: text(f, "trace", 256),
     // 0, or a peer that does not say: one.
     readers: Math.max(number(f, "readers", 0, limits.readersMax), 1),
+    priority: PRIORITIES[number(f, "priority", 0, PRIORITIES.length) - 1] ?? "normal",
+    grant: f["grant"] === null || f["grant"] === undefined ? undefined : grantOf(f["grant"] as Fields),
   }),
+  lanes: (f) => ({ kind: "lanes", lanes: number(f, "lanes", 0, limits.lanesMax), lost: lostOf(f) }),
   discard: (f) => ({ kind: "discard", handle: text(f, "handle", limits.handleCharacters) }),
   offer: (f) => ({
     kind: "offer",
     id: number(f, "id", 1),
     fetch: number(f, "fetch"),
     fingerprint: text(f, "fingerprint", 64),
-    groups: list(f, "groups", limits.groupsMax).map((value) => ({
-      group: number(value as Fields, "group", 0, limits.groupsMax - 1),
-      tokens: number(value as Fields, "tokens", 1),
-    })),
+    groups: groupsOf(f),
     firstHead: number(f, "firstHead", 0, limits.headsMax),
     heads: number(f, "heads", 0, limits.headsMax),
     chunkBytes: number(f, "chunkBytes", limits.chunkBytesMin, limits.chunkBytesMax),
@@ -263,6 +290,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     deadlineMs: number(f, "deadlineMs", 1, limits.deadlineMaxMs),
     trace: text(f, "trace", 256),
     layout: bytesOf(f, "layout", limits.layoutJsonBytes),
+    generation: number(f, "generation"),
   }),
   accept: (f) => ({
     kind: "accept",
@@ -279,7 +307,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     grant: number(f, "grant", 1, limits.grantMax),
     fromReceiver: f["fromReceiver"] === true,
   }),
-  done: (f) => ({ kind: "done", id: number(f, "id", 1), grant: number(f, "grant", 1, limits.grantMax) }),
+  done: (f) => ({ kind: "done", id: number(f, "id"), grant: number(f, "grant", 1, limits.grantMax), fetch: number(f, "fetch") }),
   cancel: (f) => ({
     kind: "cancel",
     id: number(f, "id"),
@@ -309,6 +337,28 @@ function sourceOf(f: Fields): WireSource {
   };
 }
 
+function grantOf(f: Fields): EarlyGrant {
+  return {
+    grant: number(f, "grant", 1, limits.grantMax),
+    generation: number(f, "generation", 1),
+    layout: bytesOf(f, "layout", limits.layoutJsonBytes),
+    order: text(f, "order", 16),
+    held: bytesOf(f, "held", 32),
+    groups: groupsOf(f),
+    firstHead: number(f, "firstHead", 0, limits.headsMax),
+    heads: number(f, "heads", 0, limits.headsMax),
+    chunkBytes: number(f, "chunkBytes", limits.chunkBytesMin, limits.chunkBytesMax),
+    checksum: f["checksum"] === true,
+  };
+}
+
+function groupsOf(f: Fields): readonly GroupTokens[] {
+  return list(f, "groups", limits.groupsMax).map((value) => ({
+    group: number(value as Fields, "group", 0, limits.groupsMax - 1),
+    tokens: number(value as Fields, "tokens", 1),
+  }));
+}
+
 function rangesOf(f: Fields): BufferRanges {
   return {
     buffer: text(f, "buffer", limits.handleCharacters),
@@ -326,38 +376,12 @@ function modelsOf(f: Fields): readonly ModelEntry[] {
   }));
 }
 
+function lostOf(f: Fields): readonly number[] {
+  return list(f, "lost", limits.lanesMax).map((lane) => integer(lane, "lost", 0, limits.lanesMax - 1, "protocol_error"));
+}
+
 function keysOf(f: Fields): Uint8Array {
   const keys = bytesOf(f, "keys", limits.controlMessageBytes);
   if (keys.length % 32 !== 0) throw expected("32 bytes a key", "keys", `${keys.length} bytes`, "protocol_error");
   return keys;
-}
-
-function number(f: Fields, name: string, low = 0, high = 0xffffffff): number {
-  const value = f[name];
-  // 64-bit fields come as Long objects.
-  const plain = typeof value === "object" && value !== null ? Number(String(value)) : (value ?? 0);
-  return integer(plain, name, low, high, "protocol_error");
-}
-
-function text(f: Fields, name: string, characters: number): string {
-  return textOf(f[name] ?? "", name, characters);
-}
-
-function textOf(value: unknown, name: string, characters: number): string {
-  if (typeof value !== "string" || value.length > characters) {
-    throw expected(`at most ${characters} characters`, name, value, "protocol_error");
-  }
-  return value;
-}
-
-function bytesOf(f: Fields, name: string, most: number): Uint8Array {
-  const value = f[name] ?? new Uint8Array(0);
-  if (!(value instanceof Uint8Array) || value.length > most) throw expected(`at most ${most} bytes`, name, value, "protocol_error");
-  return value;
-}
-
-function list(f: Fields, name: string, most: number): readonly unknown[] {
-  const value = f[name] ?? [];
-  if (!Array.isArray(value) || value.length > most) throw expected(`at most ${most} entries`, name, value, "protocol_error");
-  return value;
 }

@@ -3,22 +3,26 @@
  * ones ended, for whom that did not reach.
  */
 import { assert } from "../check.ts";
-import { codeOfNumber, type KvferryError } from "../errors.ts";
+import { codeOfNumber, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { EndedTransfers } from "./ended.ts";
+import { cancelOf, EndedTransfers } from "./ended.ts";
 import type { IncomingTransfer } from "./incoming.ts";
 import type { OutgoingTransfer } from "./outgoing.ts";
-import type { Accept, Cancel } from "./messages.ts";
+import type { Accept, Cancel, Done, EarlyGrant, Fetch, Offer, Resume } from "./messages.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
+
+const NOBODY = new KvferryError("cancelled", "nobody waits for this fetch any more");
 
 export class Ongoing {
   /** By this node's id of the offer. */
   readonly outgoing = new Map<number, OutgoingTransfer>();
   /** By grant. */
   readonly incoming = new Map<number, IncomingTransfer>();
-  /** Fetches of the remote that the node is preparing an answer to. */
-  readonly preparing = new Set<number>();
+  /** Fetches of the remote that the node is preparing an answer to, with the grant that came in each over this connection. */
+  readonly preparing = new Map<number, EarlyGrant | undefined>();
   readonly received = new EndedTransfers("receiver");
+  /** By this node's id of the fetch. */
+  readonly fetched = new EndedTransfers("receiver");
   readonly sent = new EndedTransfers("sender");
   readonly #started = new Map<PlacedTransfer, number>();
   readonly #dirty = new Set<PlacedTransfer>();
@@ -42,8 +46,46 @@ export class Ongoing {
   /** The remote's ids mean something else from now on. */
   forgetIds(): void {
     this.received.clear();
+    this.fetched.clear();
     this.sent.clear();
     this.preparing.clear();
+  }
+
+  /**
+   * The same question again after a lost connection: the offer is said again by its transfer, which takes no other grant than those that are answers
+   * to it; or it is still being prepared, and may take the newest.
+   */
+  isAnswering({ id, grant }: Fetch): boolean {
+    if (this.preparing.has(id)) {
+      this.preparing.set(id, grant);
+      return true;
+    }
+    for (const transfer of this.outgoing.values()) if (transfer.fetch === id) return true;
+    return false;
+  }
+
+  /** False: it is a push that was not heard of before. */
+  handleOffer(nowUs: number, offer: Offer, remote: Pick<Remote, "send">): boolean {
+    const mine = [...this.incoming.values()].find(({ id, fetch }) => (offer.fetch === 0 ? id === offer.id : fetch === offer.fetch));
+    if (mine !== undefined) mine.handleOffer(nowUs, offer);
+    // Its chunks were faster: the Done of the Fetch has gone ahead over this connection.
+    else if (offer.generation !== 0 && this.fetched.isDone(offer.fetch)) return true;
+    else if (this.fetched.has(offer.fetch)) remote.send(this.fetched.answer(offer.fetch, offer.id));
+    else if (offer.fetch !== 0) remote.send(cancelOf({ id: offer.id, fetch: 0, grant: 0, fromReceiver: true }, NOBODY));
+    else if (this.received.has(offer.id)) remote.send(this.received.answer(offer.id));
+    else return false;
+    return true;
+  }
+
+  handleResume(nowUs: number, { id, grant, fromReceiver }: Resume, remote: Pick<Remote, "send">): void {
+    if (fromReceiver) {
+      // One that goes on has its own say over this connection.
+      if (!this.outgoing.has(id)) remote.send(this.sent.answer(id));
+      return;
+    }
+    const transfer = this.incoming.get(grant);
+    if (transfer !== undefined && transfer.id === id) transfer.handleResume(nowUs);
+    else remote.send(this.received.answer(id));
   }
 
   /** Of a transfer that has ended here meanwhile: the other side would wait for chunks until its deadline. */
@@ -51,6 +93,19 @@ export class Ongoing {
     const transfer = this.outgoing.get(accept.id);
     if (transfer === undefined) remote.send(this.sent.answer(accept.id));
     else transfer.handleAccept(nowUs, accept);
+  }
+
+  /** The last chunk may be there before the offer, which has no name for the receiver then but its own. */
+  handleDone(nowUs: number, { id, fetch, grant }: Done): void {
+    if (id !== 0) return this.outgoing.get(id)?.handleDone(nowUs);
+    for (const transfer of this.outgoing.values())
+      if (fetch !== 0 && transfer.fetch === fetch && transfer.grant === grant) transfer.handleDone(nowUs);
+  }
+
+  /** The connection is away, and what was granted over it has ended. */
+  handleDown(nowUs: number): void {
+    for (const id of this.preparing.keys()) this.preparing.set(id, undefined);
+    for (const transfer of this.all()) transfer.handleDown(nowUs);
   }
 
   handleCancel(nowUs: number, { id, fetch, code, detail, fromReceiver }: Cancel): void {
@@ -87,6 +142,17 @@ export class Ongoing {
   removeIncoming(grant: number, transfer: IncomingTransfer): void {
     this.incoming.delete(grant);
     this.#forget(transfer);
+  }
+
+  /** What waits to be sent; each transfer is looked at anew against its deadline. */
+  load(nowUs: number, goodputBytesPerSecond: number): { readonly backlogBytes: number; readonly onlyBackground: boolean } {
+    let backlogBytes = 0;
+    const moving = [...this.outgoing.values()].filter(({ isMoving }) => isMoving);
+    for (const transfer of moving) {
+      backlogBytes += transfer.waitingBytes;
+      transfer.reconsider(nowUs, goodputBytesPerSecond, moving.length);
+    }
+    return { backlogBytes, onlyBackground: moving.length > 0 && moving.every(({ priority }) => priority === "background") };
   }
 
   /** It has something to pump, or a new deadline. */

@@ -1,17 +1,20 @@
 /**
- * One transfer that leaves this node: Offer, Accept, chunks, Done; over several connections if need be. Joins the Sender (which decides) with the link
- * (which moves). Its memory is released once, when the link says that nothing reads it any more.
+ * One transfer that leaves this node: Offer, Accept, chunks, Done; over several connections if need be. A grant that came with the Fetch is as good as an
+ * Accept, if it was made for this very offer. Joins the Sender (which decides) with the link (which moves). Its memory is released once, when the
+ * link says that nothing reads it any more.
  */
 import { assert } from "../check.ts";
 import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import type { ChunkSend, LinkEvent, PlacementId } from "../link/link.ts";
 import { limits } from "../limits.ts";
+import { type Priority, rankOf, urgencyOf } from "../policy/priority.ts";
 import { createRetry } from "../policy/retry.ts";
 import { Sender } from "../session/sender.ts";
 import { type Content, type LocalPlan, planContent } from "./content.ts";
 import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
-import type { Accept, Offer } from "./messages.ts";
+import { type Accept, type EarlyGrant, encodeMessage, type Offer } from "./messages.ts";
+import { isFor } from "./terms.ts";
 import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
 
 export interface OutgoingOptions {
@@ -19,8 +22,11 @@ export interface OutgoingOptions {
   readonly deadlineUs: number;
   readonly content: Content;
   readonly offer: Offer;
+  /** What came over this connection with the fetch that the offer answers. */
+  readonly early: EarlyGrant | undefined;
   /** Which layers (in the plan's order) are there; "all" or those that handleReady adds. */
   readonly ready: "all" | readonly number[];
+  readonly priority: Priority;
   readonly onEvent: (event: OutgoingEvent) => void;
   readonly onEnd: (outcome: Outcome) => void;
 }
@@ -37,9 +43,12 @@ export class OutgoingTransfer implements PlacedTransfer {
   #sender: Sender | undefined;
   #plan: LocalPlan | undefined;
   #placement: PlacementId | undefined;
+  #priority: Priority;
   #revoking = false;
   /** An Accept that waits for the old placement to be revoked. */
   #waiting: Accept | undefined;
+  /** The receiver has answered the offer, and so knows it. */
+  #isAccepted = false;
   #grant = 0;
   #generation = 0;
   #resumed = 0;
@@ -54,15 +63,29 @@ export class OutgoingTransfer implements PlacedTransfer {
     this.id = options.offer.id;
     this.fetch = options.offer.fetch;
     this.#ready = new Set(options.ready === "all" ? [] : options.ready);
-    this.#offer = options.offer;
-    this.#sayOffer();
+    this.#priority = options.priority;
+    this.#offer = this.#cut(options.offer);
+    if (options.early === undefined || !this.#sayOfferAndTake(options.nowUs, options.early)) remote.send(this.#offer);
   }
 
-  /** Cut to what the remote takes, which is known when it is up; the plan follows the offer, once it is accepted. */
-  #sayOffer(): void {
-    const chunkBytes = Math.min(this.#options.offer.chunkBytes, this.#remote.chunkBytesMax);
-    this.#offer = { ...this.#options.offer, chunkBytes };
-    this.#remote.send(this.#offer);
+  /** To what the remote takes, which is known when it is up. */
+  #cut(offer: Offer): Offer {
+    return { ...offer, chunkBytes: Math.min(offer.chunkBytes, this.#remote.chunkBytesMax) };
+  }
+
+  /** False: the grant is of no use, and the receiver is to answer the offer. */
+  #sayOfferAndTake(nowUs: number, early: EarlyGrant): boolean {
+    if (!isFor(early, this.#offer)) return false;
+    try {
+      const message = encodeMessage({ ...this.#offer, generation: early.generation });
+      this.#place(nowUs, { ...early, committed: new Uint8Array(0) });
+      if (this.#placement !== undefined) this.#remote.send(message);
+      return this.#placement !== undefined;
+    } catch (error) {
+      // What cannot be had now may be when the receiver has answered, or cannot be said then either.
+      if (error instanceof KvferryError) return false;
+      throw error;
+    }
   }
 
   get ended(): boolean {
@@ -86,6 +109,28 @@ export class OutgoingTransfer implements PlacedTransfer {
     return this.fetch !== 0 || this.#grant !== 0;
   }
 
+  get waitingBytes(): number {
+    return this.#sender?.waitingBytes ?? 0;
+  }
+  /** Something of it waits for a lane or for its answer. */
+  get isMoving(): boolean {
+    return this.waitingBytes > 0 || (this.#sender?.inFlightBytes ?? 0) > 0;
+  }
+  get priority(): Priority {
+    return this.#priority;
+  }
+
+  /** It may become urgent as its deadline comes near, or be so no more. */
+  reconsider(nowUs: number, goodputBytesPerSecond: number, sharing: number): void {
+    if (this.#sender === undefined || this.#plan === undefined) return;
+    const leftBytes = this.#plan.bytes - this.#sender.ackedBytes;
+    const leftUs = this.deadlineUs - nowUs;
+    const { priority } = urgencyOf({ priority: this.#options.priority, leftBytes, leftUs, goodputBytesPerSecond, sharing });
+    if (priority === this.#priority) return;
+    this.#priority = priority;
+    if (this.#placement !== undefined) this.#remote.link.setRank(this.#placement, rankOf(priority));
+  }
+
   handleReady(nowUs: number, layer: number): void {
     this.#ready.add(layer);
     this.#sender?.handleReady(nowUs, layer);
@@ -106,6 +151,7 @@ export class OutgoingTransfer implements PlacedTransfer {
     }
     try {
       this.#place(nowUs, accept);
+      this.#isAccepted ||= this.#placement !== undefined;
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
       // The connection is going: it is granted again over the next one.
@@ -114,7 +160,7 @@ export class OutgoingTransfer implements PlacedTransfer {
     }
   }
 
-  #place(nowUs: number, accept: Accept): void {
+  #place(nowUs: number, accept: Pick<Accept, "grant" | "generation" | "committed" | "layout" | "order">): void {
     const { content } = this.#options;
     const offer = this.#offer;
     const connection = this.#remote.connection;
@@ -138,6 +184,7 @@ export class OutgoingTransfer implements PlacedTransfer {
       blockLists: plan.blockLists,
       chunks: plan.chunks,
       checksum: offer.checksum,
+      rank: rankOf(this.#priority),
     });
     if (placement === "full") throw new KvferryError("full", "the link's placement table");
     this.#placement = placement;
@@ -203,8 +250,11 @@ export class OutgoingTransfer implements PlacedTransfer {
     if (this.#ending) {
       // It may have been lost with the connection.
       if (this.#tellPeer) this.#sayCancel();
-    } else if (this.#grant === 0) this.#sayOffer();
-    else this.#remote.send({ kind: "resume", id: this.id, grant: this.#grant, fromReceiver: false });
+    } else if (!this.#isAccepted) {
+      // The plan follows the offer, once there is one.
+      if (this.#plan === undefined) this.#offer = this.#cut(this.#options.offer);
+      this.#remote.send(this.#offer);
+    } else this.#remote.send({ kind: "resume", id: this.id, grant: this.#grant, fromReceiver: false });
   }
 
   handleRestarted(nowUs: number): void {
@@ -262,7 +312,9 @@ export class OutgoingTransfer implements PlacedTransfer {
   #sayCancel(): void {
     if (this.#failure === undefined) return;
     const { code, detail } = this.#failure;
-    this.#remote.send(cancelOf({ id: this.id, fetch: 0, grant: this.#grant, fromReceiver: false }, new KvferryError(code, detail)));
+    // Who has not answered may not have heard the offer, but knows what it asked.
+    const id = this.#isAccepted || this.fetch === 0 ? this.id : 0;
+    this.#remote.send(cancelOf({ id, fetch: this.fetch, grant: this.#grant, fromReceiver: false }, new KvferryError(code, detail)));
   }
 
   #revoke(): void {

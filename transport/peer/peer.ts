@@ -3,20 +3,23 @@
  * connections; a remote that comes back as another process (`node` differs) has lost what it held.
  */
 import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import type { LayoutCache } from "../kv/layout-cache.ts";
 import { limits } from "../limits.ts";
-import { LayoutCache } from "../kv/layout-cache.ts";
-import type { ConnectionId, Endpoint, LaneInfo, Link, LinkEvent, PlacementId } from "../link/link.ts";
-import { createEstimate, type Estimate } from "../policy/estimate.ts";
-import { createWindow, type WindowPolicy } from "../policy/window.ts";
+import type { ConnectionId, Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
+import type { CongestionChoice } from "../policy/congestion.ts";
+import { Path } from "../policy/path.ts";
+import type { Priority } from "../policy/priority.ts";
+import type { WindowPolicy } from "../policy/window.ts";
+import { Acquaintance } from "./acquaintance.ts";
 import { Connection } from "./connection.ts";
+import type { Lanes } from "./lanes.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
-import { isCapable } from "./greeting.ts";
-import type { PeerHost, PeerOptions, PeerPort, TransferHandlers } from "./host.ts";
+import type { Ask, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
 import { Ongoing } from "./ongoing.ts";
-import type { Fetch, Hello, Lookup, Message, Offer, Resume } from "./messages.ts";
+import type { Fetch, Hello, Lookup, Message, Offer } from "./messages.ts";
 import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
 
@@ -24,28 +27,29 @@ export class Peer implements Remote, PeerPort {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly conversation: number;
-  readonly layouts = new LayoutCache();
+  /** Of its lanes, by name, and why. */
+  readonly congestion: CongestionChoice;
   readonly #host: PeerHost;
   readonly #connection: Connection;
   readonly #ongoing = new Ongoing();
   readonly #lookups = new PendingLookups();
-  #models: ReadonlySet<string> = new Set();
-  #node = "";
-  /** What the remote said last; undefined until it was there. */
-  #hello: Hello | undefined;
-  readonly #estimate = createEstimate();
+  readonly #known = new Acquaintance();
+  /** What is known of the way to the remote, and decided about it. */
+  readonly path: Path;
   #idleSinceUs: number;
 
   constructor(options: PeerOptions) {
     this.#idleSinceUs = options.host.runtime.nowUs();
-    ({ name: this.name, address: this.address, conversation: this.conversation } = options);
+    ({ name: this.name, address: this.address, conversation: this.conversation, congestion: this.congestion } = options);
     this.#host = options.host;
+    const { windowBytes, chunkBytes, rateBytesPerSecond } = options.host;
+    this.path = new Path({ ...options.lanes, local: options.local, peerCap: rateBytesPerSecond, windowBytes, chunkBytes });
     this.#connection = new Connection({
       link: options.host.link,
       runtime: options.host.runtime,
       address: options.address,
-      lanes: options.lanes,
-      lane: options.lane,
+      path: this.path,
+      congestionControl: options.congestion.name,
       heartbeatMs: options.host.heartbeatMs,
       owner: {
         hello: (token) => options.host.hello(this, token),
@@ -67,7 +71,7 @@ export class Peer implements Remote, PeerPort {
   get stallUs(): number {
     return this.#host.stallUs;
   }
-  send(message: Message): void {
+  send(message: Message | Uint8Array): void {
     this.#connection.send(message);
   }
   bind(placement: PlacementId, transfer: PlacedTransfer): void {
@@ -81,43 +85,44 @@ export class Peer implements Remote, PeerPort {
     this.#host.touched();
   }
   newWindow(): WindowPolicy {
-    return createWindow({ bytes: this.#host.windowBytes });
+    return this.path.newWindow();
   }
   acked(nowUs: number, bytes: number, durationUs: number): void {
-    this.#estimate.handleSample(nowUs, bytes, durationUs);
+    this.path.handleAcked(nowUs, bytes, durationUs);
   }
 
   get up(): boolean {
     return this.#connection.up;
   }
-  get lanes(): number {
-    return this.#connection.lanesUp;
+  get lanes(): Lanes {
+    return this.#connection.lanes;
   }
   get linkId(): ConnectionId | undefined {
     return this.#connection.linkId;
   }
-  /** What the kernel knows of each lane, now. */
-  laneInfo(): readonly LaneInfo[] {
-    const id = this.#connection.linkId;
-    return id === undefined ? [] : this.link.laneInfo(id);
-  }
   get waitingMessages(): number {
     return this.#connection.waitingMessages;
   }
-  /** The process that was last seen there. */
   get node(): string {
-    return this.#node;
+    return this.#known.node;
   }
-  /** HOST:PORT where the remote says that it is reached, or "". */
   get advertised(): string {
-    return this.#hello?.advertise ?? "";
+    return this.#known.advertised;
   }
   get chunkBytesMax(): number {
-    return this.#hello?.chunkBytesMax ?? limits.chunkBytesMax;
+    return this.#known.chunkBytesMax;
   }
-  /** Goodput towards the remote. */
-  estimate(nowUs: number): Estimate {
-    return this.#estimate.estimate(nowUs);
+  get layouts(): LayoutCache {
+    return this.#known.layouts;
+  }
+  get checksum(): boolean {
+    return this.#host.checksum;
+  }
+  get takesEarly(): boolean {
+    return this.up && this.#known.isCapable("early");
+  }
+  layoutOf(fingerprint: string): Uint8Array | undefined {
+    return this.#known.layoutOf(fingerprint);
   }
   /** Nothing is under way with it. */
   get unused(): boolean {
@@ -155,12 +160,12 @@ export class Peer implements Remote, PeerPort {
   fetch(
     nowUs: number,
     deadlineUs: number,
-    request: Omit<Fetch, "kind" | "id">,
+    request: Ask,
     content: Content,
     grant: number,
     handlers: TransferHandlers<IncomingEvent>,
   ): IncomingTransfer {
-    const fetch: Fetch = { kind: "fetch", id: this.#ongoing.newId(), ...request };
+    const fetch: Fetch = { kind: "fetch", id: this.#ongoing.newId(), ...request, grant: undefined };
     return this.#addIncoming(nowUs, deadlineUs, content, fetch, grant, handlers, (then) => then());
   }
 
@@ -168,20 +173,24 @@ export class Peer implements Remote, PeerPort {
   serve(
     nowUs: number,
     deadlineUs: number,
-    request: Omit<Offer, "kind" | "id">,
+    request: Proposal,
     content: Content,
     ready: "all" | readonly number[],
+    priority: Priority,
     handlers: TransferHandlers<OutgoingEvent>,
   ): OutgoingTransfer | undefined {
+    const early = this.#ongoing.preparing.get(request.fetch);
     // The asker has taken its question back while the answer was being prepared.
     if (request.fetch !== 0 && !this.#ongoing.preparing.delete(request.fetch)) return undefined;
-    const offer: Offer = { kind: "offer", id: this.#ongoing.newId(), ...request };
+    const offer: Offer = { kind: "offer", id: this.#ongoing.newId(), ...request, generation: 0 };
     const transfer: OutgoingTransfer = new OutgoingTransfer(this, {
       nowUs,
       deadlineUs,
       content,
       offer,
+      early,
       ready,
+      priority,
       onEvent: handlers.onEvent,
       onEnd: (outcome) => {
         this.#ongoing.removeOutgoing(offer.id, transfer);
@@ -219,7 +228,7 @@ export class Peer implements Remote, PeerPort {
   }
 
   lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
-    if (this.up && !this.#models.has(fingerprint)) return done(0, "");
+    if (this.up && this.layoutOf(fingerprint) === undefined) return done(0, "");
     if (this.#lookups.isFull) return done(0, "full");
     const message: Lookup = { kind: "lookup", id: this.#ongoing.newId(), fingerprint, group, keys };
     this.send(message);
@@ -230,7 +239,7 @@ export class Peer implements Remote, PeerPort {
 
   /** Nobody will fetch that offer of the remote. A hint: without it, the offer ends by its own deadline. */
   discard(nowUs: number, handle: string): void {
-    if (!isCapable(this.#hello, "discard")) return;
+    if (!this.#known.isCapable("discard")) return;
     const discard = { kind: "discard", handle } as const;
     if (this.up) return this.send(discard);
     this.#lookups.keep(nowUs, discard);
@@ -246,7 +255,12 @@ export class Peer implements Remote, PeerPort {
     this.#connection.drop("draining", detail);
   }
 
-  handleLinkEvent(nowUs: number, event: LinkEvent): void {
+  /** Whether a connection of the link is one with this remote. */
+  isOf(connection: ConnectionId): boolean {
+    return this.#connection.isOf(connection);
+  }
+
+  handleLinkEvent(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
     this.#connection.handle(nowUs, event);
   }
 
@@ -273,7 +287,9 @@ export class Peer implements Remote, PeerPort {
       onPlaced,
       onEnd: (outcome) => {
         this.#ongoing.removeIncoming(grant, transfer);
-        if (transfer.id !== 0) this.#ongoing.received.add(transfer.id, { ok: outcome.ok, code: outcome.code, grant });
+        const ended = { ok: outcome.ok, code: outcome.code, grant };
+        if (transfer.id !== 0) this.#ongoing.received.add(transfer.id, ended);
+        if (transfer.fetch !== 0) this.#ongoing.fetched.add(transfer.fetch, ended);
         handlers.onEnd(outcome);
       },
     });
@@ -285,24 +301,21 @@ export class Peer implements Remote, PeerPort {
   }
 
   #handleUp(nowUs: number, hello: Hello): void {
-    const restarted = this.#node !== "" && this.#node !== hello.node;
+    const restarted = this.#known.meet(hello);
     if (restarted) this.#ongoing.forgetIds();
-    this.#node = hello.node;
-    this.#hello = hello;
-    this.#models = new Set(hello.models.map((model) => model.fingerprint));
     for (const transfer of this.#ongoing.all()) {
       // What the former process has not heard of yet is said to the new one instead.
       if (restarted && transfer.met) transfer.handleRestarted(nowUs);
       else if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
     }
-    for (const message of this.#lookups.takeMessages(isCapable(hello, "discard"))) this.send(message);
+    for (const message of this.#lookups.takeMessages(this.#known.isCapable("discard"))) this.send(message);
     this.#host.onPeer(this, true, "");
   }
 
   #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
     this.#idleSinceUs = nowUs;
-    for (const transfer of this.#ongoing.all()) transfer.handleDown(nowUs);
-    if (!isCapable(this.#hello, "resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
+    this.#ongoing.handleDown(nowUs);
+    if (!this.#known.isCapable("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
     // A refusal will not heal by dialling again.
     if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
     this.#host.onPeer(this, false, detail);
@@ -311,7 +324,7 @@ export class Peer implements Remote, PeerPort {
 
   #refuseIncapable(nowUs: number, transfer: PlacedTransfer): boolean {
     const { needs } = transfer;
-    if (needs === "" || isCapable(this.#hello, needs)) return false;
+    if (needs === "" || this.#known.isCapable(needs)) return false;
     transfer.cancel(nowUs, "unsupported", `the peer's version has no ${needs}`, false);
     return true;
   }
@@ -321,13 +334,13 @@ export class Peer implements Remote, PeerPort {
       case "fetch":
         return this.#handleFetch(message);
       case "offer":
-        return this.#handleOffer(nowUs, message);
+        return this.#ongoing.handleOffer(nowUs, message, this) ? undefined : this.#host.onOffer(this, message);
       case "accept":
         return this.#ongoing.handleAccept(nowUs, message, this);
       case "resume":
-        return this.#handleResume(nowUs, message);
+        return this.#ongoing.handleResume(nowUs, message, this);
       case "done":
-        return this.#ongoing.outgoing.get(message.id)?.handleDone(nowUs);
+        return this.#ongoing.handleDone(nowUs, message);
       case "cancel":
         return this.#ongoing.handleCancel(nowUs, message);
       case "discard":
@@ -337,47 +350,34 @@ export class Peer implements Remote, PeerPort {
       case "lookupReply":
         return this.#lookups.handleReply(message);
       case "models":
-        return void (this.#models = new Set(message.models.map((model) => model.fingerprint)));
+        return this.#known.learn(message.models);
       default:
         return; // bye: a remote that drains refuses what is new by itself
     }
   }
 
   #handleFetch(fetch: Fetch): void {
-    // The same question again after a lost connection: the offer is said again by its transfer, or still being prepared.
-    if (this.#ongoing.preparing.has(fetch.id)) return;
-    for (const transfer of this.#ongoing.outgoing.values()) if (transfer.fetch === fetch.id) return;
+    if (this.#ongoing.isAnswering(fetch)) return;
     if (this.#ongoing.preparing.size >= limits.transfersMax) return this.refuseFetch(fetch, new KvferryError("too_many_transfers"));
-    this.#ongoing.preparing.add(fetch.id);
+    this.#ongoing.preparing.set(fetch.id, fetch.grant);
     this.#host.onFetch(this, fetch);
   }
 
-  #handleOffer(nowUs: number, offer: Offer): void {
-    if (offer.fetch !== 0) {
-      for (const transfer of this.#ongoing.incoming.values()) if (transfer.fetch === offer.fetch) return transfer.handleOffer(nowUs, offer);
-      return this.refuseOffer(offer, new KvferryError("cancelled", "nobody waits for this fetch any more"));
-    }
-    for (const transfer of this.#ongoing.incoming.values()) if (transfer.id === offer.id) return transfer.handleResume(nowUs);
-    if (this.#ongoing.received.has(offer.id)) return this.send(this.#ongoing.received.answer(offer.id));
-    this.#host.onOffer(this, offer);
-  }
-
-  #handleResume(nowUs: number, { id, grant, fromReceiver }: Resume): void {
-    if (fromReceiver) {
-      // One that goes on has its own say over this connection.
-      if (!this.#ongoing.outgoing.has(id)) this.send(this.#ongoing.sent.answer(id));
-      return;
-    }
-    const transfer = this.#ongoing.incoming.get(grant);
-    if (transfer !== undefined && transfer.id === id) return transfer.handleResume(nowUs);
-    this.send(this.#ongoing.received.answer(id));
-  }
-
   turn(nowUs: number): void {
-    this.#connection.turn(nowUs);
+    this.#connection.turn(nowUs, !this.#ongoing.idle);
+    if (this.up && !this.#ongoing.idle && nowUs >= this.path.nextReadingUs()) this.#observe(nowUs);
     if (this.#wanted()) this.#connection.want(nowUs);
     this.#ongoing.turn(nowUs, this.#dialsInVain ? this.#connection.lastFailure : undefined);
     this.#lookups.expire(nowUs, this.#connection.lastFailure?.code ?? "deadline_exceeded");
+  }
+
+  #observe(nowUs: number): void {
+    const { goodputBytesPerSecond } = this.path.estimate(nowUs);
+    this.#connection.lanes.observe(nowUs, this.#connection.isHeard(nowUs), {
+      ...this.#ongoing.load(nowUs, goodputBytesPerSecond),
+      tenantCap: 0,
+      tenantSharing: 1,
+    });
   }
 
   #wanted(): boolean {
@@ -393,6 +393,7 @@ export class Peer implements Remote, PeerPort {
       this.#connection.nextDeadlineUs(nowUs, this.#wanted()),
       this.#ongoing.nextDeadlineUs(nowUs, this.#dialsInVain),
       this.#lookups.nextDeadlineUs(),
+      this.up && !this.#ongoing.idle ? Math.max(this.path.nextReadingUs(), nowUs) : Number.POSITIVE_INFINITY,
     );
   }
 }

@@ -16,8 +16,14 @@ export interface Remote {
   readonly layouts: LayoutCache;
   /** The largest chunk that the remote takes. */
   readonly chunkBytesMax: number;
-  /** Queues a control message; it is lost if the connection goes, and said again after a resume. */
-  send(message: Message): void;
+  /** Whether offers ask for checksums: known of this node's own, supposed of the remote's. */
+  readonly checksum: boolean;
+  /** It is there, and takes a grant that comes in a fetch. */
+  readonly takesEarly: boolean;
+  /** How the remote says that it lays out a model; undefined: it has none of this fingerprint. */
+  layoutOf(fingerprint: string): Uint8Array | undefined;
+  /** Queues a control message, or its bytes; it is lost if the connection goes, and said again after a resume. */
+  send(message: Message | Uint8Array): void;
   /** Link events of this placement come to the transfer until it is forgotten. */
   bind(placement: PlacementId, transfer: PlacedTransfer): void;
   unbind(placement: PlacementId): void;

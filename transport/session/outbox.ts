@@ -25,7 +25,8 @@ export class Outbox {
   readonly #order: Uint32Array;
   readonly #layerStart: Uint32Array;
   readonly #layerReady: Uint8Array;
-  readonly #layerMissing: Uint32Array;
+  /** Bytes of the layer that are not placed. */
+  readonly #layerBytes: Float64Array;
   /** Ready layers in the order in which they became so; the cursor stands in one of them. */
   readonly #readyLayers: number[] = [];
   #cursorLayer = 0;
@@ -38,7 +39,7 @@ export class Outbox {
   #placedBytes = 0;
   #inFlightChunks = 0;
   #inFlightBytes = 0;
-  #movable = 0;
+  #movableBytes = 0;
   #unknown: number;
 
   constructor(chunkBytes: Uint32Array, chunkLayer: Uint32Array, layers: number) {
@@ -54,12 +55,14 @@ export class Outbox {
     this.#unknown = count;
     this.#layerStart = new Uint32Array(layers + 1);
     this.#layerReady = new Uint8Array(layers);
-    this.#layerMissing = new Uint32Array(layers);
-    for (const layer of chunkLayer) {
+    this.#layerBytes = new Float64Array(layers);
+    const chunksOf = new Uint32Array(layers);
+    for (const [chunk, layer] of chunkLayer.entries()) {
       assert(layer < layers, "a chunk belongs to a layer of the transfer");
-      this.#layerMissing[layer]! += 1;
+      chunksOf[layer]! += 1;
+      this.#layerBytes[layer]! += chunkBytes[chunk]!;
     }
-    for (let layer = 0; layer < layers; layer++) this.#layerStart[layer + 1] = this.#layerStart[layer]! + this.#layerMissing[layer]!;
+    for (let layer = 0; layer < layers; layer++) this.#layerStart[layer + 1] = this.#layerStart[layer]! + chunksOf[layer]!;
     this.#order = new Uint32Array(count);
     const fill = this.#layerStart.slice();
     for (let chunk = 0; chunk < count; chunk++) this.#order[fill[chunkLayer[chunk]!]!++] = chunk;
@@ -82,7 +85,11 @@ export class Outbox {
   }
   /** Some chunk of a ready layer is not placed yet. */
   get hasMovable(): boolean {
-    return this.#movable > 0;
+    return this.#movableBytes > 0;
+  }
+  /** Of ready layers, what is neither placed nor under way. */
+  get waitingBytes(): number {
+    return this.#movableBytes - this.#inFlightBytes;
   }
   /** Each chunk is placed, under way or was lost without a word: the peer may have them all. */
   get mayAllBePlaced(): boolean {
@@ -103,7 +110,7 @@ export class Outbox {
   markReady(layer: number): void {
     if (layer >= this.#layerReady.length || this.#layerReady[layer] === 1) return;
     this.#layerReady[layer] = 1;
-    this.#movable += this.#layerMissing[layer]!;
+    this.#movableBytes += this.#layerBytes[layer]!;
     this.#readyLayers.push(layer);
     if (this.#readyLayers.length === this.#cursorLayer + 1) this.#cursor = this.#layerStart[layer]!;
   }
@@ -157,8 +164,8 @@ export class Outbox {
     this.#placedChunks += 1;
     this.#placedBytes += this.#bytes[chunk]!;
     const layer = this.#layerOf[chunk]!;
-    this.#layerMissing[layer]! -= 1;
-    if (this.#layerReady[layer] === 1) this.#movable -= 1;
+    this.#layerBytes[layer]! -= this.#bytes[chunk]!;
+    if (this.#layerReady[layer] === 1) this.#movableBytes -= this.#bytes[chunk]!;
     this.#span += 1;
   }
 

@@ -7,6 +7,7 @@
  */
 import { assert } from "../check.ts";
 import { ERRORS, type ErrorCode } from "../errors.ts";
+import { limits } from "../limits.ts";
 import type { RetryPolicy } from "../policy/retry.ts";
 import type { WindowPolicy } from "../policy/window.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -55,8 +56,8 @@ export class Sender {
   /** Nothing is submitted before: the link was full, so often in a row. */
   #gateUs = -1;
   #fulls = 0;
-  /** The receiver took its memory back and has not said why yet; nothing is sent into it. */
-  #grantOver = false;
+  /** The receiver took its memory back and has not said why yet; nothing is sent into it until this moment, at which it will not say so any more. */
+  #grantOverUntilUs = Number.POSITIVE_INFINITY;
   /** What came due until here was offered to pollSend. */
   #polledUs = -1;
 
@@ -78,6 +79,10 @@ export class Sender {
   get inFlightChunks(): number {
     return this.#outbox.inFlightChunks;
   }
+  /** What could be submitted and is not: the window is full. */
+  get waitingBytes(): number {
+    return this.#state === "sending" ? this.#outbox.waitingBytes : 0;
+  }
   get ackedBytes(): number {
     return this.#outbox.placedBytes;
   }
@@ -97,7 +102,7 @@ export class Sender {
     this.#outbox.forgetFlights();
     if (!this.#outbox.restart(committed)) return this.#fail("protocol_error");
     this.#state = "sending";
-    this.#grantOver = false;
+    this.#grantOverUntilUs = Number.POSITIVE_INFINITY;
     this.#gateUs = -1;
     this.#polledUs = -1;
     if (this.#outbox.placedBytes > before) this.#handleProgress(nowUs);
@@ -113,11 +118,10 @@ export class Sender {
   }
 
   /** The peer placed it, now or before. */
-  handleAcked(nowUs: number, chunk: number, _sequence: number, durationUs: number): void {
+  handleAcked(nowUs: number, chunk: number, _sequence: number, _durationUs: number): void {
     // Another attempt's word, or one that comes while the connection is away, is as good: placed is placed.
     if (this.#over || this.#outbox.isPlaced(chunk)) return;
     this.#outbox.place(chunk);
-    this.#window.handleAcked(nowUs, this.#chunkBytes[chunk]!, durationUs);
     this.#gateUs = -1;
     this.#fulls = 0;
     this.#handleProgress(nowUs);
@@ -126,7 +130,6 @@ export class Sender {
   handleFailed(nowUs: number, chunk: number, sequence: number, code: ErrorCode): void {
     if (this.#over || !this.#outbox.isInFlight(chunk, sequence)) return;
     if (code === "duplicate_chunk") return this.handleAcked(nowUs, chunk, sequence, 0);
-    this.#window.handleFailed(nowUs, this.#chunkBytes[chunk]!);
     const attempt = this.#outbox.fail(chunk, LOST.has(code));
     if (code === "grant_unknown") return this.#handleGrantOver(nowUs, chunk);
     const decision = this.#retry.decide(nowUs, attempt, code);
@@ -136,19 +139,23 @@ export class Sender {
   }
 
   /**
-   * A receiver that has every chunk takes its memory back, then says Done: a repeated chunk may hear of the first before the transfer
-   * hears of the second. Where that cannot be, the grant is lost for good.
+   * A receiver that has every chunk takes its memory back, then says Done; one that has given up this connection for a new one takes it back, then grants
+   * it again over that. A chunk may hear of the first before the transfer hears of the second. One that says neither has lost the grant for good.
    */
   #handleGrantOver(nowUs: number, chunk: number): void {
-    if (!this.#outbox.mayAllBePlaced) return this.#fail("grant_unknown");
-    this.#grantOver = true;
+    this.#grantOverUntilUs = Math.min(this.#grantOverUntilUs, nowUs + limits.silentMs * 1000);
     this.#outbox.pause(chunk, nowUs);
+  }
+
+  get #isGrantOver(): boolean {
+    return this.#grantOverUntilUs < Number.POSITIVE_INFINITY;
   }
 
   /** The connection is away: nothing in flight counts; the transfer waits for handleAccept until its deadline. */
   handleDisconnected(_nowUs: number): void {
     if (this.#over) return;
     this.#outbox.forgetFlights();
+    this.#grantOverUntilUs = Number.POSITIVE_INFINITY;
     if (this.#state === "sending") this.#state = "suspended";
   }
 
@@ -169,6 +176,7 @@ export class Sender {
   handleTimeout(nowUs: number): void {
     if (this.#over) return;
     if (this.#deadlines.passed(nowUs)) return this.#fail("deadline_exceeded");
+    if (nowUs >= this.#grantOverUntilUs && !this.#outbox.mayAllBePlaced) return this.#fail("grant_unknown");
     const silentUs = this.#deadlines.pollSilence(nowUs);
     if (silentUs > 0) this.#events.push({ kind: "stalled", silentUs });
     this.#polledUs = nowUs;
@@ -176,7 +184,7 @@ export class Sender {
 
   /** Next chunks to submit: inside the window, of ready layers, retries first. Each counts as in flight from now. */
   pollSend(nowUs: number, maxChunks: number): readonly Attempt[] {
-    if (this.#state !== "sending" || this.#grantOver || nowUs < this.#gateUs) return NONE;
+    if (this.#state !== "sending" || this.#isGrantOver || nowUs < this.#gateUs) return NONE;
     this.#polledUs = nowUs;
     let chunk = this.#outbox.peek(nowUs);
     if (chunk < 0) return NONE;
@@ -215,7 +223,8 @@ export class Sender {
   nextDeadlineUs(): number {
     if (this.#over) return Number.POSITIVE_INFINITY;
     let next = this.#deadlines.nextUs();
-    if (this.#state !== "sending" || this.#grantOver) return next;
+    if (this.#isGrantOver && !this.#outbox.mayAllBePlaced) next = Math.min(next, this.#grantOverUntilUs);
+    if (this.#state !== "sending" || this.#isGrantOver) return next;
     // What was due at the last poll and not taken waits for the window, and that opens with an event.
     if (this.#gateUs > this.#polledUs) next = Math.min(next, this.#gateUs);
     const retryUs = Math.max(this.#outbox.nextUs, this.#gateUs);

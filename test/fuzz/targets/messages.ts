@@ -11,7 +11,22 @@ import { ABSURD_NUMBERS, mutateValue } from "../values.ts";
 const FINGERPRINT = "f0".repeat(32);
 const KEYS = Uint8Array.from({ length: 96 }, (_, at) => at);
 const MODEL = { fingerprint: FINGERPRINT, layout: new TextEncoder().encode('{"blockCount":1,"groups":[]}') };
-const ASK = { fingerprint: FINGERPRINT, firstHead: 0, heads: 8, chunkBytes: 1 << 20, deadlineMs: 30_000, trace: "t", readers: 1 };
+const GRANT = {
+  ...{
+    grant: 2 ** 52 + 3,
+    generation: 1,
+    layout: MODEL.layout,
+    order: "canonical",
+    held: new Uint8Array(32).fill(9),
+    firstHead: 0,
+    heads: 8,
+  },
+  ...{ groups: [{ group: 0, tokens: 2_048 }], chunkBytes: 1 << 20, checksum: true },
+};
+const ASK = {
+  ...{ fingerprint: FINGERPRINT, firstHead: 0, heads: 8, chunkBytes: 1 << 20, deadlineMs: 30_000 },
+  ...{ trace: "t", readers: 1, priority: "urgent" as const },
+};
 
 const PEER_MESSAGES: readonly Message[] = [
   {
@@ -23,16 +38,19 @@ const PEER_MESSAGES: readonly Message[] = [
   { kind: "refuse", code: 31, detail: "no", version: 1, minVersion: 1, re: 7 },
   { kind: "lookup", id: 7, fingerprint: FINGERPRINT, group: 2, keys: KEYS },
   { kind: "lookupReply", id: 7, code: 0, matched: 3 },
-  { kind: "fetch", id: 1, ...ASK, source: { kind: "handle", handle: `0123abcd-${"0".repeat(32)}` } },
-  { kind: "fetch", id: 2, ...ASK, source: { kind: "keys", group: 1, keys: KEYS, tokens: 48 } },
-  { kind: "fetch", id: 3, ...ASK, source: { kind: "ranges", buffer: "b", ranges: [{ offset: 2 ** 40, bytes: 5 }] } },
+  { kind: "fetch", id: 1, ...ASK, source: { kind: "handle", handle: `0123abcd-${"0".repeat(32)}` }, grant: GRANT },
+  { kind: "fetch", id: 2, ...ASK, source: { kind: "keys", group: 1, keys: KEYS, tokens: 48 }, grant: undefined },
+  {
+    ...{ kind: "fetch", id: 3, ...ASK, source: { kind: "ranges", buffer: "b", ranges: [{ offset: 2 ** 40, bytes: 5 }] } },
+    grant: { ...GRANT, layout: new Uint8Array(0), held: new Uint8Array(0), groups: [] },
+  },
   {
     ...{ kind: "offer", id: 9, fetch: 1, ...ASK, groups: [{ group: 0, tokens: 2_048 }], checksum: true, keys: KEYS, layout: MODEL.layout },
-    ranges: { buffer: "b", ranges: [{ offset: 0, bytes: 4_096 }] },
+    ...{ ranges: { buffer: "b", ranges: [{ offset: 0, bytes: 4_096 }] }, generation: 1 },
   },
   { kind: "accept", id: 9, grant: 2 ** 52 + 1, generation: 2, committed: Uint8Array.of(5), layout: MODEL.layout, order: "flat" },
   { kind: "resume", id: 9, grant: 77, fromReceiver: true },
-  { kind: "done", id: 9, grant: 77 },
+  { kind: "done", id: 9, grant: 77, fetch: 1 },
   { kind: "cancel", id: 9, fetch: 1, grant: 77, code: 8, detail: "by its caller", fromReceiver: true },
   { kind: "ping", id: 3 },
   { kind: "pong", id: 3 },

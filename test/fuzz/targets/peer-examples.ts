@@ -1,8 +1,9 @@
 /** What remotes say to a node that node.ts holds: about handles, grants and transfers that are, or were, or will be. */
+import { createHash } from "node:crypto";
 import { denseLayout } from "../../../transport/kv/build.ts";
 import { fingerprint } from "../../../transport/kv/identity.ts";
 import { serializeLayout } from "../../../transport/kv/parse.ts";
-import type { Hello, Message } from "../../../transport/peer/messages.ts";
+import type { EarlyGrant, Hello, Message } from "../../../transport/peer/messages.ts";
 import type { Random } from "../random.ts";
 import { BLOCK_COUNT, handleOf } from "./api-examples.ts";
 
@@ -13,6 +14,8 @@ const OTHERS = [
   denseLayout({ ...SHAPE, blockTokens: 8, order: "NHD", form: "layer-major" }),
 ];
 const LAYOUTS = [LAYOUT, ...OTHERS].map(serializeLayout);
+/** Of the layout that the node has. */
+const DIGEST = createHash("sha256").update(serializeLayout(LAYOUT)).digest();
 export const IDENTITY = { model: "m", revision: "r", element: "bf16", rope: "", profile: "", extra: "" };
 const FINGERPRINT = fingerprint(IDENTITY);
 export const OFFER = handleOf(3);
@@ -45,6 +48,14 @@ export function acceptance(random: Random): Message {
   };
 }
 
+/** For what the node would offer, or nearly so. */
+function earlyGrant(random: Random, layout: Uint8Array): EarlyGrant {
+  return {
+    ...{ grant: random.between(1, 12), generation: random.pick([1, 1, 2, 3]), layout, order: random.pick(["flat", "flat", "canonical"]) },
+    ...{ held: DIGEST, groups: [{ group: 0, tokens: 32 }], firstHead: 0, heads: random.pick([2, 2, 1]), chunkBytes: 4_096, checksum: true },
+  };
+}
+
 /** What a remote may say that is about something: numbers and handles that are, or were, or will be. */
 export function saying(random: Random): Message {
   const id = random.between(1, 4);
@@ -57,21 +68,32 @@ export function saying(random: Random): Message {
     deadlineMs: random.pick([1, 2_000, 30_000]),
     trace: "",
     readers: 1,
+    priority: "normal" as const,
   };
   const keys = keysOf(random.pick([1, 1, 9]), random.pick([2, 1, 3]));
   const ranges = { buffer: BUFFER, ranges: [{ offset: random.pick([0, 4_096]), bytes: random.pick([512, 4_096]) }] };
-  const push = { ...ask, fetch: 0, groups: [{ group: 0, tokens: random.pick([32, 32, 20, 16]) }], checksum: true, keys, layout };
+  const push = {
+    ...ask,
+    fetch: 0,
+    groups: [{ group: 0, tokens: random.pick([32, 32, 20, 16]) }],
+    checksum: true,
+    keys,
+    layout,
+    generation: 0,
+  };
   const grant = random.between(1, 12);
+  const early = random.chance(1, 2) ? earlyGrant(random, layout) : undefined;
+  const ofRanges = early && { ...early, groups: [], heads: 0, layout: new Uint8Array(0), held: new Uint8Array(0) };
   return random.pick<Message>([
-    { kind: "fetch", id, ...ask, source: { kind: "handle", handle: OFFER } },
-    { kind: "fetch", id, ...ask, source: { kind: "keys", group: 0, keys, tokens: 32 } },
-    { kind: "fetch", id, ...ask, fingerprint: "", source: { kind: "ranges", ...ranges } },
+    { kind: "fetch", id, ...ask, source: { kind: "handle", handle: OFFER }, grant: early },
+    { kind: "fetch", id, ...ask, source: { kind: "keys", group: 0, keys, tokens: 32 }, grant: early },
+    { kind: "fetch", id, ...ask, fingerprint: "", source: { kind: "ranges", ...ranges }, grant: ofRanges },
     { kind: "offer", id, ...push, ranges: undefined },
     { kind: "offer", id, ...push, ranges: undefined, layout: serializeLayout(LAYOUT) },
     { kind: "offer", id, ...push, fingerprint: "", groups: [], keys: new Uint8Array(0), layout: new Uint8Array(0), ranges },
     acceptance(random),
     { kind: "resume", id, grant, fromReceiver: random.chance(1, 2) },
-    { kind: "done", id, grant },
+    { kind: "done", id: random.pick([0, id]), grant, fetch: random.pick([0, id]) },
     { kind: "cancel", id, fetch: random.pick([0, id]), grant, code: 8, detail: "", fromReceiver: random.chance(1, 2) },
     { kind: "lookup", id, fingerprint: FINGERPRINT, group: 0, keys },
     { kind: "lookupReply", id, code: 0, matched: 2 },

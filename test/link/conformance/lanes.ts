@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isError } from "./connections.ts";
-import { LANE, numberOf, openLane, openPair, placeBoth, send, finish, type Suite, TOKEN } from "./pair.ts";
+import { expectChunks, LANE, numberOf, openLane, openPair, placeBoth, send, finish, type Suite, TOKEN } from "./pair.ts";
 import { flatShape } from "./shapes.ts";
 
 export function laneTests(suite: Suite): void {
@@ -109,5 +109,33 @@ export function laneTests(suite: Suite): void {
     await pair.b.eventCount(40, "committed", { placement: transfer.into });
     for (const span of shape.chunks) transfer.target.expectChunk(span, shape.receiver, transfer.source, shape.sender);
     await finish(pair, [transfer]);
+  });
+
+  test("a resting lane takes no chunks, at either end, until it rests no more", async (t) => {
+    const pair = await openPair(t, suite, { lanes: 2 });
+    const { a, b, atA, atB } = pair;
+    a.link.restLane(atA, 0, true);
+    b.link.restLane(atB, 1, true);
+    a.link.restLane(atA, 7, true);
+    const [there, back] = [
+      placeBoth(pair, flatShape(12, 20_000, 20_000)),
+      placeBoth(pair, flatShape(12, 20_000, 20_000), { backwards: true }),
+    ];
+    await send(there);
+    await send(back);
+    assert.deepEqual([...new Set(a.all("acked").map(({ lane }) => lane))], [1]);
+    assert.deepEqual([...new Set(b.all("acked").map(({ lane }) => lane))], [0]);
+    const late = placeBoth(pair, flatShape(5, 30_000, 30_000));
+    a.link.restLane(atA, 1, true);
+    a.submit(late.out, [0, 1, 2, 3, 4]);
+    // Both lanes carry the other direction meanwhile, and the answers to it.
+    b.link.restLane(atB, 1, false);
+    await send(placeBoth(pair, flatShape(6, 9_000, 9_000), { backwards: true }));
+    assert.equal(a.all("acked", { placement: late.out }).length, 0);
+    a.link.restLane(atA, 0, false);
+    await a.eventCount(5, "acked", { placement: late.out, lane: 0 });
+    await b.eventCount(5, "committed", { placement: late.into });
+    expectChunks(late, [0, 1, 2, 3, 4]);
+    await finish(pair, [there, back, late]);
   });
 }

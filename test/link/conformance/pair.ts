@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import { ERRORS, type ErrorCode } from "../../../transport/errors.ts";
-import type { ConnectionId, Endpoint, LaneOptions, PlacementId, PlacementSpec } from "../../../transport/link/link.ts";
+import type { ConnectionId, Endpoint, LaneOptions, PlacementId, PlacementSpec, Rank } from "../../../transport/link/link.ts";
 import type { LinkLimits } from "../../../transport/link/native-link.ts";
 import { startProxy, type Proxy } from "../proxy.ts";
 import { End, type MakeLink } from "./end.ts";
@@ -78,6 +78,7 @@ export interface TransferOptions {
   readonly standing?: boolean;
   readonly checksum?: boolean;
   readonly committed?: readonly number[];
+  readonly rank?: Rank;
   /** The listener sends; else the dialler does. */
   readonly backwards?: boolean;
 }
@@ -98,7 +99,7 @@ export interface Transfer {
 let grants = 1_000_000;
 
 export function placeBoth({ a, b, atA, atB }: Pair, shape: Shape, options: TransferOptions = {}): Transfer {
-  const { grant = ++grants, generation = 1, standing = false, checksum = true, committed = [], backwards = false } = options;
+  const { grant = ++grants, generation = 1, standing = false, checksum = true, committed = [], backwards = false, rank = 1 } = options;
   const source = new Memory(shape.bytes, grant);
   const target = new Memory(shape.bytes, grant + 7);
   const [from, to] = backwards ? [b, a] : [a, b];
@@ -109,6 +110,7 @@ export function placeBoth({ a, b, atA, atB }: Pair, shape: Shape, options: Trans
     direction: "out",
     connection: backwards ? atB : atA,
     region: source.region,
+    rank,
   };
   const inSpec: PlacementSpec = {
     ...common,

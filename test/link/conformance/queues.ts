@@ -1,6 +1,7 @@
 /** Bounds: what does not fit is "full", what waits is held back, and turns are taken. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Rank } from "../../../transport/link/link.ts";
 import { isError } from "./connections.ts";
 import { everyChunk, expectChunks, finish, openLane, openPair, placeBoth, type Suite } from "./pair.ts";
 import { flatShape } from "./shapes.ts";
@@ -100,6 +101,43 @@ export function queueTests(suite: Suite): void {
     assert.ok(firstHalf >= 4, `of the first 16 chunks ${firstHalf} are the second transfer's`);
     for (const transfer of transfers) expectChunks(transfer, everyChunk(shape));
     await finish(pair, transfers);
+  });
+
+  test("a more urgent transfer goes before what waits, and a less urgent one is not stuck", async (t) => {
+    const pair = await openPair(t, suite, { lanes: 0 });
+    const shape = flatShape(40, 2 ** 20, 2 ** 20);
+    const [slow, normal] = [placeBoth(pair, shape, { rank: 2 }), placeBoth(pair, shape)];
+    const urgent = placeBoth(pair, flatShape(4, 2 ** 20, 2 ** 20), { rank: 0 });
+    pair.a.submit(slow.out, everyChunk(shape));
+    pair.a.submit(normal.out, everyChunk(shape));
+    pair.a.submit(urgent.out, [0, 1, 2, 3]);
+    await openLane(pair, 0);
+    await pair.b.eventCount(84, "committed");
+    const order = pair.b.all("committed").map(({ placement }) => placement);
+    assert.deepEqual(new Set(order.slice(0, 4)), new Set([urgent.into]));
+    const firstSlow = order.indexOf(slow.into);
+    assert.ok(firstSlow >= 30 && firstSlow < 43, `the least urgent one has its first turn at ${firstSlow}`);
+    expectChunks(slow, everyChunk(shape));
+    expectChunks(normal, everyChunk(shape));
+    expectChunks(urgent, [0, 1, 2, 3]);
+    await finish(pair, [slow, normal, urgent]);
+  });
+
+  test("a transfer that becomes urgent takes what is queued of it along", async (t) => {
+    const pair = await openPair(t, suite, { lanes: 0 });
+    const shape = flatShape(10, 1_000_000, 1_000_000);
+    const [first, second] = [placeBoth(pair, shape), placeBoth(pair, shape, { rank: 2 })];
+    pair.a.submit(first.out, everyChunk(shape));
+    pair.a.submit(second.out, everyChunk(shape));
+    pair.a.link.setRank(second.out, 0);
+    assert.throws(() => pair.a.link.setRank(second.out, 3 as Rank), isError("invalid_argument"));
+    pair.a.link.setRank(987_654_321, 0);
+    await openLane(pair, 0);
+    await pair.b.eventCount(20, "committed");
+    const order = pair.b.all("committed").map(({ placement }) => placement);
+    assert.deepEqual(new Set(order.slice(0, 10)), new Set([second.into]));
+    for (const transfer of [first, second]) expectChunks(transfer, everyChunk(shape));
+    await finish(pair, [first, second]);
   });
 
   test("a transfer that has sent much more than another takes half turns until that has caught up", async (t) => {

@@ -92,21 +92,43 @@ function nonsense(random: Random): Message {
   const grant = random.between(1, 1_000);
   const fingerprint = "ab".repeat(32);
   const keys = random.bytes(32 * random.below(4));
-  const common = { fingerprint, firstHead: 0, heads: 0, chunkBytes: 4_096, deadlineMs: 1_000, trace: "", readers: 1 };
+  const common = {
+    fingerprint,
+    firstHead: 0,
+    heads: 0,
+    chunkBytes: 4_096,
+    deadlineMs: 1_000,
+    trace: "",
+    readers: 1,
+    priority: "normal" as const,
+  };
   const source = random.pick([
     { kind: "handle" as const, handle: "12345678-0123456789abcdef0123456789abcdef" },
     { kind: "keys" as const, group: 0, keys, tokens: 5 },
     { kind: "ranges" as const, buffer: "none", ranges: [{ offset: 0, bytes: 16 }] },
   ]);
-  const offer = { ...common, kind: "offer" as const, id, fetch: random.below(2) * 77, groups: [], checksum: true, ranges: undefined };
+  const offer = {
+    ...common,
+    kind: "offer" as const,
+    id,
+    fetch: random.below(2) * 77,
+    groups: [],
+    checksum: true,
+    ranges: undefined,
+    generation: random.below(2),
+  };
+  const early = {
+    ...{ grant, generation: 1, layout: random.bytes(20), order: "flat", held: random.bytes(32), groups: [], firstHead: 0, heads: 0 },
+    ...{ chunkBytes: 4_096, checksum: true },
+  };
   return random.pick<Message>([
     { kind: "accept", id, grant, generation: 1, committed: new Uint8Array(3), layout: new Uint8Array(2), order: "flat" },
     { kind: "resume", id, grant, fromReceiver: random.chance(1, 2) },
-    { kind: "done", id, grant },
+    { kind: "done", id: random.below(5), grant, fetch: random.below(5) },
     { kind: "cancel", id, fetch: random.below(3), grant, code: random.below(80), detail: "because", fromReceiver: random.chance(1, 2) },
     { kind: "lookup", id, fingerprint, group: 0, keys },
     { kind: "lookupReply", id, code: 0, matched: 5 },
-    { ...common, kind: "fetch", id, source },
+    { ...common, kind: "fetch", id, source, grant: random.pick([undefined, early]) },
     { ...offer, keys, layout: random.bytes(20) },
     { ...offer, keys, layout: new Uint8Array(0), ranges: { buffer: "none", ranges: [{ offset: 0, bytes: 16 }] } },
     { kind: "models", models: [{ fingerprint, layout: random.bytes(9) }] },

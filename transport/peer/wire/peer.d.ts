@@ -74,8 +74,11 @@ export namespace kvferry {
                 /** Envelope discard. */
                 discard?: (kvferry.peer.v1.Discard.$Properties|null);
 
+                /** Envelope lanes. */
+                lanes?: (kvferry.peer.v1.Lanes.$Properties|null);
+
                 /** Envelope kind. */
-                kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard");
+                kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard"|"lanes");
 
                 /**
                  * Encodes the specified Envelope message. Does not implicitly {@link kvferry.peer.v1.Envelope.verify|verify} messages.
@@ -146,8 +149,11 @@ export namespace kvferry {
                     /** Envelope discard */
                     discard?: (kvferry.peer.v1.Discard.$Properties|null);
 
+                    /** Envelope lanes */
+                    lanes?: (kvferry.peer.v1.Lanes.$Properties|null);
+
                     /** Envelope kind */
-                    kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard");
+                    kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard"|"lanes");
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -170,9 +176,10 @@ export namespace kvferry {
                   bye?: kvferry.peer.v1.Bye.$Shape|null;
                   resume?: kvferry.peer.v1.Resume.$Shape|null;
                   discard?: kvferry.peer.v1.Discard.$Shape|null;
+                  lanes?: kvferry.peer.v1.Lanes.$Shape|null;
                   $unknowns?: Uint8Array[];
                 } & (
-                  ({ kind?: undefined; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "hello"; hello: kvferry.peer.v1.Hello.$Shape; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "refuse"; hello?: null; refuse: kvferry.peer.v1.Refuse.$Shape; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "models"; hello?: null; refuse?: null; models: kvferry.peer.v1.Models.$Shape; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "lookup"; hello?: null; refuse?: null; models?: null; lookup: kvferry.peer.v1.Lookup.$Shape; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "lookupReply"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply: kvferry.peer.v1.LookupReply.$Shape; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "fetch"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch: kvferry.peer.v1.Fetch.$Shape; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "offer"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer: kvferry.peer.v1.Offer.$Shape; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "accept"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept: kvferry.peer.v1.Accept.$Shape; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "done"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done: kvferry.peer.v1.Done.$Shape; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "cancel"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel: kvferry.peer.v1.Cancel.$Shape; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "ping"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping: kvferry.peer.v1.Ping.$Shape; pong?: null; bye?: null; resume?: null; discard?: null }|{ kind?: "pong"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong: kvferry.peer.v1.Pong.$Shape; bye?: null; resume?: null; discard?: null }|{ kind?: "bye"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye: kvferry.peer.v1.Bye.$Shape; resume?: null; discard?: null }|{ kind?: "resume"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume: kvferry.peer.v1.Resume.$Shape; discard?: null }|{ kind?: "discard"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard: kvferry.peer.v1.Discard.$Shape })
+                  ({ kind?: undefined; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "hello"; hello: kvferry.peer.v1.Hello.$Shape; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "refuse"; hello?: null; refuse: kvferry.peer.v1.Refuse.$Shape; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "models"; hello?: null; refuse?: null; models: kvferry.peer.v1.Models.$Shape; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "lookup"; hello?: null; refuse?: null; models?: null; lookup: kvferry.peer.v1.Lookup.$Shape; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "lookupReply"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply: kvferry.peer.v1.LookupReply.$Shape; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "fetch"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch: kvferry.peer.v1.Fetch.$Shape; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "offer"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer: kvferry.peer.v1.Offer.$Shape; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "accept"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept: kvferry.peer.v1.Accept.$Shape; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "done"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done: kvferry.peer.v1.Done.$Shape; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "cancel"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel: kvferry.peer.v1.Cancel.$Shape; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "ping"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping: kvferry.peer.v1.Ping.$Shape; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "pong"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong: kvferry.peer.v1.Pong.$Shape; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "bye"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye: kvferry.peer.v1.Bye.$Shape; resume?: null; discard?: null; lanes?: null }|{ kind?: "resume"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume: kvferry.peer.v1.Resume.$Shape; discard?: null; lanes?: null }|{ kind?: "discard"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard: kvferry.peer.v1.Discard.$Shape; lanes?: null }|{ kind?: "lanes"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes: kvferry.peer.v1.Lanes.$Shape })
                 );
             }
 
@@ -831,8 +838,14 @@ export namespace kvferry {
                 /** Fetch trace. */
                 trace: string;
 
+                /** Fetch priority. */
+                priority: number;
+
                 /** Fetch readers. */
                 readers: number;
+
+                /** Fetch grant. */
+                grant?: (kvferry.peer.v1.Grant.$Properties|null);
 
                 /** Fetch source. */
                 source?: ("handle"|"keys"|"ranges");
@@ -891,8 +904,14 @@ export namespace kvferry {
                     /** Fetch trace */
                     trace?: (string|null);
 
+                    /** Fetch priority */
+                    priority?: (number|null);
+
                     /** Fetch readers */
                     readers?: (number|null);
+
+                    /** Fetch grant */
+                    grant?: (kvferry.peer.v1.Grant.$Properties|null);
 
                     /** Fetch source */
                     source?: ("handle"|"keys"|"ranges");
@@ -913,11 +932,124 @@ export namespace kvferry {
                   chunkBytes?: number|null;
                   deadlineMs?: number|null;
                   trace?: string|null;
+                  priority?: number|null;
                   readers?: number|null;
+                  grant?: kvferry.peer.v1.Grant.$Shape|null;
                   $unknowns?: Uint8Array[];
                 } & (
                   ({ source?: undefined; handle?: null; keys?: null; ranges?: null }|{ source?: "handle"; handle: string; keys?: null; ranges?: null }|{ source?: "keys"; handle?: null; keys: kvferry.peer.v1.Keys.$Shape; ranges?: null }|{ source?: "ranges"; handle?: null; keys?: null; ranges: kvferry.peer.v1.Ranges.$Shape })
                 );
+            }
+
+            /**
+             * Properties of a Grant.
+             * @deprecated Use kvferry.peer.v1.Grant.$Properties instead.
+             */
+            interface IGrant extends kvferry.peer.v1.Grant.$Properties {
+            }
+
+            /** Represents a Grant. */
+            class Grant {
+
+                /**
+                 * Constructs a new Grant.
+                 * @param [p] Properties to set
+                 */
+                constructor(p?: kvferry.peer.v1.Grant.$Properties);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+
+                /** Grant grant. */
+                grant: number;
+
+                /** Grant generation. */
+                generation: number;
+
+                /** Grant layout. */
+                layout: Uint8Array;
+
+                /** Grant order. */
+                order: string;
+
+                /** Grant held. */
+                held: Uint8Array;
+
+                /** Grant groups. */
+                groups: kvferry.peer.v1.GroupTokens.$Properties[];
+
+                /** Grant firstHead. */
+                firstHead: number;
+
+                /** Grant heads. */
+                heads: number;
+
+                /** Grant chunkBytes. */
+                chunkBytes: number;
+
+                /** Grant checksum. */
+                checksum: boolean;
+
+                /**
+                 * Encodes the specified Grant message. Does not implicitly {@link kvferry.peer.v1.Grant.verify|verify} messages.
+                 * @param m Grant message or plain object to encode
+                 * @param [w] Writer to encode to
+                 * @returns Writer
+                 */
+                static encode(m: kvferry.peer.v1.Grant.$Properties, w?: $protobuf.Writer): $protobuf.Writer;
+
+                /**
+                 * Decodes a Grant message from the specified reader or buffer.
+                 * @param r Reader or buffer to decode from
+                 * @param [l] Message length if known beforehand
+                 * @returns {kvferry.peer.v1.Grant & kvferry.peer.v1.Grant.$Shape} Grant
+                 * @throws {Error} If the payload is not a reader or valid buffer
+                 * @throws {$protobuf.util.ProtocolError} If required fields are missing
+                 */
+                static decode(r: ($protobuf.Reader|Uint8Array), l?: number): kvferry.peer.v1.Grant & kvferry.peer.v1.Grant.$Shape;
+            }
+
+            namespace Grant {
+
+                /** Properties of a Grant. */
+                interface $Properties {
+
+                    /** Grant grant */
+                    grant?: (number|null);
+
+                    /** Grant generation */
+                    generation?: (number|null);
+
+                    /** Grant layout */
+                    layout?: (Uint8Array|null);
+
+                    /** Grant order */
+                    order?: (string|null);
+
+                    /** Grant held */
+                    held?: (Uint8Array|null);
+
+                    /** Grant groups */
+                    groups?: (kvferry.peer.v1.GroupTokens.$Properties[]|null);
+
+                    /** Grant firstHead */
+                    firstHead?: (number|null);
+
+                    /** Grant heads */
+                    heads?: (number|null);
+
+                    /** Grant chunkBytes */
+                    chunkBytes?: (number|null);
+
+                    /** Grant checksum */
+                    checksum?: (boolean|null);
+
+                    /** Unknown fields preserved while decoding when enabled */
+                    $unknowns?: Uint8Array[];
+                }
+
+                /** Shape of a Grant. */
+                type $Shape = kvferry.peer.v1.Grant.$Properties;
             }
 
             /**
@@ -1110,6 +1242,69 @@ export namespace kvferry {
             }
 
             /**
+             * Properties of a Lanes.
+             * @deprecated Use kvferry.peer.v1.Lanes.$Properties instead.
+             */
+            interface ILanes extends kvferry.peer.v1.Lanes.$Properties {
+            }
+
+            /** Represents a Lanes. */
+            class Lanes {
+
+                /**
+                 * Constructs a new Lanes.
+                 * @param [p] Properties to set
+                 */
+                constructor(p?: kvferry.peer.v1.Lanes.$Properties);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+
+                /** Lanes lanes. */
+                lanes: number;
+
+                /** Lanes lost. */
+                lost: number[];
+
+                /**
+                 * Encodes the specified Lanes message. Does not implicitly {@link kvferry.peer.v1.Lanes.verify|verify} messages.
+                 * @param m Lanes message or plain object to encode
+                 * @param [w] Writer to encode to
+                 * @returns Writer
+                 */
+                static encode(m: kvferry.peer.v1.Lanes.$Properties, w?: $protobuf.Writer): $protobuf.Writer;
+
+                /**
+                 * Decodes a Lanes message from the specified reader or buffer.
+                 * @param r Reader or buffer to decode from
+                 * @param [l] Message length if known beforehand
+                 * @returns {kvferry.peer.v1.Lanes & kvferry.peer.v1.Lanes.$Shape} Lanes
+                 * @throws {Error} If the payload is not a reader or valid buffer
+                 * @throws {$protobuf.util.ProtocolError} If required fields are missing
+                 */
+                static decode(r: ($protobuf.Reader|Uint8Array), l?: number): kvferry.peer.v1.Lanes & kvferry.peer.v1.Lanes.$Shape;
+            }
+
+            namespace Lanes {
+
+                /** Properties of a Lanes. */
+                interface $Properties {
+
+                    /** Lanes lanes */
+                    lanes?: (number|null);
+
+                    /** Lanes lost */
+                    lost?: (number[]|null);
+
+                    /** Unknown fields preserved while decoding when enabled */
+                    $unknowns?: Uint8Array[];
+                }
+
+                /** Shape of a Lanes. */
+                type $Shape = kvferry.peer.v1.Lanes.$Properties;
+            }
+
+            /**
              * Properties of an Offer.
              * @deprecated Use kvferry.peer.v1.Offer.$Properties instead.
              */
@@ -1166,6 +1361,9 @@ export namespace kvferry {
 
                 /** Offer layout. */
                 layout: Uint8Array;
+
+                /** Offer generation. */
+                generation: number;
 
                 /**
                  * Encodes the specified Offer message. Does not implicitly {@link kvferry.peer.v1.Offer.verify|verify} messages.
@@ -1229,6 +1427,9 @@ export namespace kvferry {
 
                     /** Offer layout */
                     layout?: (Uint8Array|null);
+
+                    /** Offer generation */
+                    generation?: (number|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -1419,6 +1620,9 @@ export namespace kvferry {
                 /** Done grant. */
                 grant: number;
 
+                /** Done fetch. */
+                fetch: number;
+
                 /**
                  * Encodes the specified Done message. Does not implicitly {@link kvferry.peer.v1.Done.verify|verify} messages.
                  * @param m Done message or plain object to encode
@@ -1448,6 +1652,9 @@ export namespace kvferry {
 
                     /** Done grant */
                     grant?: (number|null);
+
+                    /** Done fetch */
+                    fetch?: (number|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];

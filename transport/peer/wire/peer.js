@@ -42,11 +42,12 @@ export const kvferry = $root.kvferry = (() => {
                 Envelope.prototype.bye = null;
                 Envelope.prototype.resume = null;
                 Envelope.prototype.discard = null;
+                Envelope.prototype.lanes = null;
 
                 let $oneOfFields;
 
                 $Object.defineProperty(Envelope.prototype, "kind", {
-                    get: $util.oneOfGetter($oneOfFields = ["hello", "refuse", "models", "lookup", "lookupReply", "fetch", "offer", "accept", "done", "cancel", "ping", "pong", "bye", "resume", "discard"]),
+                    get: $util.oneOfGetter($oneOfFields = ["hello", "refuse", "models", "lookup", "lookupReply", "fetch", "offer", "accept", "done", "cancel", "ping", "pong", "bye", "resume", "discard", "lanes"]),
                     set: $util.oneOfSetter($oneOfFields)
                 });
 
@@ -87,6 +88,8 @@ export const kvferry = $root.kvferry = (() => {
                         $root.kvferry.peer.v1.Resume.encode(m.resume, w.uint32(114).fork(), q + 1).ldelim();
                     if (m.discard != null && $Object.hasOwnProperty.call(m, "discard"))
                         $root.kvferry.peer.v1.Discard.encode(m.discard, w.uint32(122).fork(), q + 1).ldelim();
+                    if (m.lanes != null && $Object.hasOwnProperty.call(m, "lanes"))
+                        $root.kvferry.peer.v1.Lanes.encode(m.lanes, w.uint32(162).fork(), q + 1).ldelim();
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -223,6 +226,13 @@ export const kvferry = $root.kvferry = (() => {
                                     break;
                                 m.discard = $root.kvferry.peer.v1.Discard.decode(r, r.size(), $undefined, q + 1, m.discard);
                                 m.kind = "discard";
+                                continue;
+                            }
+                        case 20: {
+                                if (u !== 2)
+                                    break;
+                                m.lanes = $root.kvferry.peer.v1.Lanes.decode(r, r.size(), $undefined, q + 1, m.lanes);
+                                m.kind = "lanes";
                                 continue;
                             }
                         }
@@ -1226,7 +1236,9 @@ export const kvferry = $root.kvferry = (() => {
                 Fetch.prototype.chunkBytes = 0;
                 Fetch.prototype.deadlineMs = 0;
                 Fetch.prototype.trace = "";
+                Fetch.prototype.priority = 0;
                 Fetch.prototype.readers = 0;
+                Fetch.prototype.grant = null;
 
                 let $oneOfFields;
 
@@ -1264,6 +1276,10 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(82).string(m.trace);
                     if (m.readers != null && $Object.hasOwnProperty.call(m, "readers") && m.readers !== 0)
                         w.uint32(88).uint32(m.readers);
+                    if (m.grant != null && $Object.hasOwnProperty.call(m, "grant"))
+                        $root.kvferry.peer.v1.Grant.encode(m.grant, w.uint32(98).fork(), q + 1).ldelim();
+                    if (m.priority != null && $Object.hasOwnProperty.call(m, "priority") && m.priority !== 0)
+                        w.uint32(160).uint32(m.priority);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -1381,6 +1397,15 @@ export const kvferry = $root.kvferry = (() => {
                                     delete m.trace;
                                 continue;
                             }
+                        case 20: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.priority = v;
+                                else
+                                    delete m.priority;
+                                continue;
+                            }
                         case 11: {
                                 if (u !== 0)
                                     break;
@@ -1388,6 +1413,12 @@ export const kvferry = $root.kvferry = (() => {
                                     m.readers = v;
                                 else
                                     delete m.readers;
+                                continue;
+                            }
+                        case 12: {
+                                if (u !== 2)
+                                    break;
+                                m.grant = $root.kvferry.peer.v1.Grant.decode(r, r.size(), $undefined, q + 1, m.grant);
                                 continue;
                             }
                         }
@@ -1408,6 +1439,198 @@ export const kvferry = $root.kvferry = (() => {
                 };
 
                 return Fetch;
+            })();
+
+            v1.Grant = (function() {
+
+                const Grant = function (p) {
+                    this.groups = [];
+                    if (p)
+                        for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
+                            if (p[ks[i]] != null && ks[i] !== "__proto__")
+                                this[ks[i]] = p[ks[i]];
+                };
+
+                Grant.prototype.grant = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+                Grant.prototype.generation = 0;
+                Grant.prototype.layout = $util.newBuffer([]);
+                Grant.prototype.order = "";
+                Grant.prototype.held = $util.newBuffer([]);
+                Grant.prototype.groups = $util.emptyArray;
+                Grant.prototype.firstHead = 0;
+                Grant.prototype.heads = 0;
+                Grant.prototype.chunkBytes = 0;
+                Grant.prototype.checksum = false;
+
+                Grant.encode = function (m, w, q) {
+                    if (!w)
+                        w = $Writer.create();
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    if (m.grant != null && $Object.hasOwnProperty.call(m, "grant") && (typeof m.grant === "object" ? m.grant.low || m.grant.high : m.grant !== 0))
+                        w.uint32(8).uint64(m.grant);
+                    if (m.generation != null && $Object.hasOwnProperty.call(m, "generation") && m.generation !== 0)
+                        w.uint32(16).uint32(m.generation);
+                    if (m.layout != null && $Object.hasOwnProperty.call(m, "layout") && m.layout.length)
+                        w.uint32(26).bytes(m.layout);
+                    if (m.order != null && $Object.hasOwnProperty.call(m, "order") && m.order !== "")
+                        w.uint32(34).string(m.order);
+                    if (m.held != null && $Object.hasOwnProperty.call(m, "held") && m.held.length)
+                        w.uint32(42).bytes(m.held);
+                    if (m.groups != null && m.groups.length) {
+                        for (var i = 0; i < m.groups.length; ++i)
+                            $root.kvferry.peer.v1.GroupTokens.encode(m.groups[i], w.uint32(50).fork(), q + 1).ldelim();
+                    }
+                    if (m.firstHead != null && $Object.hasOwnProperty.call(m, "firstHead") && m.firstHead !== 0)
+                        w.uint32(56).uint32(m.firstHead);
+                    if (m.heads != null && $Object.hasOwnProperty.call(m, "heads") && m.heads !== 0)
+                        w.uint32(64).uint32(m.heads);
+                    if (m.chunkBytes != null && $Object.hasOwnProperty.call(m, "chunkBytes") && m.chunkBytes !== 0)
+                        w.uint32(72).uint32(m.chunkBytes);
+                    if (m.checksum != null && $Object.hasOwnProperty.call(m, "checksum") && m.checksum !== false)
+                        w.uint32(80).bool(m.checksum);
+                    if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
+                        for (var i = 0; i < m.$unknowns.length; ++i)
+                            w.raw(m.$unknowns[i]);
+                    return w;
+                };
+
+                Grant.decode = function (r, l, z, q, g) {
+                    if (!(r instanceof $Reader))
+                        r = $Reader.create(r);
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $Reader.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    var c, m, v;
+                    if (l === $undefined)
+                        c = r.len;
+                    else {
+                        c = r.pos + l;
+                        if (c > r.len)
+                            throw $RangeError("index out of range");
+                        l = r.len;
+                        r.len = c;
+                    }
+                    m = g || new $root.kvferry.peer.v1.Grant();
+                    while (r.pos < c) {
+                        var s = r.pos;
+                        var t = r.tag();
+                        if (t === z) {
+                            z = $undefined;
+                            break;
+                        }
+                        var u = t & 7;
+                        switch (t >>>= 3) {
+                        case 1: {
+                                if (u !== 0)
+                                    break;
+                                if (typeof (v = r.uint64()) === "object" ? v.low || v.high : v !== 0)
+                                    m.grant = v;
+                                else
+                                    delete m.grant;
+                                continue;
+                            }
+                        case 2: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.generation = v;
+                                else
+                                    delete m.generation;
+                                continue;
+                            }
+                        case 3: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.bytes()).length)
+                                    m.layout = v;
+                                else
+                                    delete m.layout;
+                                continue;
+                            }
+                        case 4: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.stringVerify()).length)
+                                    m.order = v;
+                                else
+                                    delete m.order;
+                                continue;
+                            }
+                        case 5: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.bytes()).length)
+                                    m.held = v;
+                                else
+                                    delete m.held;
+                                continue;
+                            }
+                        case 6: {
+                                if (u !== 2)
+                                    break;
+                                if (!(m.groups && m.groups.length))
+                                    m.groups = [];
+                                m.groups.push($root.kvferry.peer.v1.GroupTokens.decode(r, r.size(), $undefined, q + 1));
+                                continue;
+                            }
+                        case 7: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.firstHead = v;
+                                else
+                                    delete m.firstHead;
+                                continue;
+                            }
+                        case 8: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.heads = v;
+                                else
+                                    delete m.heads;
+                                continue;
+                            }
+                        case 9: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.chunkBytes = v;
+                                else
+                                    delete m.chunkBytes;
+                                continue;
+                            }
+                        case 10: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.bool())
+                                    m.checksum = v;
+                                else
+                                    delete m.checksum;
+                                continue;
+                            }
+                        }
+                        r.skipType(u, q, t);
+                        if (!r.discardUnknown) {
+                            $util.makeProp(m, "$unknowns", false);
+                            (m.$unknowns || (m.$unknowns = [])).push(r.raw(s, r.pos));
+                        }
+                    }
+                    if (l !== $undefined) {
+                        if (r.pos !== c)
+                            throw $RangeError("index out of range");
+                        r.len = l;
+                    }
+                    if (z !== $undefined)
+                        throw $Error("missing end group");
+                    return m;
+                };
+
+                return Grant;
             })();
 
             v1.Keys = (function() {
@@ -1694,6 +1917,107 @@ export const kvferry = $root.kvferry = (() => {
                 return Discard;
             })();
 
+            v1.Lanes = (function() {
+
+                const Lanes = function (p) {
+                    this.lost = [];
+                    if (p)
+                        for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
+                            if (p[ks[i]] != null && ks[i] !== "__proto__")
+                                this[ks[i]] = p[ks[i]];
+                };
+
+                Lanes.prototype.lanes = 0;
+                Lanes.prototype.lost = $util.emptyArray;
+
+                Lanes.encode = function (m, w, q) {
+                    if (!w)
+                        w = $Writer.create();
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    if (m.lanes != null && $Object.hasOwnProperty.call(m, "lanes") && m.lanes !== 0)
+                        w.uint32(8).uint32(m.lanes);
+                    if (m.lost != null && m.lost.length) {
+                        w.uint32(18).uint32s(m.lost);
+                    }
+                    if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
+                        for (var i = 0; i < m.$unknowns.length; ++i)
+                            w.raw(m.$unknowns[i]);
+                    return w;
+                };
+
+                Lanes.decode = function (r, l, z, q, g) {
+                    if (!(r instanceof $Reader))
+                        r = $Reader.create(r);
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $Reader.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    var c, m, v;
+                    if (l === $undefined)
+                        c = r.len;
+                    else {
+                        c = r.pos + l;
+                        if (c > r.len)
+                            throw $RangeError("index out of range");
+                        l = r.len;
+                        r.len = c;
+                    }
+                    m = g || new $root.kvferry.peer.v1.Lanes();
+                    while (r.pos < c) {
+                        var s = r.pos;
+                        var t = r.tag();
+                        if (t === z) {
+                            z = $undefined;
+                            break;
+                        }
+                        var u = t & 7;
+                        switch (t >>>= 3) {
+                        case 1: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.lanes = v;
+                                else
+                                    delete m.lanes;
+                                continue;
+                            }
+                        case 2: {
+                                if (u === 2) {
+                                    if (!(m.lost && m.lost.length))
+                                        m.lost = [];
+                                    r.uint32s(m.lost);
+                                    continue;
+                                }
+                                if (u !== 0)
+                                    break;
+                                if (!(m.lost && m.lost.length))
+                                    m.lost = [];
+                                m.lost.push(r.uint32());
+                                continue;
+                            }
+                        }
+                        r.skipType(u, q, t);
+                        if (!r.discardUnknown) {
+                            $util.makeProp(m, "$unknowns", false);
+                            (m.$unknowns || (m.$unknowns = [])).push(r.raw(s, r.pos));
+                        }
+                    }
+                    if (l !== $undefined) {
+                        if (r.pos !== c)
+                            throw $RangeError("index out of range");
+                        r.len = l;
+                    }
+                    if (z !== $undefined)
+                        throw $Error("missing end group");
+                    return m;
+                };
+
+                return Lanes;
+            })();
+
             v1.Offer = (function() {
 
                 const Offer = function (p) {
@@ -1717,6 +2041,7 @@ export const kvferry = $root.kvferry = (() => {
                 Offer.prototype.deadlineMs = 0;
                 Offer.prototype.trace = "";
                 Offer.prototype.layout = $util.newBuffer([]);
+                Offer.prototype.generation = 0;
 
                 Offer.encode = function (m, w, q) {
                     if (!w)
@@ -1753,6 +2078,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(98).string(m.trace);
                     if (m.layout != null && $Object.hasOwnProperty.call(m, "layout") && m.layout.length)
                         w.uint32(106).bytes(m.layout);
+                    if (m.generation != null && $Object.hasOwnProperty.call(m, "generation") && m.generation !== 0)
+                        w.uint32(112).uint32(m.generation);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -1897,6 +2224,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.layout = v;
                                 else
                                     delete m.layout;
+                                continue;
+                            }
+                        case 14: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.generation = v;
+                                else
+                                    delete m.generation;
                                 continue;
                             }
                         }
@@ -2178,6 +2514,7 @@ export const kvferry = $root.kvferry = (() => {
 
                 Done.prototype.id = 0;
                 Done.prototype.grant = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+                Done.prototype.fetch = 0;
 
                 Done.encode = function (m, w, q) {
                     if (!w)
@@ -2190,6 +2527,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(8).uint32(m.id);
                     if (m.grant != null && $Object.hasOwnProperty.call(m, "grant") && (typeof m.grant === "object" ? m.grant.low || m.grant.high : m.grant !== 0))
                         w.uint32(16).uint64(m.grant);
+                    if (m.fetch != null && $Object.hasOwnProperty.call(m, "fetch") && m.fetch !== 0)
+                        w.uint32(24).uint32(m.fetch);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -2239,6 +2578,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.grant = v;
                                 else
                                     delete m.grant;
+                                continue;
+                            }
+                        case 3: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.fetch = v;
+                                else
+                                    delete m.fetch;
                                 continue;
                             }
                         }

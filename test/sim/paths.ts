@@ -1,0 +1,51 @@
+/** Which ways fetches go: looks at what nodes hear of them. That every way is gone is a test (swarm.test.ts). */
+import { Ongoing } from "../../transport/peer/ongoing.ts";
+import { replace } from "./replace.ts";
+
+export const PATHS = [
+  "fetch with a grant",
+  "fetch without a grant",
+  "fetch with a grant, said again",
+  "grant taken",
+  "grant not taken",
+  "accept",
+  "accept after a resume",
+  "done before the offer",
+] as const;
+export type Path = (typeof PATHS)[number];
+
+/** Returns how to look away again. */
+export function watchPaths(note: (path: Path) => void): () => void {
+  const mendFetch = replace(Ongoing, "isAnswering", (isAnswering) => {
+    return function (this: Ongoing, fetch) {
+      const isAgain = isAnswering.call(this, fetch);
+      if (fetch.grant === undefined) note("fetch without a grant");
+      else note(isAgain ? "fetch with a grant, said again" : "fetch with a grant");
+      return isAgain;
+    };
+  });
+  const mendOffer = replace(Ongoing, "handleOffer", (handleOffer) => {
+    return function (this: Ongoing, nowUs, offer, remote) {
+      if (offer.fetch !== 0) note(offer.generation === 0 ? "grant not taken" : "grant taken");
+      return handleOffer.call(this, nowUs, offer, remote);
+    };
+  });
+  const mendAccept = replace(Ongoing, "handleAccept", (handleAccept) => {
+    return function (this: Ongoing, nowUs, accept, remote) {
+      note(accept.generation === 1 ? "accept" : "accept after a resume");
+      handleAccept.call(this, nowUs, accept, remote);
+    };
+  });
+  const mendDone = replace(Ongoing, "handleDone", (handleDone) => {
+    return function (this: Ongoing, nowUs, done) {
+      if (done.id === 0) note("done before the offer");
+      handleDone.call(this, nowUs, done);
+    };
+  });
+  return () => {
+    mendDone();
+    mendAccept();
+    mendOffer();
+    mendFetch();
+  };
+}

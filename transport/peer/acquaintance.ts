@@ -1,0 +1,47 @@
+/** What a remote has said of itself: which process it is, what it can, which models it has and how they lie there. */
+import { LayoutCache } from "../kv/layout-cache.ts";
+import { limits } from "../limits.ts";
+import type { Capability } from "./greeting.ts";
+import type { Hello, ModelEntry } from "./messages.ts";
+
+export class Acquaintance {
+  /** The remote's, as they come with its offers and grants. */
+  readonly layouts = new LayoutCache();
+  #hello: Hello | undefined;
+  /** The newest of a fingerprint is the one that it serves. */
+  #models: ReadonlyMap<string, Uint8Array> = new Map();
+
+  /** True if another process said the last Hello. */
+  meet(hello: Hello): boolean {
+    const isAnother = this.#hello !== undefined && this.#hello.node !== hello.node;
+    this.#hello = hello;
+    this.learn(hello.models);
+    return isAnother;
+  }
+
+  learn(models: readonly ModelEntry[]): void {
+    this.#models = new Map(models.map(({ fingerprint, layout }) => [fingerprint, layout]));
+  }
+
+  /** The process that was last seen there, or "". */
+  get node(): string {
+    return this.#hello?.node ?? "";
+  }
+  /** HOST:PORT where the remote says that it is reached, or "". */
+  get advertised(): string {
+    return this.#hello?.advertise ?? "";
+  }
+  get chunkBytesMax(): number {
+    return this.#hello?.chunkBytesMax ?? limits.chunkBytesMax;
+  }
+
+  /** Of a remote that was never there nothing is known: it may. */
+  isCapable(capability: Capability): boolean {
+    return this.#hello === undefined || this.#hello.capabilities.includes(capability);
+  }
+
+  /** As it travels; undefined: it has no such model. */
+  layoutOf(fingerprint: string): Uint8Array | undefined {
+    return this.#models.get(fingerprint);
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * The lanes of one connection: opened by the side that dialled, and on either side rested, paced and read as the policy of the path says. A lane that
+ * is not needed rests at the sender, where its window is known, and stays open: the other direction may need it, and so may the next transfer.
+ */
+import { codeOfNumber, type ErrorCode } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { ConnectionId, LaneInfo, LaneOptions, Link } from "../link/link.ts";
+import { notSentLow } from "../policy/chunk-size.ts";
+import { LaneHealth } from "../policy/lane-health.ts";
+import type { Path, PathLoad } from "../policy/path.ts";
+
+export interface LanesOptions {
+  readonly link: Link;
+  readonly path: Path;
+  readonly isDialler: boolean;
+  readonly congestionControl: string;
+  /** A lane died while the connection lives; whoever dialled opens it again. */
+  readonly onLost: (lane: number, code: ErrorCode) => void;
+  /** For the remote: who dialled is to open so many in all (0: no more); those were given up here. */
+  readonly onWish: (lanes: number, lost: readonly number[]) => void;
+}
+
+/** A pace that differs less from what the lanes have is not worth a system call for each of them. */
+const PACE_PARTS = 32;
+
+export class Lanes {
+  readonly #options: LanesOptions;
+  #connection: ConnectionId | undefined;
+  #token: Uint8Array = new Uint8Array(0);
+  /** The most that both ends take. */
+  #most = 1;
+  /** What the remote's sender asked for. */
+  #wished = 0;
+  #told = 0;
+  readonly #up = new Set<number>();
+  readonly #opening = new Set<number>();
+  readonly #resting = new Set<number>();
+  readonly #reopenAtUs = new Map<number, number>();
+  /** Tries in a row that came to nothing. */
+  readonly #failures = new Map<number, number>();
+  /** Lanes that died, to be told of if the connection lives on. */
+  #lost: { readonly lane: number; readonly code: ErrorCode; readonly afterUs: number }[] = [];
+  readonly #health = new LaneHealth();
+  /** Closed here because they were slow. */
+  readonly #slow = new Set<number>();
+  #tuned: LaneOptions;
+
+  constructor(options: LanesOptions) {
+    this.#options = options;
+    this.#tuned = this.#tuning();
+  }
+
+  get up(): number {
+    return this.#up.size;
+  }
+  /** Of those that are up, the ones that take chunks. */
+  get active(): number {
+    return this.#up.size - this.#resting.size;
+  }
+
+  /** The connection is up. `most`: what the remote takes. */
+  begin(nowUs: number, connection: ConnectionId, token: Uint8Array, most: number): void {
+    this.#connection = connection;
+    this.#token = token;
+    this.#most = Math.max(Math.min(most, limits.lanesMax), 1);
+    this.#options.path.handleConnected();
+    this.#tuned = this.#tuning();
+    this.#open(nowUs);
+  }
+
+  /** The connection is gone, or going: nothing of it is due any more. */
+  end(): void {
+    this.#connection = undefined;
+    this.#wished = this.#told = 0;
+    this.#up.clear();
+    this.#opening.clear();
+    this.#resting.clear();
+    this.#reopenAtUs.clear();
+    this.#failures.clear();
+    this.#slow.clear();
+    this.#lost = [];
+  }
+
+  handleUp(lane: number): void {
+    this.#opening.delete(lane);
+    this.#up.add(lane);
+    if (this.#up.size === 1) this.#options.path.handleRoundTrip(this.read().find((info) => info.lane === lane)?.minRttUs ?? 0);
+    // A lane that the remote opened carries what we send as well, at our own pace.
+    if (!this.#options.isDialler) this.#tune(lane);
+  }
+
+  handleDown(nowUs: number, lane: number, code: number): void {
+    this.#opening.delete(lane);
+    const isUp = this.#up.delete(lane);
+    this.#resting.delete(lane);
+    if (this.#connection === undefined) return;
+    const failures = isUp ? 0 : (this.#failures.get(lane) ?? 0) + 1;
+    this.#failures.set(lane, failures);
+    const afterUs = nowUs + Math.min(limits.redialMinMs * 2 ** Math.min(failures, 10), limits.redialMaxMs) * 1000;
+    if (this.#options.isDialler) this.#reopenAtUs.set(lane, afterUs);
+    // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane.
+    this.#lost.push({ lane, code: this.#slow.delete(lane) ? "peer_silent" : codeOfNumber(code), afterUs });
+    this.#rest([]);
+  }
+
+  handleWish(nowUs: number, lanes: number, lost: readonly number[]): void {
+    if (this.#connection === undefined) return;
+    if (lanes > 0) this.#wished = lanes;
+    for (const lane of lost) if (this.#up.has(lane)) this.#options.link.closeLane(this.#connection, lane);
+    this.#open(nowUs);
+  }
+
+  /** What the kernel knows of each lane, now. */
+  read(): readonly LaneInfo[] {
+    return this.#connection === undefined ? [] : this.#options.link.laneInfo(this.#connection);
+  }
+
+  turn(nowUs: number): void {
+    while (this.#lost[0] !== undefined && nowUs >= this.#lost[0].afterUs) {
+      const { lane, code } = this.#lost[0];
+      this.#lost.shift();
+      this.#options.onLost(lane, code);
+    }
+    this.#open(nowUs);
+  }
+
+  /** Reads the lanes and does what follows from it. */
+  observe(nowUs: number, isHeard: boolean, load: Omit<PathLoad, "lanesActive">): void {
+    const infos = this.read();
+    for (const { lane } of this.#health.handleReading(nowUs, infos, isHeard)) this.#closeSlow(lane);
+    this.#options.path.handleReading(nowUs, infos, { ...load, lanesActive: this.active });
+    this.#open(nowUs);
+    this.#rest(infos);
+    this.#retune();
+    const { lanes } = this.#options.path.decision.lanes;
+    if (this.#options.isDialler || lanes <= this.#up.size || lanes === this.#told) return;
+    this.#told = lanes;
+    this.#options.onWish(lanes, []);
+  }
+
+  nextDeadlineUs(): number {
+    let next = this.#lost[0]?.afterUs ?? Number.POSITIVE_INFINITY;
+    for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
+    return next;
+  }
+
+  /** What it has taken goes over the others. */
+  #closeSlow(lane: number): void {
+    if (this.#connection === undefined || !this.#up.has(lane)) return;
+    this.#slow.add(lane);
+    this.#options.link.closeLane(this.#connection, lane);
+    this.#options.onWish(0, [lane]);
+  }
+
+  get #wanted(): number {
+    return Math.min(Math.max(this.#options.path.decision.lanes.lanes, this.#wished), this.#most);
+  }
+
+  #open(nowUs: number): void {
+    if (this.#connection === undefined || !this.#options.isDialler) return;
+    for (let lane = 0; lane < this.#wanted; lane++) {
+      if (this.#up.has(lane) || this.#opening.has(lane) || nowUs < (this.#reopenAtUs.get(lane) ?? 0)) continue;
+      this.#reopenAtUs.delete(lane);
+      this.#opening.add(lane);
+      this.#options.link.openLane(this.#connection, lane, this.#token, this.#tuned);
+    }
+  }
+
+  /** As many as the policy says take chunks: those that do already, then those with the largest windows. */
+  #rest(infos: readonly LaneInfo[]): void {
+    const connection = this.#connection;
+    if (connection === undefined || this.#up.size === 0) return;
+    const wanted = Math.min(this.#options.path.decision.lanes.lanes, this.#up.size);
+    if (this.active === wanted) return;
+    const window = new Map(infos.map(({ lane, congestionWindowBytes }) => [lane, congestionWindowBytes]));
+    const order = [...this.#up].sort((a, b) => (window.get(b) ?? 0) - (window.get(a) ?? 0) || a - b);
+    const among =
+      this.active > wanted ? order.reverse().filter((lane) => !this.#resting.has(lane)) : order.filter((lane) => this.#resting.has(lane));
+    for (const lane of among.slice(0, Math.abs(this.active - wanted))) {
+      const isResting = !this.#resting.has(lane);
+      if (isResting) this.#resting.add(lane);
+      else this.#resting.delete(lane);
+      this.#options.link.restLane(connection, lane, isResting);
+    }
+  }
+
+  #tuning(): LaneOptions {
+    const { path, congestionControl } = this.#options;
+    const { pace } = path.decision;
+    const lanes = Math.max(this.active, 1);
+    const paceBytesPerSecond = pace.bytesPerSecond === 0 ? 0 : Math.max(Math.floor(pace.bytesPerSecond / lanes), 1);
+    return { congestionControl, paceBytesPerSecond, notSentLowBytes: notSentLow(path.laneRate(lanes)) };
+  }
+
+  #retune(): void {
+    const next = this.#tuning();
+    const [was, is] = [this.#tuned.paceBytesPerSecond, next.paceBytesPerSecond];
+    const isPaced = was === is || (was > 0 && is > 0 && Math.abs(was - is) * PACE_PARTS <= was);
+    if (isPaced && next.notSentLowBytes === this.#tuned.notSentLowBytes) return;
+    this.#tuned = next;
+    for (const lane of this.#up) this.#tune(lane);
+  }
+
+  #tune(lane: number): void {
+    if (this.#connection !== undefined) this.#options.link.tuneLane(this.#connection, lane, this.#tuned);
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * What an offer says that both sides plan from. The receiver checks it; where it can foretell it, it grants memory for it in its Fetch, and the
+ * holder takes such a grant only if its offer is that very one.
+ */
+import { createHash } from "node:crypto";
+import { KvferryError } from "../errors.ts";
+import { commonHeads, type Content, headsOf, type KvContent } from "./content.ts";
+import type { EarlyGrant, Fetch, GroupTokens, Offer } from "./messages.ts";
+import type { Remote } from "./transfer.ts";
+
+export type Terms = Pick<Offer, "groups" | "firstHead" | "heads" | "chunkBytes" | "checksum" | "layout">;
+
+const NOTHING = new Uint8Array(0);
+
+/** What the holder will offer, if it is as it said that it is; undefined if it did not say. Throws layout_unconvertible, invalid_argument. */
+export function foretell(content: Content, fetch: Fetch, remote: Remote): Terms | undefined {
+  const common = { chunkBytes: Math.min(fetch.chunkBytes, remote.chunkBytesMax), checksum: remote.checksum };
+  if (content.kind === "ranges") return { ...common, groups: [], firstHead: 0, heads: 0, layout: NOTHING };
+  const layout = remote.layoutOf(content.fingerprint);
+  if (layout === undefined) return undefined;
+  const heads = commonHeads(remote.layouts.parse(layout), fetch);
+  const groups = content.groups.map(({ group, tokens }) => ({ group, tokens }));
+  const terms = { ...common, groups, firstHead: heads.first, heads: heads.count, layout };
+  checkHeads(content, terms);
+  return terms;
+}
+
+export function earlyGrantOf(content: Content, terms: Terms, of: Pick<EarlyGrant, "grant" | "generation" | "order">): EarlyGrant {
+  const { layout, ...rest } = terms;
+  return { ...of, ...rest, layout: content.kind === "kv" ? content.layoutBytes : NOTHING, held: digestOf(layout) };
+}
+
+/** Whether the receiver has foretold this offer. */
+export function isFor(grant: EarlyGrant, offer: Terms): boolean {
+  return (
+    grant.firstHead === offer.firstHead &&
+    grant.heads === offer.heads &&
+    grant.chunkBytes === offer.chunkBytes &&
+    grant.checksum === offer.checksum &&
+    sameGroups(grant.groups, offer.groups) &&
+    Buffer.compare(grant.held, digestOf(offer.layout)) === 0
+  );
+}
+
+/** Of two offers that were checked against the same content. */
+export function sameTerms(one: Terms, other: Terms): boolean {
+  return (
+    one.firstHead === other.firstHead &&
+    one.heads === other.heads &&
+    one.chunkBytes === other.chunkBytes &&
+    one.checksum === other.checksum &&
+    Buffer.compare(one.layout, other.layout) === 0
+  );
+}
+
+/** The offer must be of what was asked, into memory that is there. */
+export function checkOffer(content: Content, offer: Offer, fetch: Fetch | undefined): void {
+  if (content.kind === "ranges") {
+    const offered = offer.ranges?.ranges ?? [];
+    const same = offered.length === content.ranges.length && offered.every((range, i) => range.bytes === content.ranges[i]?.bytes);
+    if (!same) throw new KvferryError("protocol_error", "the offer's ranges are not those that were asked");
+    return;
+  }
+  if (offer.ranges !== undefined) throw new KvferryError("protocol_error", "ranges offered for KV");
+  if (offer.fingerprint !== content.fingerprint) {
+    throw new KvferryError("fingerprint_mismatch", `offered ${offer.fingerprint.slice(0, 16)}, wanted ${content.fingerprint.slice(0, 16)}`);
+  }
+  if (fetch === undefined) return;
+  checkHeads(content, offer);
+  if (!sameGroups(offer.groups, content.groups))
+    throw new KvferryError("invalid_argument", "the holder offers other groups or another number of tokens than there is room for");
+}
+
+/** A part of the heads would leave the others' places as they were, and the blocks would look complete. */
+function checkHeads({ layout, heads }: KvContent, offer: Pick<Terms, "firstHead" | "heads">): void {
+  if (heads === undefined || headsOf(layout).count === 0) return;
+  if (offer.firstHead === heads.first && offer.heads === heads.count) return;
+  const offered = `${offer.heads} KV heads from ${offer.firstHead}`;
+  throw new KvferryError("layout_unconvertible", `wanted ${heads.count} KV heads from ${heads.first}, the holder offers ${offered}`);
+}
+
+function sameGroups(some: readonly GroupTokens[], others: readonly GroupTokens[]): boolean {
+  return some.length === others.length && some.every(({ group, tokens }, i) => group === others[i]?.group && tokens === others[i]?.tokens);
+}
+
+/** A model's layout stays the same object for as long as the model is there. */
+const digests = new WeakMap<Uint8Array, Uint8Array>();
+
+function digestOf(layout: Uint8Array): Uint8Array {
+  if (layout.length === 0) return NOTHING;
+  let digest = digests.get(layout);
+  if (digest === undefined) {
+    digest = createHash("sha256").update(layout).digest();
+    digests.set(layout, digest);
+  }
+  return digest;
+}

@@ -1,0 +1,76 @@
+/**
+ * How fast a path may be used. PURE; every answer has its reason. Three things bound it: a cap for the peer, the share of its tenant's cap, and, while
+ * nothing but background transfers are under way, what leaves others' traffic alone: background grows while it makes no queue and falls at once when
+ * there is one, whoever made it.
+ */
+import type { PathEstimate } from "./path-estimate.ts";
+
+export interface Pace {
+  /** Bytes a second, lanes together; 0 = no bound. */
+  readonly bytesPerSecond: number;
+  readonly reason: string;
+}
+
+export interface PaceInput {
+  readonly estimate: PathEstimate;
+  /** Caps in bytes a second; 0 = none. Of a tenant: its cap, and how many of its peers have something under way. */
+  readonly peerCap: number;
+  readonly tenantCap: number;
+  readonly tenantSharing: number;
+  /** Something is under way, and all of it is background. */
+  readonly onlyBackground: boolean;
+}
+
+/** A queue of a twentieth of the round trip, or 2 ms where that is more, is somebody's. */
+const QUEUE_PARTS = 20;
+const QUEUE_LEAST_US = 2_000;
+/** Up by a sixteenth of itself a reading, down to seven tenths. */
+const UP_PARTS = 16;
+const DOWN = 0.7;
+/** Never less than so much of what the path once gave, so that it notices when others have gone. */
+const LEAST_PARTS = 50;
+const LEAST = 125_000;
+
+export class PacePolicy {
+  #background = 0;
+  #best = 0;
+  #answer: Pace = { bytesPerSecond: 0, reason: "no cap" };
+
+  get answer(): Pace {
+    return this.#answer;
+  }
+
+  handleReading(_nowUs: number, input: PaceInput): Pace {
+    this.#answer = this.#choose(input);
+    return this.#answer;
+  }
+
+  #choose({ estimate, peerCap, tenantCap, tenantSharing, onlyBackground }: PaceInput): Pace {
+    const share = tenantCap > 0 ? Math.max(Math.floor(tenantCap / Math.max(tenantSharing, 1)), 1) : 0;
+    const caps: Pace[] = [];
+    if (peerCap > 0) caps.push({ bytesPerSecond: peerCap, reason: "the cap of the peer" });
+    if (share > 0) caps.push({ bytesPerSecond: share, reason: `the tenant's cap, shared by ${Math.max(tenantSharing, 1)} peers` });
+    const background = this.#yield(estimate, onlyBackground);
+    if (background !== undefined) caps.push(background);
+    return caps.reduce((least, one) => (least.bytesPerSecond === 0 || one.bytesPerSecond < least.bytesPerSecond ? one : least), NO_CAP);
+  }
+
+  #yield(estimate: PathEstimate, onlyBackground: boolean): Pace | undefined {
+    const { goodputBytesPerSecond: goodput, queueUs, minRttUs } = estimate;
+    this.#best = Math.max(this.#best, goodput);
+    if (!onlyBackground || goodput <= 0 || minRttUs <= 0) {
+      this.#background = 0;
+      return undefined;
+    }
+    const least = Math.max(this.#best / LEAST_PARTS, LEAST);
+    const boundUs = Math.max(minRttUs / QUEUE_PARTS, QUEUE_LEAST_US);
+    if (this.#background === 0) this.#background = Math.max(goodput / 2, least);
+    else if (queueUs > boundUs) this.#background = Math.max(this.#background * DOWN, least);
+    // A pace that nobody reaches says nothing about the path: it does not run away from what is used.
+    else this.#background = Math.min(this.#background * (1 + 1 / UP_PARTS), Math.max(goodput * 2, least));
+    const reason = queueUs > boundUs ? `background yields to a queue of ${queueUs} us` : "background, and no queue";
+    return { bytesPerSecond: Math.ceil(this.#background), reason };
+  }
+}
+
+const NO_CAP: Pace = Object.freeze({ bytesPerSecond: 0, reason: "no cap" });

@@ -1,0 +1,116 @@
+/**
+ * All decisions about one path, in one place: what is read of it goes in, what to do with it comes out, each with its reason. PURE. The peer (and the
+ * bench, and the simulated links of test/paths) reads the lanes when `nextReadingUs` says so and does what `decision` says.
+ *
+ *   TCP_INFO of the lanes ─┐                        ┌─ lanes (by marginal goodput)
+ *   acknowledged chunks ───┼─> estimate of the path ─┼─ pace (caps, and what yields)
+ *   what waits to be sent ─┘                        ├─ window (goodput x round trip)
+ *                                                   └─ chunk size (what may be waited for)
+ */
+import type { LaneInfo } from "../link/link.ts";
+import { chooseChunkSize, type ChunkSize } from "./chunk-size.ts";
+import { type LaneCount, LaneCountPolicy, type LaneCountOptions } from "./lane-count.ts";
+import { type Pace, PacePolicy } from "./pace.ts";
+import { type PathEstimate, PathEstimator } from "./path-estimate.ts";
+import type { Priority } from "./priority.ts";
+import { createWindow, type WindowPath, type WindowPolicy } from "./window.ts";
+
+export interface PathOptions extends LaneCountOptions {
+  /** Bytes a second to this peer; 0 = none. */
+  readonly peerCap: number;
+  /** What a transfer's window may grow to. */
+  readonly windowBytes: number;
+  /** Chunks of this size whatever the path; 0 = by the path. */
+  readonly chunkBytes: number;
+}
+
+/** What the one who owns the path knows at the time of a reading. */
+export interface PathLoad {
+  /** Bytes that wait for a lane or for the window. */
+  readonly backlogBytes: number;
+  /** Lanes that take chunks. */
+  readonly lanesActive: number;
+  readonly onlyBackground: boolean;
+  readonly tenantCap: number;
+  readonly tenantSharing: number;
+}
+
+export interface PathDecision {
+  readonly lanes: LaneCount;
+  readonly pace: Pace;
+}
+
+export class Path {
+  readonly #options: PathOptions;
+  readonly #estimator = new PathEstimator();
+  readonly #laneCount: LaneCountPolicy;
+  readonly #pace = new PacePolicy();
+  #windowPath: WindowPath;
+
+  constructor(options: PathOptions) {
+    this.#options = options;
+    this.#laneCount = new LaneCountPolicy(options);
+    const { lanes } = this.#laneCount.answer;
+    this.#windowPath = { goodputBytesPerSecond: 0, rttUs: 0, lanes };
+    this.#pace.handleReading(0, { ...IDLE, estimate: this.#estimator.estimate(0), peerCap: options.peerCap });
+  }
+
+  get decision(): PathDecision {
+    return { lanes: this.#laneCount.answer, pace: this.#pace.answer };
+  }
+
+  estimate(nowUs: number): PathEstimate {
+    return this.#estimator.estimate(nowUs);
+  }
+
+  nextReadingUs(): number {
+    return this.#estimator.nextReadingUs();
+  }
+
+  /** A new connection: perhaps over another path. */
+  handleConnected(): void {
+    this.#estimator.handleReconnected();
+  }
+
+  /** How long its handshake took to go there and back. */
+  handleRoundTrip(rttUs: number): void {
+    this.#laneCount.handleConnected(rttUs);
+  }
+
+  handleAcked(nowUs: number, bytes: number, durationUs: number): void {
+    this.#estimator.handleAcked(nowUs, bytes, durationUs);
+  }
+
+  handleReading(nowUs: number, lanes: readonly LaneInfo[], load: PathLoad): PathDecision {
+    this.#estimator.handleReading(nowUs, lanes, load.backlogBytes);
+    const estimate = this.#estimator.estimate(nowUs);
+    const isBacklogged = load.backlogBytes > 0 || lanes.some(({ notSentBytes }) => notSentBytes > 0);
+    const congestionControl = lanes[0]?.congestionControl ?? "";
+    this.#laneCount.handleReading(nowUs, { estimate, lanesUp: load.lanesActive, isBacklogged, congestionControl });
+    this.#pace.handleReading(nowUs, { ...load, estimate, peerCap: this.#options.peerCap });
+    const { goodputBytesPerSecond, rttUs } = estimate;
+    this.#windowPath = { goodputBytesPerSecond, rttUs, lanes: Math.max(load.lanesActive, 1) };
+    return this.decision;
+  }
+
+  /** What one of `lanes` lanes carries, bytes a second; 0 = not known. */
+  laneRate(lanes: number): number {
+    return this.#windowPath.goodputBytesPerSecond / lanes;
+  }
+
+  newWindow(): WindowPolicy {
+    return createWindow({ bytes: this.#options.windowBytes, path: () => this.#windowPath });
+  }
+
+  /** For a transfer of `transferBytes` (0 = not known) that begins now. */
+  chunkSize(nowUs: number, priority: Priority, transferBytes: number, mostBytes: number): ChunkSize {
+    const { chunkBytes, windowBytes } = this.#options;
+    const most = Math.min(mostBytes, windowBytes);
+    if (chunkBytes > 0) return { bytes: Math.min(chunkBytes, most), reason: "fixed by the configuration" };
+    const { goodputBytesPerSecond, rttUs } = this.#estimator.estimate(nowUs);
+    const { lanes } = this.#laneCount.answer;
+    return chooseChunkSize({ goodputBytesPerSecond, lanes, rttUs, priority, transferBytes, mostBytes: most });
+  }
+}
+
+const IDLE = { tenantCap: 0, tenantSharing: 1, onlyBackground: false };
