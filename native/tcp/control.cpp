@@ -1,7 +1,6 @@
 #include "control.h"
 
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -32,10 +31,8 @@ ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> co
   outbox_.push_back(std::move(preamble));
 }
 
-ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, int fd)
-    : Channel(poller), connection_(std::move(connection)), timeout_ms_(0), state_(State::open) {
-  fd_ = fd;
-}
+ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, Stream stream)
+    : Channel(poller, std::move(stream)), connection_(std::move(connection)), timeout_ms_(0), state_(State::open) {}
 
 void ControlChannel::on_attached() {
   if (state_ == State::dialing) {
@@ -46,7 +43,7 @@ void ControlChannel::on_attached() {
   {
     std::lock_guard<std::mutex> lock(out_mutex_);
     interest_ = outbox_.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT;
-    watched = poller_.watch(*this, fd_, interest_);
+    watched = poller_.watch(*this, stream_.fd(), interest_);
     attached_ = true;
   }
   if (!watched) close(Code::connection_lost, describe_error(errno));
@@ -57,12 +54,12 @@ void ControlChannel::connect() {
   for (; address_ < addresses_.size(); address_++) {
     std::lock_guard<std::mutex> lock(out_mutex_);
     attached_ = true;
-    fd_ = begin_connect(addresses_[address_], &failure);
+    stream_ = Stream(begin_connect(addresses_[address_], &failure));
     interest_ = EPOLLOUT;
-    if (fd_ < 0) continue;
-    if (poller_.watch(*this, fd_, interest_)) return;
+    if (stream_.fd() < 0) continue;
+    if (poller_.watch(*this, stream_.fd(), interest_)) return;
     failure = {Code::connect_failed, describe_error(errno)};
-    ::close(std::exchange(fd_, -1));
+    stream_.close();
   }
   close(failure.code, failure.detail);
 }
@@ -99,20 +96,20 @@ void ControlChannel::on_ready(uint32_t epoll_events) {
   if (state_ != State::open) return;
   if ((epoll_events & (EPOLLIN | EPOLLERR | EPOLLHUP)) == 0) return;
   if (reading_) return read();
-  if ((epoll_events & (EPOLLERR | EPOLLHUP)) != 0) close(Code::connection_lost, describe_error(connect_result(fd_)));
+  if ((epoll_events & (EPOLLERR | EPOLLHUP)) != 0) close(Code::connection_lost, describe_error(connect_result(stream_.fd())));
 }
 
 void ControlChannel::connected() {
-  const int error = connect_result(fd_);
+  const int error = connect_result(stream_.fd());
   if (error != 0 && address_ + 1 < addresses_.size()) {
-    poller_.unwatch(fd_);
-    ::close(std::exchange(fd_, -1));
+    poller_.unwatch(stream_.fd());
+    stream_.close();
     address_ += 1;
     return connect();
   }
   if (error != 0) return close(Code::connect_failed, describe_error(error));
   poller_.set_deadline(*this, 0);
-  connection_->set_remote(Address::of_peer(fd_));
+  connection_->set_remote(Address::of_peer(stream_.fd()));
   bool alive = false;
   {
     std::lock_guard<std::mutex> lock(out_mutex_);
@@ -162,7 +159,7 @@ void ControlChannel::read() {
     if (!reading_) return;
     if (inbound_.size() - inbound_bytes_ < kReadBytes) inbound_.resize(std::max(inbound_.size() * 2, inbound_bytes_ + kReadBytes));
     const size_t wanted = inbound_.size() - inbound_bytes_;
-    const ssize_t count = recv(fd_, inbound_.data() + inbound_bytes_, wanted, 0);
+    const ssize_t count = stream_.receive(inbound_.data() + inbound_bytes_, wanted);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) return;
     if (count <= 0) return close(Code::connection_lost, count == 0 ? "closed by the peer" : describe_error(errno));
@@ -219,7 +216,7 @@ void ControlChannel::write() {
   {
     std::lock_guard<std::mutex> lock(out_mutex_);
     alive = flush_locked();
-    if (alive && state_ == State::finishing && outbox_.empty() && !std::exchange(half_closed_, true)) shutdown(fd_, SHUT_WR);
+    if (alive && state_ == State::finishing && outbox_.empty() && !std::exchange(half_closed_, true)) shutdown(stream_.fd(), SHUT_WR);
     set_interest_locked();
     done = !alive && state_ == State::finishing;
   }
@@ -231,7 +228,7 @@ void ControlChannel::write() {
 void ControlChannel::discard() {
   if (state_ != State::finishing) return;
   for (size_t turn = 0; turn < kTurnBytes;) {
-    const ssize_t count = recv(fd_, poller_.sink(), Poller::kSinkBytes, 0);
+    const ssize_t count = stream_.receive(poller_.sink(), Poller::kSinkBytes);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) return;
     if (count <= 0) return close(Code::closed, "");
@@ -242,7 +239,7 @@ void ControlChannel::discard() {
 bool ControlChannel::flush_locked() {
   while (!outbox_.empty()) {
     const std::vector<uint8_t>& message = outbox_.front();
-    const ssize_t count = ::send(fd_, message.data() + outbox_first_, message.size() - outbox_first_, MSG_NOSIGNAL);
+    const ssize_t count = stream_.send(message.data() + outbox_first_, message.size() - outbox_first_);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return errno == EAGAIN;
     outbox_first_ += size_t(count);
@@ -256,9 +253,9 @@ bool ControlChannel::flush_locked() {
 
 void ControlChannel::set_interest_locked() {
   const uint32_t interest = (reading_ ? uint32_t(EPOLLIN) : 0) | (outbox_.empty() ? 0 : uint32_t(EPOLLOUT));
-  if (interest == interest_ || fd_ < 0) return;
+  if (interest == interest_ || stream_.fd() < 0) return;
   interest_ = interest;
-  poller_.change(*this, fd_, interest);
+  poller_.change(*this, stream_.fd(), interest);
 }
 
 void ControlChannel::close(Code code, const std::string& detail) {
@@ -268,10 +265,8 @@ void ControlChannel::close(Code code, const std::string& detail) {
     if (state_ == State::closed) return;
     was_dialing = state_ == State::dialing;
     state_ = State::closed;
-    if (fd_ >= 0) {
-      poller_.unwatch(fd_);
-      ::close(std::exchange(fd_, -1));
-    }
+    if (stream_.fd() >= 0) poller_.unwatch(stream_.fd());
+    stream_.close();
     outbox_.clear();
   }
   poller_.retire(*this);

@@ -29,10 +29,7 @@ class TcpLane : public Channel, public LaneEnd {
   // Opens.
   TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint32_t index, const uint8_t* token, const LaneOptions& options);
   // Was accepted; the preamble has been read.
-  TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint32_t index, int fd, const LaneOptions& options);
-
-  // The socket stays the caller's: the lane was not taken.
-  void disown() { fd_ = -1; }
+  TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint32_t index, Stream stream, const LaneOptions& options);
 
   // JavaScript thread: sends what is queued if nobody else is at this lane just now, else leaves it to the poller.
   void send_inline();
@@ -95,7 +92,7 @@ class TcpLane : public Channel, public LaneEnd {
   State state_;  // written by the poller, with send_mutex_ held
 
   // Sending half.
-  std::mutex send_mutex_;  // guards fd_ too, for threads other than the poller's
+  std::mutex send_mutex_;  // guards the socket too, for threads other than the poller's
   uint32_t interest_ = 0;
   bool wants_out_ = false;
   bool wants_in_ = true;

@@ -1,7 +1,6 @@
 // A lane's sending half: takes chunks from the exchange when the socket can send them, gathers them from where they lie, checksums a
 // piece and hands it to the kernel. Everything here holds send_mutex_, on the poller's thread or on JavaScript's.
 #include <poll.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -51,12 +50,7 @@ TcpLane::Flow TcpLane::pump(bool writable_now) {
   if (!fresh_ && staged_ > 0) return Flow::blocked;
   for (size_t turn = 0; turn < kTurnBytes;) {
     if (staged_ == 0 && !stage()) return wants_out_ ? Flow::blocked : Flow::idle;
-    msghdr message = {};
-    message.msg_iov = out_vectors_.data() + out_first_;
-    message.msg_iovlen = out_count_ - out_first_;
-    // What follows at once may share a segment with the end of this piece.
-    const int more = out_left_ > 0 ? MSG_MORE : 0;
-    const ssize_t count = sendmsg(fd_, &message, MSG_NOSIGNAL | more);
+    const ssize_t count = stream_.send(out_vectors_.data() + out_first_, out_count_ - out_first_, out_left_ > 0);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return errno == EAGAIN ? Flow::blocked : Flow::broken;
     fresh_ = false;
@@ -159,7 +153,7 @@ void TcpLane::stage_vector(const void* bytes, size_t count) {
 
 // Whether the kernel would take more now: a chunk is bound to the lane that can send it.
 bool TcpLane::writable() const {
-  pollfd asked = {fd_, POLLOUT, 0};
+  pollfd asked = {stream_.fd(), POLLOUT, 0};
   return poll(&asked, 1, 0) > 0;
 }
 

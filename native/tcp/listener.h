@@ -11,7 +11,7 @@ class TcpMover;
 
 class Listener : public Channel {
  public:
-  Listener(Poller& poller, TcpMover& mover, int fd);
+  Listener(Poller& poller, TcpMover& mover, Stream stream);
   void on_attached() override;
   void on_ready(uint32_t epoll_events) override;
   void on_requests(uint32_t) override {}
@@ -23,7 +23,7 @@ class Listener : public Channel {
 
 class Greeting : public Channel {
  public:
-  Greeting(Poller& poller, TcpMover& mover, int fd);
+  Greeting(Poller& poller, TcpMover& mover, Stream stream);
   void on_attached() override;
   void on_ready(uint32_t epoll_events) override;
   void on_requests(uint32_t) override {}

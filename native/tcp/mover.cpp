@@ -45,10 +45,10 @@ Failure TcpMover::listen(const std::string& host, uint16_t port, Endpoint* bound
   Address address;
   if (!Address::parse(host, port, &address)) return {Code::invalid_argument, "not a numeric address: " + host};
   Failure failure;
-  const int fd = listen_on(address, &failure);
-  if (fd < 0) return failure;
-  *bound = Address::of_self(fd).endpoint();
-  pollers_[0]->attach(std::make_shared<Listener>(*pollers_[0], *this, fd));
+  Stream stream(listen_on(address, &failure));
+  if (stream.fd() < 0) return failure;
+  *bound = Address::of_self(stream.fd()).endpoint();
+  pollers_[0]->attach(std::make_shared<Listener>(*pollers_[0], *this, std::move(stream)));
   return {};
 }
 
@@ -164,45 +164,42 @@ Endpoint TcpMover::remote(uint64_t id) {
   return connection == nullptr ? Endpoint() : connection->remote().endpoint();
 }
 
-bool TcpMover::adopt_control(int fd) {
+void TcpMover::adopt_control(Stream stream) {
   const std::shared_ptr<TcpConnection> connection = create(false);
-  if (connection == nullptr) return false;
-  connection->set_remote(Address::of_peer(fd));
+  if (connection == nullptr) return;
+  connection->set_remote(Address::of_peer(stream.fd()));
   Poller& poller = this->poller(connection->first_poller);
-  auto control = std::make_shared<ControlChannel>(poller, connection, fd);
+  auto control = std::make_shared<ControlChannel>(poller, connection, std::move(stream));
   connection->set_control(control);
   connection->emit(EventKind::accepted);
   poller.attach(std::move(control));
-  return true;
 }
 
-bool TcpMover::adopt_lane(int fd, const Preamble& preamble) {
+void TcpMover::adopt_lane(Stream stream, const Preamble& preamble) {
   Token token;
   memcpy(token.data(), preamble.token, token.size());
   std::shared_ptr<TcpConnection> connection;
   {
     std::lock_guard<std::mutex> lock(registry_);
     const auto found = tokens_.find(token);
-    if (found == tokens_.end()) return false;
+    if (found == tokens_.end()) return;
     connection = connections_.at(found->second);
   }
-  if (preamble.lane >= bounds.lanes || !events_.reserve(Quota::lane)) return false;
+  if (preamble.lane >= bounds.lanes || !events_.reserve(Quota::lane)) return;
   if (!events_.reserve(Quota::lane)) {
     events_.release(Quota::lane);
-    return false;
+    return;
   }
   Poller& poller = this->poller(connection->first_poller + preamble.lane);
   LaneOptions options;
   options.not_sent_low_bytes = bounds.not_sent_low_bytes;
-  auto lane = std::make_shared<TcpLane>(poller, connection, preamble.lane, fd, options);
+  auto lane = std::make_shared<TcpLane>(poller, connection, preamble.lane, std::move(stream), options);
   if (!connection->add_lane(lane)) {
     events_.release(Quota::lane);
     events_.release(Quota::lane);
-    lane->disown();
-    return false;
+    return;
   }
   poller.attach(std::move(lane));
-  return true;
 }
 
 void TcpMover::connection_ended(TcpConnection& connection) {

@@ -38,9 +38,9 @@ class TcpMover : public Mover {
 
   // Poller threads.
   EventQueue& events() { return events_; }
-  // A socket whose preamble has been read; false = not wanted, close it.
-  bool adopt_control(int fd);
-  bool adopt_lane(int fd, const Preamble& preamble);
+  // A socket whose preamble has been read; closed if it is not wanted.
+  void adopt_control(Stream stream);
+  void adopt_lane(Stream stream, const Preamble& preamble);
   void connection_ended(TcpConnection& connection);
   bool begin_greeting();
   void end_greeting();
