@@ -29,17 +29,22 @@ class ControlChannel : public Channel {
   void on_deadline() override;
 
  private:
-  enum class State { dialing, open, finishing, closed };
+  enum class State { dialing, securing, open, finishing, closed };
 
+  bool is_opening() const { return state_ == State::dialing || state_ == State::securing; }
   void connect();
   void connected();
+  void secure();
+  void opened();
   void finish();
   void read();
+  void broken(int error);
   void discard();
   // False: the connection is to be closed with `protocol_error`; *why says what was wrong.
   bool digest(const char** why);
   void write();
   bool flush_locked();
+  uint32_t interest() const;
   void set_interest_locked();
   void close(Code code, const std::string& detail);
 

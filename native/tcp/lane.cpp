@@ -1,4 +1,4 @@
-// A lane's life: connecting, greeting, up, dead.
+// A lane's life: connecting, securing (over TLS), greeting, up, dead.
 #include "lane.h"
 
 #include <sys/epoll.h>
@@ -41,12 +41,18 @@ void TcpLane::on_attached() {
     if (accepted) answers_.push({.type = FrameType::pong});
   }
   if (!watched) return close(Code::connect_failed);
-  if (accepted) return come_up();
+  if (accepted) {
+    come_up();
+    // What came together with the preamble.
+    if (stream_.pending()) post(request::kRead);
+    return;
+  }
   poller_.set_deadline(*this, now_us() + uint64_t(connection_->mover.bounds.connect_timeout_ms) * 1000);
 }
 
 void TcpLane::on_ready(uint32_t epoll_events) {
   if (state_ == State::connecting) return connected();
+  if (state_ == State::securing) return secure();
   if ((epoll_events & EPOLLOUT) != 0) send(true);
   if (state_ == State::dead || (epoll_events & (EPOLLIN | EPOLLERR | EPOLLHUP)) == 0) return;
   // While reading is paused a broken socket would be reported for ever.
@@ -77,6 +83,38 @@ void TcpLane::on_deadline() { close(Code::connect_timeout); }
 
 void TcpLane::connected() {
   if (connect_result(stream_.fd()) != 0) return close(Code::connect_failed);
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    // Now that both addresses are known.
+    set_lane_options(stream_.fd(), options_);
+  }
+  if (!connection_->peer()) return greet();
+  bool begun = false;
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    state_ = State::securing;
+    begun = stream_.secure(connection_->dialogue(connection_->mover.tls()));
+  }
+  if (!begun) return close(Code::tls_failed);
+  secure();
+}
+
+void TcpLane::secure() {
+  TlsProblem problem;
+  switch (stream_.tls()->handshake(&problem)) {
+    case TlsStream::Step::failed:
+      return close(problem.failure.code);
+    case TlsStream::Step::again: {
+      std::lock_guard<std::mutex> lock(send_mutex_);
+      wants_out_ = stream_.waiting();
+      return set_interest_locked();
+    }
+    case TlsStream::Step::done:
+      return connection_->is_of_peer(stream_) ? greet() : close(Code::certificate_rejected);
+  }
+}
+
+void TcpLane::greet() {
   uint8_t bytes[kPreambleBytes];
   Preamble preamble;
   preamble.kind = PreambleKind::lane;
@@ -86,9 +124,8 @@ void TcpLane::connected() {
   // The buffer of a new socket takes this whole.
   if (stream_.send(bytes, sizeof bytes) != ssize_t(sizeof bytes)) return close(Code::connect_failed);
   std::lock_guard<std::mutex> lock(send_mutex_);
-  // Now that both addresses are known.
-  set_lane_options(stream_.fd(), options_);
   state_ = State::greeting;
+  wants_out_ = stream_.waiting();
   set_interest_locked();
 }
 

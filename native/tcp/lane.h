@@ -47,18 +47,21 @@ class TcpLane : public Channel, public LaneEnd {
   void on_deadline() override;
 
  private:
-  enum class State { connecting, greeting, up, dead };
+  enum class State { connecting, securing, greeting, up, dead };
   enum class Flow { idle, blocked, broken };
 
   // Life; poller's thread.
   void connected();
+  void secure();
+  void greet();
   void come_up();
   void close(Code code);
   void set_interest_locked();
 
   // Sending; `send` takes send_mutex_, the others are called with it held.
   void send(bool writable_now);
-  Flow pump(bool writable_now);
+  // `patient`: rather waits for another thread than to leave it to the poller.
+  Flow pump(bool writable_now, bool patient);
   bool stage();
   void stage_copied();
   void stage_payload();

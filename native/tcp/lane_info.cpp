@@ -40,6 +40,7 @@ bool TcpLane::info(LaneInfo* info) {
   socket.receive_buffer_bytes = get_number(stream_.fd(), SOL_SOCKET, SO_RCVBUF);
   socket.local = Address::of_self(stream_.fd()).endpoint();
   socket.remote = Address::of_peer(stream_.fd()).endpoint();
+  if (stream_.tls() != nullptr) info->tls = stream_.tls()->peer();
   return true;
 }
 

@@ -38,6 +38,7 @@ void TcpLane::receive() {
     drained = size_t(count) < wanted;
   }
   if (std::exchange(flush_, false)) send(false);
+  if (state_ != State::dead && wants_in_ && stream_.pending()) post(request::kRead);
 }
 
 // Goes as far as the bytes read ahead allow. False: the peer broke the protocol.
