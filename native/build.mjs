@@ -50,7 +50,9 @@ function probe() {
     missing.push("(a Node from nodejs.org has them, Debian's come with libnode-dev; elsewhere: --nodedir=PATH)");
   }
   if (process.platform !== "linux") missing.push("the native link is written for Linux");
-  return { compiler: found?.[0], version: found?.[1].stdout.split("\n")[0], headers, missing };
+  // Those of the OpenSSL inside Node, which is bound when it is first called: a Node without it loads the addon all the same.
+  const tls = headers !== undefined && existsSync(join(headers, "openssl/ssl.h"));
+  return { compiler: found?.[0], version: found?.[1].stdout.split("\n")[0], headers, tls, missing };
 }
 
 /** In a checkout of Node itself, libuv's headers lie apart. */
@@ -71,8 +73,8 @@ function fail(message, code) {
   process.exitCode = code;
 }
 
-async function build({ compiler, version, headers }) {
-  const flags = flagsFor(headers);
+async function build({ compiler, version, headers, tls }) {
+  const flags = flagsFor(headers, tls);
   const stamp = createHash("sha256")
     .update(JSON.stringify([compiler, version, flags]))
     .digest("hex")
@@ -94,7 +96,7 @@ async function build({ compiler, version, headers }) {
   return link(compiler, [...objects.values()], { compiler, version, headers, node: process.version, flags });
 }
 
-function flagsFor(headers) {
+function flagsFor(headers, tls) {
   const api = dirname(createRequire(import.meta.url).resolve("node-addon-api/package.json"));
   return [
     ...["-std=c++20", kind === undefined ? "-O3" : "-O1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-pthread"],
@@ -102,6 +104,7 @@ function flagsFor(headers) {
     ...["-DNAPI_VERSION=9", "-DNAPI_DISABLE_CPP_EXCEPTIONS", "-DNODE_ADDON_API_DISABLE_DEPRECATED"],
     // A worker that is being terminated can throw nothing any more: without this that would end the process.
     "-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
+    `-DKVFERRY_TLS=${tls ? 1 : 0}`,
     ...[`-isystem${api}`, `-isystem${headers}`, `-isystem${dirname(uvOf(headers))}`, `-I${here}`],
     ...sanitizer,
   ];
@@ -125,7 +128,7 @@ async function link(compiler, objects, made) {
   const record = JSON.stringify({ ...made, objects: objects.map((object) => [relative(out, object), statSync(object).mtimeMs]) }, null, 1);
   if (existsSync(target) && readText(join(out, "build.json")) === record) return "";
   const fresh = `${target}.${process.pid}`;
-  const problem = await run(compiler, ["-shared", "-pthread", ...sanitizer, ...objects, "-o", fresh]);
+  const problem = await run(compiler, ["-shared", "-pthread", "-Wl,-z,lazy", ...sanitizer, ...objects, "-o", fresh]);
   if (problem !== "") return problem;
   rmSync(join(out, "build.json"), { force: true });
   renameSync(fresh, target);

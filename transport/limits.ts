@@ -33,6 +33,10 @@ const values = {
   connectTimeoutMs: 5_000,
   notSentLowBytes: 512 * KiB,
   greetingsMax: 256,
+  // tls
+  /** A third of what RFC 8446 lets AES-GCM protect under one key. */
+  tlsRecordsPerKey: 8_388_608,
+  tlsDeniedMax: 65_536,
   // kv
   layersMax: 1_024,
   groupsMax: 64,
@@ -157,6 +161,7 @@ assert(limits.windowBytesDefault <= limits.windowBytesMax, "the default window i
 assert(limits.controlQueueBytes >= 2 * limits.controlMessageBytes, "a full message never blocks an empty queue");
 assert(limits.modelsLayoutBytesMax < limits.controlMessageBytes - limits.modelsMax * KiB, "a Hello holds every model and its layout");
 assert(limits.busyHeartbeatMs < limits.probeAfterMs, "a remote that is only waited for has been asked before it is doubted");
+assert(limits.tlsRecordsPerKey <= 2 ** 24, "a TLS key is changed before AES-GCM wears it out (2^24.5 records)");
 assert(limits.stallMs <= limits.deadlineRemoteMs && limits.heartbeatMs < limits.stallMs, "silence is noticed before a deadline");
 assert(limits.poolHoldersMax >= limits.apiClientsMax + limits.transfersMax, "each client and each transfer can be a holder of blocks");
 assert(limits.sendQueueChunks >= limits.windowChunksMax, "one transfer's window fits the send queue");

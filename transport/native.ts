@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** As native/napi/addon.cpp has it. */
-const ABI = 3;
+const ABI = 4;
 
 export interface NativeRegion {
   readonly id: number;
@@ -84,6 +84,8 @@ export interface NativeAddon {
   /** `implementation`: one by its name, undefined if this CPU lacks it. */
   crc32c(bytes: Uint8Array, seed?: number): number;
   crc32c(bytes: Uint8Array, seed: number, implementation: string): number | undefined;
+  /** What OpenSSL calls itself, or why TLS cannot be had. */
+  readonly tls: { readonly version: string; readonly problem: string };
   crc32cCombine(head: number, tail: number, tailBytes: number): number;
   /** The runs of a span of a plane's stream, (offset, bytes) each; undefined if the plane or the span does not fit. For tests. */
   runs(regionBytes: number, plane: Float64Array, blocks: Uint32Array, start: number, bytes: number): Float64Array | undefined;
@@ -115,6 +117,7 @@ export interface NativeMoverBounds {
   readonly connectTimeoutMs: number;
   readonly notSentLowBytes: number;
   readonly greetings: number;
+  readonly recordsPerKey: number;
 }
 
 /** The native half of a link. Errors it throws carry `number`, of the list of errors. After `close` nothing does anything. */
@@ -123,11 +126,13 @@ export interface NativeMover {
   readonly submissions: ArrayBuffer;
   /** Entries of 64 bytes: u32 kind, lane, chunk, sequence, code, bytes, f64 subject, f64 durationUs. Valid until the next `drain`. */
   readonly completions: ArrayBuffer;
+  /** PEM, and fingerprints or serial numbers as transport/tls/options.ts writes them. */
+  setTls(certificate: Uint8Array, key: Uint8Array, authorities: Uint8Array, denied: readonly string[]): void;
   listen(host: string, port: number): { host: string; port: number };
   /** A connection that `dial` or `abandon` follows; 0 = too many. */
   open(): number;
   /** Numeric addresses, tried in order. */
-  dial(connection: number, hosts: readonly string[], port: number, timeoutMs: number): void;
+  dial(connection: number, hosts: readonly string[], port: number, timeoutMs: number, identity: string): void;
   abandon(connection: number, code: number, detail: string): void;
   admitLanes(connection: number, token: Uint8Array): void;
   openLane(
@@ -177,8 +182,21 @@ export interface NativeMover {
   /** Why the connection ended. It is forgotten then. */
   detail(connection: number): string;
   remote(connection: number): { host: string; port: number };
+  peer(connection: number): NativeTlsPeer | undefined;
+  /** What the next event of kind `refused` announced; the reason is its place in REFUSAL_REASONS. */
+  refused(): { reason: number; remote: { host: string; port: number }; detail: string };
+  /** One count for each reason. */
+  refusals(): number[];
   laneInfo(connection: number): NativeLaneInfo[];
   close(): void;
+}
+
+export interface NativeTlsPeer {
+  identity: string;
+  organization: string;
+  protocol: string;
+  cipher: string;
+  resumed: boolean;
 }
 
 export interface NativeLaneInfo {
@@ -210,6 +228,7 @@ export interface NativeLaneInfo {
     sendBufferBytes: number;
     receiveBufferBytes: number;
   };
+  tls?: NativeTlsPeer;
 }
 
 export type NativeMoverClass = new (kind: "tcp" | "fake", bounds: NativeMoverBounds, ioThreads: number, onWake: () => void) => NativeMover;

@@ -18,6 +18,7 @@ struct Bounds {
   uint32_t connect_timeout_ms;
   uint32_t not_sent_low_bytes;  // TCP_NOTSENT_LOWAT of lanes that come in
   uint32_t greetings;          // accepted sockets whose preamble has not come
+  uint32_t records_per_key;    // TLS records that are sent under one key
 };
 
 // Chunks that a lane may have sent without an answer; the peer keeps as many answers for it.

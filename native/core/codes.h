@@ -20,6 +20,8 @@ enum class Code : uint32_t {
   lane_lost = 23,
   version_unsupported = 31,
   protocol_error = 32,
+  tls_failed = 37,
+  certificate_rejected = 38,
   checksum_mismatch = 40,
   duplicate_chunk = 41,
   chunk_busy = 42,

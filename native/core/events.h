@@ -15,11 +15,11 @@ namespace kvferry {
 
 // The numbers are read by transport/link/native-link.ts.
 enum class EventKind : uint32_t {
-  accepted = 1, connected, disconnected, message, lane_up, lane_down, acked, failed, committed, rejected, revoked
+  accepted = 1, connected, disconnected, message, lane_up, lane_down, acked, failed, committed, rejected, revoked, refused
 };
 
-enum class Quota : uint32_t { submission, arrival, message, lane, table };
-constexpr size_t kQuotas = 5;
+enum class Quota : uint32_t { submission, arrival, message, lane, table, refusal };
+constexpr size_t kQuotas = 6;
 
 // Lane of an event about a chunk that no lane had taken yet.
 constexpr uint32_t kNoLane = 0xffffffff;
@@ -47,6 +47,8 @@ class EventQueue {
 
   // False: no room. `refill` is called when it is worth trying again.
   bool reserve(Quota quota);
+  // For what nobody waits for: false is the end of it, and `refill` is not called.
+  bool reserve_now(Quota quota) { return try_reserve(size_t(quota)); }
   // Gives a reservation back unused.
   void release(Quota quota);
   // Uses one reservation up.

@@ -9,6 +9,8 @@ namespace {
 
 // Lanes that live or have events JavaScript has not seen; more are refused.
 constexpr uint32_t kLanesAlive = 8192;
+// Refusals that JavaScript has not seen; more are only counted.
+constexpr uint32_t kRefusalsTold = 16;
 
 std::array<uint32_t, kQuotas> quotas(const Bounds& bounds) {
   std::array<uint32_t, kQuotas> quota;
@@ -16,6 +18,7 @@ std::array<uint32_t, kQuotas> quotas(const Bounds& bounds) {
   quota[size_t(Quota::arrival)] = bounds.completions;
   quota[size_t(Quota::message)] = bounds.completions;
   quota[size_t(Quota::lane)] = 2 * kLanesAlive;
+  quota[size_t(Quota::refusal)] = kRefusalsTold;
   quota[size_t(Quota::table)] = bounds.placements + 2 * bounds.connections;
   return quota;
 }
@@ -23,7 +26,7 @@ std::array<uint32_t, kQuotas> quotas(const Bounds& bounds) {
 }  // namespace
 
 Mover::Mover(const Bounds& given, EventQueue::Callback wake)
-    : bounds(given), events_(quotas(given), std::move(wake), [this] { refill(); }) {}
+    : bounds(given), events_(quotas(given), std::move(wake), [this] { refill(); }), refusals_(events_) {}
 
 void Mover::rest_lane(uint64_t connection, uint32_t lane, bool resting) {
   const std::shared_ptr<Exchange> found = exchange(connection);

@@ -1,6 +1,7 @@
 // The native half of a link, whatever carries the bytes. All methods belong to the JavaScript thread. transport/link/link.ts says what they mean;
 // native/napi/mover.cpp is their face in JavaScript.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,16 +11,14 @@
 
 #include "bounds.h"
 #include "codes.h"
+#include "endpoint.h"
 #include "events.h"
 #include "exchange.h"
 #include "placement.h"
+#include "refusals.h"
+#include "tls.h"
 
 namespace kvferry {
-
-struct Endpoint {
-  std::string host;
-  uint16_t port = 0;
-};
 
 struct LaneOptions {
   uint64_t pace_bytes_per_second = 0;  // 0: none
@@ -44,6 +43,7 @@ struct LaneInfo {
     Endpoint local, remote;
   };
   std::optional<Socket> socket;
+  std::optional<TlsPeer> tls;
 };
 
 // One entry of the submission array; the rest is kept for what a chunk may need later.
@@ -63,11 +63,13 @@ class Mover {
   virtual bool start() = 0;
   virtual void close() = 0;
 
+  // From now on connections are made over TLS with this; those that are there go on. `unsupported`: not by this link or this Node.
+  virtual Failure set_tls(const TlsMaterial& material) { return {Code::unsupported, "this link has no TLS"}; }
   virtual Failure listen(const std::string& host, uint16_t port, Endpoint* bound) = 0;
   // A connection that is to be dialled; 0 = too many.
   virtual uint64_t open() = 0;
-  // `hosts`: numeric addresses, tried in order.
-  virtual void dial(uint64_t connection, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms) = 0;
+  // `hosts`: numeric addresses, tried in order. `identity`: whose certificate the peer must have, over TLS.
+  virtual void dial(uint64_t connection, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms, const std::string& identity) = 0;
   // Ends a connection that could not even be dialled: `disconnected` follows.
   virtual void abandon(uint64_t connection, Code code, const std::string& detail) = 0;
   virtual Failure admit_lanes(uint64_t connection, const uint8_t* token) = 0;
@@ -80,6 +82,8 @@ class Mover {
   // The message that the next `message` event of this connection announced.
   virtual std::vector<uint8_t> message(uint64_t connection) = 0;
   virtual Endpoint remote(uint64_t connection) = 0;
+  // Who is at the other end, over TLS.
+  virtual std::optional<TlsPeer> peer(uint64_t connection) { return {}; }
 
   void rest_lane(uint64_t connection, uint32_t lane, bool resting);
   Failure place(uint64_t connection, PlacementSpec&& spec, uint64_t* placement);
@@ -91,6 +95,9 @@ class Mover {
   uint32_t drain(Event* completions, uint32_t max);
   // Why a connection ended. It is forgotten then.
   std::string detail(uint64_t connection);
+  // Strangers that were turned away, and what the next `refused` event announced.
+  std::array<uint64_t, kRefusals> refusal_counts() const { return refusals_.counts(); }
+  Refused refused() { return refusals_.next(); }
 
   const Bounds bounds;
 
@@ -104,6 +111,7 @@ class Mover {
   void drop_placements() { placements_.clear(); }
 
   EventQueue events_;
+  Refusals refusals_;
 
  private:
   struct Placed {

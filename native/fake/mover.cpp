@@ -55,7 +55,7 @@ uint64_t FakeMover::open() {
   return connection == nullptr ? 0 : connection->id;
 }
 
-void FakeMover::dial(uint64_t id, const std::vector<std::string>& hosts, uint16_t port, uint32_t) {
+void FakeMover::dial(uint64_t id, const std::vector<std::string>& hosts, uint16_t port, uint32_t, const std::string&) {
   const auto lock = lock_board();
   const std::shared_ptr<FakeConnection> connection = find(id);
   if (connection == nullptr || connection->ended || connection->peer != nullptr) return;

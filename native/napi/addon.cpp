@@ -7,6 +7,7 @@
 
 #include "../core/crc32c.h"
 #include "../core/runs.h"
+#include "../tcp/tls.h"
 #include "jobs.h"
 #include "mover.h"
 #include "planes.h"
@@ -17,7 +18,7 @@ namespace kvferry {
 namespace {
 
 // Grows with every change of the interface that transport/native.ts describes: a stale binary is refused by name.
-constexpr uint32_t kAbi = 3;
+constexpr uint32_t kAbi = 4;
 
 Napi::Value refuse(Napi::Env env, const char* message) {
   Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
@@ -70,6 +71,14 @@ Napi::Value runs(const Napi::CallbackInfo& info) {
   return array;
 }
 
+Napi::Object tls(Napi::Env env) {
+  Napi::Object value = Napi::Object::New(env);
+  std::string problem;
+  value.Set("version", tls_version(&problem));
+  value.Set("problem", problem);
+  return value;
+}
+
 Napi::Array names(Napi::Env env) {
   const std::vector<const char*> found = crc32c_names();
   Napi::Array array = Napi::Array::New(env, found.size());
@@ -81,6 +90,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("abi", kAbi);
   exports.Set("crc32cName", crc32c_name());
   exports.Set("crc32cNames", names(env));
+  exports.Set("tls", tls(env));
   exports.Set("crc32c", Napi::Function::New(env, crc, "crc32c"));
   exports.Set("crc32cCombine", Napi::Function::New(env, combine, "crc32cCombine"));
   exports.Set("runs", Napi::Function::New(env, runs, "runs"));

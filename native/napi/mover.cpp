@@ -28,6 +28,7 @@ class MoverHandle : public Napi::ObjectWrap<MoverHandle> {
  private:
   void close();
   Napi::Value js_close(Info info);
+  Napi::Value js_set_tls(Info info);
   Napi::Value js_listen(Info info);
   Napi::Value js_open(Info info);
   Napi::Value js_dial(Info info);
@@ -47,6 +48,9 @@ class MoverHandle : public Napi::ObjectWrap<MoverHandle> {
   Napi::Value js_message(Info info);
   Napi::Value js_detail(Info info);
   Napi::Value js_remote(Info info);
+  Napi::Value js_peer(Info info);
+  Napi::Value js_refused(Info info);
+  Napi::Value js_refusals(Info info);
   Napi::Value js_lane_info(Info info);
 
   std::unique_ptr<Mover> mover_;
@@ -59,6 +63,7 @@ class MoverHandle : public Napi::ObjectWrap<MoverHandle> {
 Napi::Function MoverHandle::define(Napi::Env env) {
   return DefineClass(env, "NativeMover", {
     InstanceMethod<&MoverHandle::js_close>("close"),
+    InstanceMethod<&MoverHandle::js_set_tls>("setTls"),
     InstanceMethod<&MoverHandle::js_listen>("listen"),
     InstanceMethod<&MoverHandle::js_open>("open"),
     InstanceMethod<&MoverHandle::js_dial>("dial"),
@@ -78,6 +83,9 @@ Napi::Function MoverHandle::define(Napi::Env env) {
     InstanceMethod<&MoverHandle::js_message>("message"),
     InstanceMethod<&MoverHandle::js_detail>("detail"),
     InstanceMethod<&MoverHandle::js_remote>("remote"),
+    InstanceMethod<&MoverHandle::js_peer>("peer"),
+    InstanceMethod<&MoverHandle::js_refused>("refused"),
+    InstanceMethod<&MoverHandle::js_refusals>("refusals"),
     InstanceMethod<&MoverHandle::js_lane_info>("laneInfo"),
   });
 }
@@ -125,6 +133,14 @@ Napi::Value MoverHandle::js_close(Info info) {
   return info.Env().Undefined();
 }
 
+Napi::Value MoverHandle::js_set_tls(Info info) {
+  Arguments arguments(info);
+  const TlsMaterial material = arguments.tls_material(0);
+  if (arguments.failed() || mover_ == nullptr) return info.Env().Undefined();
+  if (Failure failure = mover_->set_tls(material)) throw_failure(info.Env(), failure);
+  return info.Env().Undefined();
+}
+
 Napi::Value MoverHandle::js_listen(Info info) {
   Arguments arguments(info);
   const std::string host = arguments.text(0);
@@ -146,7 +162,8 @@ Napi::Value MoverHandle::js_dial(Info info) {
   const std::vector<std::string> hosts = arguments.texts(1);
   const uint16_t port = arguments.number<uint16_t>(2);
   const uint32_t timeout_ms = arguments.number<uint32_t>(3);
-  if (!arguments.failed() && mover_ != nullptr) mover_->dial(connection, hosts, port, timeout_ms);
+  const std::string identity = arguments.text(4);
+  if (!arguments.failed() && mover_ != nullptr) mover_->dial(connection, hosts, port, timeout_ms, identity);
   return info.Env().Undefined();
 }
 
@@ -287,6 +304,31 @@ Napi::Value MoverHandle::js_remote(Info info) {
   const uint64_t connection = arguments.number<uint64_t>(0);
   if (arguments.failed()) return info.Env().Undefined();
   return endpoint_value(info.Env(), mover_ == nullptr ? Endpoint() : mover_->remote(connection));
+}
+
+Napi::Value MoverHandle::js_peer(Info info) {
+  Arguments arguments(info);
+  const uint64_t connection = arguments.number<uint64_t>(0);
+  if (arguments.failed() || mover_ == nullptr) return info.Env().Undefined();
+  const std::optional<TlsPeer> peer = mover_->peer(connection);
+  return peer ? tls_peer_value(info.Env(), *peer) : info.Env().Undefined();
+}
+
+Napi::Value MoverHandle::js_refused(Info info) {
+  const Refused refused = mover_ == nullptr ? Refused() : mover_->refused();
+  Napi::Object value = Napi::Object::New(info.Env());
+  value.Set("reason", uint32_t(refused.reason));
+  value.Set("remote", endpoint_value(info.Env(), refused.remote));
+  value.Set("detail", refused.detail);
+  return value;
+}
+
+Napi::Value MoverHandle::js_refusals(Info info) {
+  Napi::Array counts = Napi::Array::New(info.Env(), kRefusals);
+  if (mover_ == nullptr) return counts;
+  uint32_t reason = 0;
+  for (const uint64_t count : mover_->refusal_counts()) counts.Set(reason++, Napi::Number::New(info.Env(), double(count)));
+  return counts;
 }
 
 Napi::Value MoverHandle::js_lane_info(Info info) {

@@ -43,6 +43,16 @@ Napi::Value lane_socket_value(Napi::Env env, const LaneInfo::Socket& socket) {
   return value;
 }
 
+Napi::Value tls_peer_value(Napi::Env env, const TlsPeer& peer) {
+  Napi::Object value = Napi::Object::New(env);
+  value.Set("identity", peer.identity);
+  value.Set("organization", peer.organization);
+  value.Set("protocol", peer.protocol);
+  value.Set("cipher", peer.cipher);
+  value.Set("resumed", peer.resumed);
+  return value;
+}
+
 Napi::Value lane_infos_value(Napi::Env env, const std::vector<LaneInfo>& infos) {
   Napi::Array array = Napi::Array::New(env, infos.size());
   for (size_t index = 0; index < infos.size(); index++) {
@@ -71,6 +81,7 @@ Napi::Value lane_infos_value(Napi::Env env, const std::vector<LaneInfo>& infos) 
       value.Set("remote", endpoint_value(env, info.socket->remote));
       value.Set("socket", lane_socket_value(env, *info.socket));
     }
+    if (info.tls) value.Set("tls", tls_peer_value(env, *info.tls));
     array.Set(uint32_t(index), value);
   }
   return array;
@@ -134,7 +145,18 @@ Bounds Arguments::bounds(size_t index) {
   bounds.connect_timeout_ms = read("connectTimeoutMs");
   bounds.not_sent_low_bytes = read("notSentLowBytes");
   bounds.greetings = read("greetings");
+  bounds.records_per_key = read("recordsPerKey");
   return bounds;
+}
+
+TlsMaterial Arguments::tls_material(size_t index) {
+  TlsMaterial material;
+  for (std::string* pem : {&material.certificate, &material.key, &material.authorities}) {
+    const Bytes given = bytes(index++);
+    if (!failed_) pem->assign(reinterpret_cast<const char*>(given.data), given.count);
+  }
+  material.denied = texts(index);
+  return material;
 }
 
 LaneOptions Arguments::lane_options(size_t index) {

@@ -20,6 +20,7 @@ struct Bytes {
 
 void throw_failure(Napi::Env env, const Failure& failure);
 Napi::Value endpoint_value(Napi::Env env, const Endpoint& endpoint);
+Napi::Value tls_peer_value(Napi::Env env, const TlsPeer& peer);
 Napi::Value lane_infos_value(Napi::Env env, const std::vector<LaneInfo>& infos);
 
 // Reads arguments by position. The first wrong one throws (in JavaScript) and makes `failed` true; what is read after it is empty.
@@ -38,6 +39,8 @@ class Arguments {
   const uint8_t* token(size_t index);
   Napi::Function function(size_t index);
   Bounds bounds(size_t index);
+  // certificate, key, authorities, denied from `index` on.
+  TlsMaterial tls_material(size_t index);
   // paceBytesPerSecond, notSentLowBytes, congestionControl, socketBufferBytes, dscp from `index` on.
   LaneOptions lane_options(size_t index);
   // flags, grant, generation, region, planes, blockLists, chunks, committed from `index` on; transport/native.ts has the layout.

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "stream.h"
+
 namespace kvferry {
 
 class Poller;
@@ -19,9 +21,8 @@ constexpr uint32_t kFinish = 16;   // close when everything is flushed, soon
 
 class Channel : public std::enable_shared_from_this<Channel> {
  public:
-  explicit Channel(Poller& poller) : poller_(poller) {}
-  // Closes the socket.
-  virtual ~Channel();
+  explicit Channel(Poller& poller, Stream stream = Stream()) : poller_(poller), stream_(std::move(stream)) {}
+  virtual ~Channel() = default;
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;
 
@@ -36,7 +37,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
  protected:
   friend class Poller;
   Poller& poller_;
-  int fd_ = -1;
+  Stream stream_;
 
  private:
   std::atomic<uint32_t> requests_{0};

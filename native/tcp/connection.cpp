@@ -29,6 +29,38 @@ Address TcpConnection::remote() {
   return remote_;
 }
 
+void TcpConnection::set_expected(const std::string& identity) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  expected_ = identity;
+}
+
+TlsDialogue TcpConnection::dialogue(std::shared_ptr<TlsContext> context) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  const Endpoint endpoint = remote_.endpoint();
+  TlsDialogue dialogue;
+  dialogue.context = std::move(context);
+  dialogue.role = TlsRole::client;
+  dialogue.expected = expected_;
+  dialogue.target = endpoint.host + " " + std::to_string(endpoint.port) + " " + expected_;
+  return dialogue;
+}
+
+void TcpConnection::set_peer(const TlsPeer& peer) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  peer_ = peer;
+}
+
+std::optional<TlsPeer> TcpConnection::peer() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return peer_;
+}
+
+bool TcpConnection::is_of_peer(const Stream& stream) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  if (stream.tls() == nullptr) return !peer_;
+  return peer_ && peer_->identity == stream.tls()->peer().identity;
+}
+
 bool TcpConnection::add_lane(std::shared_ptr<TcpLane> lane) {
   std::lock_guard<std::mutex> lock(ends_mutex_);
   if (ending_) return false;

@@ -4,12 +4,14 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "../core/exchange.h"
 #include "../core/mover.h"
 #include "socket.h"
+#include "stream.h"
 
 namespace kvferry {
 
@@ -31,6 +33,15 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   std::shared_ptr<ControlChannel> control();
   void set_remote(const Address& address);
   Address remote();
+  // Whose certificate the peer must have; before it is dialled.
+  void set_expected(const std::string& identity);
+  // What a client needs to make a socket to this peer speak TLS.
+  TlsDialogue dialogue(std::shared_ptr<TlsContext> context);
+  // Who its control channel found at the other end; without TLS: nobody in particular.
+  void set_peer(const TlsPeer& peer);
+  std::optional<TlsPeer> peer();
+  // Lanes are of the same peer as the connection, in the same manner.
+  bool is_of_peer(const Stream& stream);
 
   // False: the connection is ending or has a lane of this index.
   bool add_lane(std::shared_ptr<TcpLane> lane);
@@ -64,6 +75,8 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   std::mutex ends_mutex_;
   std::shared_ptr<ControlChannel> control_;
   Address remote_;
+  std::string expected_;
+  std::optional<TlsPeer> peer_;
   std::vector<std::shared_ptr<TcpLane>> lanes_;
   uint32_t lanes_closing_ = 0;
   bool ending_ = false;

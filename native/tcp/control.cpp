@@ -1,7 +1,7 @@
 #include "control.h"
 
 #include <sys/epoll.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -32,10 +32,8 @@ ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> co
   outbox_.push_back(std::move(preamble));
 }
 
-ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, int fd)
-    : Channel(poller), connection_(std::move(connection)), timeout_ms_(0), state_(State::open) {
-  fd_ = fd;
-}
+ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, Stream stream)
+    : Channel(poller, std::move(stream)), connection_(std::move(connection)), timeout_ms_(0), state_(State::open) {}
 
 void ControlChannel::on_attached() {
   if (state_ == State::dialing) {
@@ -45,11 +43,13 @@ void ControlChannel::on_attached() {
   bool watched = false;
   {
     std::lock_guard<std::mutex> lock(out_mutex_);
-    interest_ = outbox_.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT;
-    watched = poller_.watch(*this, fd_, interest_);
+    interest_ = interest();
+    watched = poller_.watch(*this, stream_.fd(), interest_);
     attached_ = true;
   }
-  if (!watched) close(Code::connection_lost, describe_error(errno));
+  if (!watched) return close(Code::connection_lost, describe_error(errno));
+  // What came together with the preamble.
+  if (stream_.pending()) post(request::kRead);
 }
 
 void ControlChannel::connect() {
@@ -57,19 +57,19 @@ void ControlChannel::connect() {
   for (; address_ < addresses_.size(); address_++) {
     std::lock_guard<std::mutex> lock(out_mutex_);
     attached_ = true;
-    fd_ = begin_connect(addresses_[address_], &failure);
+    stream_ = Stream(begin_connect(addresses_[address_], &failure));
     interest_ = EPOLLOUT;
-    if (fd_ < 0) continue;
-    if (poller_.watch(*this, fd_, interest_)) return;
+    if (stream_.fd() < 0) continue;
+    if (poller_.watch(*this, stream_.fd(), interest_)) return;
     failure = {Code::connect_failed, describe_error(errno)};
-    ::close(std::exchange(fd_, -1));
+    stream_.close();
   }
   close(failure.code, failure.detail);
 }
 
 bool ControlChannel::send(const uint8_t* message, size_t bytes) {
   std::lock_guard<std::mutex> lock(out_mutex_);
-  if (!takes_ || (state_ != State::open && state_ != State::dialing)) return false;
+  if (!takes_ || (state_ != State::open && !is_opening())) return false;
   const size_t framed_bytes = kMessageHeadBytes + bytes;
   if (!outbox_.empty() && outbox_bytes_ + framed_bytes > connection_->mover.bounds.queue_bytes) return false;
   std::vector<uint8_t> framed(framed_bytes);
@@ -94,25 +94,54 @@ void ControlChannel::disconnect() {
 
 void ControlChannel::on_ready(uint32_t epoll_events) {
   if (state_ == State::dialing) return connected();
+  if (state_ == State::securing) return secure();
   if ((epoll_events & EPOLLOUT) != 0) write();
   if (state_ == State::finishing) return discard();
   if (state_ != State::open) return;
   if ((epoll_events & (EPOLLIN | EPOLLERR | EPOLLHUP)) == 0) return;
   if (reading_) return read();
-  if ((epoll_events & (EPOLLERR | EPOLLHUP)) != 0) close(Code::connection_lost, describe_error(connect_result(fd_)));
+  if ((epoll_events & (EPOLLERR | EPOLLHUP)) != 0) close(Code::connection_lost, describe_error(connect_result(stream_.fd())));
 }
 
 void ControlChannel::connected() {
-  const int error = connect_result(fd_);
+  const int error = connect_result(stream_.fd());
   if (error != 0 && address_ + 1 < addresses_.size()) {
-    poller_.unwatch(fd_);
-    ::close(std::exchange(fd_, -1));
+    poller_.unwatch(stream_.fd());
+    stream_.close();
     address_ += 1;
     return connect();
   }
   if (error != 0) return close(Code::connect_failed, describe_error(error));
+  connection_->set_remote(Address::of_peer(stream_.fd()));
+  std::shared_ptr<TlsContext> context = connection_->mover.tls();
+  if (context == nullptr) return opened();
+  bool begun = false;
+  {
+    std::lock_guard<std::mutex> lock(out_mutex_);
+    state_ = State::securing;
+    begun = stream_.secure(connection_->dialogue(std::move(context)));
+  }
+  if (!begun) return close(Code::tls_failed, "OpenSSL has no memory");
+  secure();
+}
+
+void ControlChannel::secure() {
+  TlsProblem problem;
+  switch (stream_.tls()->handshake(&problem)) {
+    case TlsStream::Step::failed:
+      return close(problem.failure.code, problem.failure.detail);
+    case TlsStream::Step::again: {
+      std::lock_guard<std::mutex> lock(out_mutex_);
+      return set_interest_locked();
+    }
+    case TlsStream::Step::done:
+      connection_->set_peer(stream_.tls()->peer());
+      return opened();
+  }
+}
+
+void ControlChannel::opened() {
   poller_.set_deadline(*this, 0);
-  connection_->set_remote(Address::of_peer(fd_));
   bool alive = false;
   {
     std::lock_guard<std::mutex> lock(out_mutex_);
@@ -139,7 +168,7 @@ void ControlChannel::on_requests(uint32_t requests) {
 void ControlChannel::finish() {
   if (state_ == State::closed || state_ == State::finishing) return;
   connection_->end_lanes(Code::closed);
-  if (state_ == State::dialing) return close(Code::closed, "");
+  if (is_opening()) return close(Code::closed, "");
   poller_.set_deadline(*this, now_us() + kFlushUs);
   {
     std::lock_guard<std::mutex> lock(out_mutex_);
@@ -151,7 +180,7 @@ void ControlChannel::finish() {
 }
 
 void ControlChannel::on_deadline() {
-  if (state_ == State::dialing) return close(Code::connect_timeout, "no answer in " + std::to_string(timeout_ms_) + " ms");
+  if (is_opening()) return close(Code::connect_timeout, "no answer in " + std::to_string(timeout_ms_) + " ms");
   close(Code::closed, "");
 }
 
@@ -162,16 +191,24 @@ void ControlChannel::read() {
     if (!reading_) return;
     if (inbound_.size() - inbound_bytes_ < kReadBytes) inbound_.resize(std::max(inbound_.size() * 2, inbound_bytes_ + kReadBytes));
     const size_t wanted = inbound_.size() - inbound_bytes_;
-    const ssize_t count = recv(fd_, inbound_.data() + inbound_bytes_, wanted, 0);
+    const ssize_t count = stream_.receive(inbound_.data() + inbound_bytes_, wanted);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) return;
-    if (count <= 0) return close(Code::connection_lost, count == 0 ? "closed by the peer" : describe_error(errno));
+    if (count <= 0) return broken(count == 0 ? 0 : errno);
     inbound_bytes_ += size_t(count);
     turn += size_t(count);
     if (size_t(count) == wanted) continue;
-    if (!digest(&why)) close(Code::protocol_error, why);
-    return;
+    if (!digest(&why)) return close(Code::protocol_error, why);
+    break;
   }
+  if (reading_ && stream_.pending()) post(request::kRead);
+}
+
+// `error`: of the socket; 0: its end.
+void ControlChannel::broken(int error) {
+  const Failure failure = error == EPROTO && stream_.tls() != nullptr ? stream_.tls()->failure() : Failure();
+  if (failure) return close(failure.code, failure.detail);
+  close(Code::connection_lost, error == 0 ? "closed by the peer" : describe_error(error));
 }
 
 bool ControlChannel::digest(const char** why) {
@@ -219,7 +256,7 @@ void ControlChannel::write() {
   {
     std::lock_guard<std::mutex> lock(out_mutex_);
     alive = flush_locked();
-    if (alive && state_ == State::finishing && outbox_.empty() && !std::exchange(half_closed_, true)) shutdown(fd_, SHUT_WR);
+    if (alive && state_ == State::finishing && outbox_.empty() && !stream_.waiting() && !std::exchange(half_closed_, true)) stream_.half_close();
     set_interest_locked();
     done = !alive && state_ == State::finishing;
   }
@@ -231,7 +268,7 @@ void ControlChannel::write() {
 void ControlChannel::discard() {
   if (state_ != State::finishing) return;
   for (size_t turn = 0; turn < kTurnBytes;) {
-    const ssize_t count = recv(fd_, poller_.sink(), Poller::kSinkBytes, 0);
+    const ssize_t count = recv(stream_.fd(), poller_.sink(), Poller::kSinkBytes, 0);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) return;
     if (count <= 0) return close(Code::closed, "");
@@ -240,9 +277,10 @@ void ControlChannel::discard() {
 }
 
 bool ControlChannel::flush_locked() {
+  if (stream_.waiting() && !stream_.flush()) return errno == EAGAIN;
   while (!outbox_.empty()) {
     const std::vector<uint8_t>& message = outbox_.front();
-    const ssize_t count = ::send(fd_, message.data() + outbox_first_, message.size() - outbox_first_, MSG_NOSIGNAL);
+    const ssize_t count = stream_.send(message.data() + outbox_first_, message.size() - outbox_first_);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return errno == EAGAIN;
     outbox_first_ += size_t(count);
@@ -254,29 +292,32 @@ bool ControlChannel::flush_locked() {
   return true;
 }
 
+uint32_t ControlChannel::interest() const {
+  const bool has_more = stream_.waiting() || (state_ != State::securing && !outbox_.empty());
+  return (reading_ ? uint32_t(EPOLLIN) : 0) | (has_more ? uint32_t(EPOLLOUT) : 0);
+}
+
 void ControlChannel::set_interest_locked() {
-  const uint32_t interest = (reading_ ? uint32_t(EPOLLIN) : 0) | (outbox_.empty() ? 0 : uint32_t(EPOLLOUT));
-  if (interest == interest_ || fd_ < 0) return;
-  interest_ = interest;
-  poller_.change(*this, fd_, interest);
+  const uint32_t wanted = interest();
+  if (wanted == interest_ || stream_.fd() < 0) return;
+  interest_ = wanted;
+  poller_.change(*this, stream_.fd(), wanted);
 }
 
 void ControlChannel::close(Code code, const std::string& detail) {
-  bool was_dialing = false;
+  bool was_opening = false;
   {
     std::lock_guard<std::mutex> lock(out_mutex_);
     if (state_ == State::closed) return;
-    was_dialing = state_ == State::dialing;
+    was_opening = is_opening();
     state_ = State::closed;
-    if (fd_ >= 0) {
-      poller_.unwatch(fd_);
-      ::close(std::exchange(fd_, -1));
-    }
+    if (stream_.fd() >= 0) poller_.unwatch(stream_.fd());
+    stream_.close();
     outbox_.clear();
   }
   poller_.retire(*this);
   // The reservation of `connected` was not used.
-  if (was_dialing) connection_->mover.events().release(Quota::table);
+  if (was_opening) connection_->mover.events().release(Quota::table);
   connection_->control_closed(code, detail);
 }
 

@@ -16,7 +16,7 @@ class ControlChannel : public Channel {
   // Dials the addresses in order until one answers.
   ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, std::vector<Address> addresses, uint32_t timeout_ms);
   // Was accepted; the preamble has been read.
-  ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, int fd);
+  ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, Stream stream);
 
   // JavaScript thread. False: the queue is full, or the channel is closing.
   bool send(const uint8_t* message, size_t bytes);
@@ -29,17 +29,22 @@ class ControlChannel : public Channel {
   void on_deadline() override;
 
  private:
-  enum class State { dialing, open, finishing, closed };
+  enum class State { dialing, securing, open, finishing, closed };
 
+  bool is_opening() const { return state_ == State::dialing || state_ == State::securing; }
   void connect();
   void connected();
+  void secure();
+  void opened();
   void finish();
   void read();
+  void broken(int error);
   void discard();
   // False: the connection is to be closed with `protocol_error`; *why says what was wrong.
   bool digest(const char** why);
   void write();
   bool flush_locked();
+  uint32_t interest() const;
   void set_interest_locked();
   void close(Code code, const std::string& detail);
 
@@ -52,7 +57,7 @@ class ControlChannel : public Channel {
   std::vector<uint8_t> inbound_;
   size_t inbound_bytes_ = 0;
 
-  std::mutex out_mutex_;  // guards the rest, fd_ included
+  std::mutex out_mutex_;  // guards the rest, the socket included
   State state_;
   bool reading_ = true;
   bool half_closed_ = false;

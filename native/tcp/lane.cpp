@@ -1,8 +1,7 @@
-// A lane's life: connecting, greeting, up, dead.
+// A lane's life: connecting, securing (over TLS), greeting, up, dead.
 #include "lane.h"
 
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <utility>
@@ -18,10 +17,9 @@ TcpLane::TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint
   memcpy(token_.data(), token, kTokenBytes);
 }
 
-TcpLane::TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint32_t index, int fd, const LaneOptions& options)
-    : Channel(poller), LaneEnd(index), connection_(std::move(connection)), options_(options), state_(State::up), answers_(2 * kUnansweredChunks) {
-  fd_ = fd;
-}
+TcpLane::TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint32_t index, Stream stream, const LaneOptions& options)
+    : Channel(poller, std::move(stream)), LaneEnd(index), connection_(std::move(connection)), options_(options), state_(State::up),
+      answers_(2 * kUnansweredChunks) {}
 
 std::shared_ptr<LaneEnd> TcpLane::share() { return std::static_pointer_cast<TcpLane>(shared_from_this()); }
 
@@ -33,22 +31,28 @@ void TcpLane::on_attached() {
   bool watched = false;
   {
     std::lock_guard<std::mutex> lock(send_mutex_);
-    if (!accepted) fd_ = begin_connect(connection_->remote(), &failure);
-    if (fd_ >= 0) {
-      set_lane_options(fd_, options_);
+    if (!accepted) stream_ = Stream(begin_connect(connection_->remote(), &failure));
+    if (stream_.fd() >= 0) {
+      set_lane_options(stream_.fd(), options_);
       interest_ = accepted ? EPOLLIN : EPOLLOUT;
-      watched = poller_.watch(*this, fd_, interest_);
+      watched = poller_.watch(*this, stream_.fd(), interest_);
     }
     // The confirmation is the first thing that the initiator hears.
     if (accepted) answers_.push({.type = FrameType::pong});
   }
   if (!watched) return close(Code::connect_failed);
-  if (accepted) return come_up();
+  if (accepted) {
+    come_up();
+    // What came together with the preamble.
+    if (stream_.pending()) post(request::kRead);
+    return;
+  }
   poller_.set_deadline(*this, now_us() + uint64_t(connection_->mover.bounds.connect_timeout_ms) * 1000);
 }
 
 void TcpLane::on_ready(uint32_t epoll_events) {
   if (state_ == State::connecting) return connected();
+  if (state_ == State::securing) return secure();
   if ((epoll_events & EPOLLOUT) != 0) send(true);
   if (state_ == State::dead || (epoll_events & (EPOLLIN | EPOLLERR | EPOLLHUP)) == 0) return;
   // While reading is paused a broken socket would be reported for ever.
@@ -78,7 +82,39 @@ void TcpLane::on_requests(uint32_t requests) {
 void TcpLane::on_deadline() { close(Code::connect_timeout); }
 
 void TcpLane::connected() {
-  if (connect_result(fd_) != 0) return close(Code::connect_failed);
+  if (connect_result(stream_.fd()) != 0) return close(Code::connect_failed);
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    // Now that both addresses are known.
+    set_lane_options(stream_.fd(), options_);
+  }
+  if (!connection_->peer()) return greet();
+  bool begun = false;
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    state_ = State::securing;
+    begun = stream_.secure(connection_->dialogue(connection_->mover.tls()));
+  }
+  if (!begun) return close(Code::tls_failed);
+  secure();
+}
+
+void TcpLane::secure() {
+  TlsProblem problem;
+  switch (stream_.tls()->handshake(&problem)) {
+    case TlsStream::Step::failed:
+      return close(problem.failure.code);
+    case TlsStream::Step::again: {
+      std::lock_guard<std::mutex> lock(send_mutex_);
+      wants_out_ = stream_.waiting();
+      return set_interest_locked();
+    }
+    case TlsStream::Step::done:
+      return connection_->is_of_peer(stream_) ? greet() : close(Code::certificate_rejected);
+  }
+}
+
+void TcpLane::greet() {
   uint8_t bytes[kPreambleBytes];
   Preamble preamble;
   preamble.kind = PreambleKind::lane;
@@ -86,11 +122,10 @@ void TcpLane::connected() {
   memcpy(preamble.token, token_.data(), kTokenBytes);
   encode_preamble(preamble, bytes);
   // The buffer of a new socket takes this whole.
-  if (::send(fd_, bytes, sizeof bytes, MSG_NOSIGNAL) != ssize_t(sizeof bytes)) return close(Code::connect_failed);
+  if (stream_.send(bytes, sizeof bytes) != ssize_t(sizeof bytes)) return close(Code::connect_failed);
   std::lock_guard<std::mutex> lock(send_mutex_);
-  // Now that both addresses are known.
-  set_lane_options(fd_, options_);
   state_ = State::greeting;
+  wants_out_ = stream_.waiting();
   set_interest_locked();
 }
 
@@ -110,10 +145,8 @@ void TcpLane::close(Code code) {
     std::lock_guard<std::mutex> lock(send_mutex_);
     if (state_ == State::dead) return;
     state_ = State::dead;
-    if (fd_ >= 0) {
-      poller_.unwatch(fd_);
-      ::close(std::exchange(fd_, -1));
-    }
+    if (stream_.fd() >= 0) poller_.unwatch(stream_.fd());
+    stream_.close();
   }
   placement_ = nullptr;
   poller_.retire(*this);
@@ -131,14 +164,14 @@ void TcpLane::close_asked() {
 void TcpLane::tune(const LaneOptions& options) {
   std::lock_guard<std::mutex> lock(send_mutex_);
   options_ = options;
-  if (fd_ >= 0) set_lane_options(fd_, options);
+  if (stream_.fd() >= 0) set_lane_options(stream_.fd(), options);
 }
 
 void TcpLane::set_interest_locked() {
   const uint32_t interest = (wants_in_ ? uint32_t(EPOLLIN) : 0) | (wants_out_ ? uint32_t(EPOLLOUT) : 0);
-  if (interest == interest_ || fd_ < 0) return;
+  if (interest == interest_ || stream_.fd() < 0) return;
   interest_ = interest;
-  poller_.change(*this, fd_, interest);
+  poller_.change(*this, stream_.fd(), interest);
 }
 
 }  // namespace kvferry

@@ -29,10 +29,7 @@ class TcpLane : public Channel, public LaneEnd {
   // Opens.
   TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint32_t index, const uint8_t* token, const LaneOptions& options);
   // Was accepted; the preamble has been read.
-  TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint32_t index, int fd, const LaneOptions& options);
-
-  // The socket stays the caller's: the lane was not taken.
-  void disown() { fd_ = -1; }
+  TcpLane(Poller& poller, std::shared_ptr<TcpConnection> connection, uint32_t index, Stream stream, const LaneOptions& options);
 
   // JavaScript thread: sends what is queued if nobody else is at this lane just now, else leaves it to the poller.
   void send_inline();
@@ -50,18 +47,21 @@ class TcpLane : public Channel, public LaneEnd {
   void on_deadline() override;
 
  private:
-  enum class State { connecting, greeting, up, dead };
+  enum class State { connecting, securing, greeting, up, dead };
   enum class Flow { idle, blocked, broken };
 
   // Life; poller's thread.
   void connected();
+  void secure();
+  void greet();
   void come_up();
   void close(Code code);
   void set_interest_locked();
 
   // Sending; `send` takes send_mutex_, the others are called with it held.
   void send(bool writable_now);
-  Flow pump(bool writable_now);
+  // `patient`: rather waits for another thread than to leave it to the poller.
+  Flow pump(bool writable_now, bool patient);
   bool stage();
   void stage_copied();
   void stage_payload();
@@ -95,7 +95,7 @@ class TcpLane : public Channel, public LaneEnd {
   State state_;  // written by the poller, with send_mutex_ held
 
   // Sending half.
-  std::mutex send_mutex_;  // guards fd_ too, for threads other than the poller's
+  std::mutex send_mutex_;  // guards the socket too, for threads other than the poller's
   uint32_t interest_ = 0;
   bool wants_out_ = false;
   bool wants_in_ = true;

@@ -13,10 +13,10 @@ bool TcpLane::info(LaneInfo* info) {
   tcp_info tcp = {};
   socklen_t bytes = sizeof tcp;
   // An older kernel fills in less; the rest stays zero.
-  if (getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &tcp, &bytes) != 0) return false;
+  if (getsockopt(stream_.fd(), IPPROTO_TCP, TCP_INFO, &tcp, &bytes) != 0) return false;
   char name[16] = "";
   socklen_t name_bytes = sizeof name;
-  getsockopt(fd_, IPPROTO_TCP, TCP_CONGESTION, name, &name_bytes);
+  getsockopt(stream_.fd(), IPPROTO_TCP, TCP_CONGESTION, name, &name_bytes);
   name[sizeof name - 1] = 0;
   info->lane = lane_index;
   info->bytes_sent = double(tcp.tcpi_bytes_sent);
@@ -40,11 +40,12 @@ bool TcpLane::info(LaneInfo* info) {
   LaneInfo::Socket& socket = info->socket.emplace();
   socket.rtt_variation_us = tcp.tcpi_rttvar;
   socket.path_mtu_bytes = tcp.tcpi_pmtu;
-  socket.dscp = dscp_of(fd_);
-  socket.send_buffer_bytes = get_number(fd_, SOL_SOCKET, SO_SNDBUF);
-  socket.receive_buffer_bytes = get_number(fd_, SOL_SOCKET, SO_RCVBUF);
-  socket.local = Address::of_self(fd_).endpoint();
-  socket.remote = Address::of_peer(fd_).endpoint();
+  socket.dscp = dscp_of(stream_.fd());
+  socket.send_buffer_bytes = get_number(stream_.fd(), SOL_SOCKET, SO_SNDBUF);
+  socket.receive_buffer_bytes = get_number(stream_.fd(), SOL_SOCKET, SO_RCVBUF);
+  socket.local = Address::of_self(stream_.fd()).endpoint();
+  socket.remote = Address::of_peer(stream_.fd()).endpoint();
+  if (stream_.tls() != nullptr) info->tls = stream_.tls()->peer();
   return true;
 }
 

@@ -1,7 +1,5 @@
 // A lane's receiving half: headers are judged before a payload byte lands, payload goes from the kernel to where the grant says, a piece at
 // a time, and is checksummed while it is in cache. Poller's thread only.
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -40,6 +38,7 @@ void TcpLane::receive() {
     drained = size_t(count) < wanted;
   }
   if (std::exchange(flush_, false)) send(false);
+  if (state_ != State::dead && wants_in_ && stream_.pending()) post(request::kRead);
 }
 
 // Goes as far as the bytes read ahead allow. False: the peer broke the protocol.
@@ -177,7 +176,7 @@ ssize_t TcpLane::fetch(size_t* wanted) {
   if (reading_ == Reading::discard) return fetch_discarded(wanted);
   const size_t least = reading_ == Reading::trailer ? kTrailerBytes + kHeaderBytes : kHeaderBytes;
   *wanted = (lean_ ? least : kAheadBytes) - ahead_end_;
-  const ssize_t count = recv(fd_, ahead_.get() + ahead_end_, *wanted, 0);
+  const ssize_t count = stream_.receive(ahead_.get() + ahead_end_, *wanted);
   if (count > 0) ahead_end_ += size_t(count);
   return count;
 }
@@ -206,7 +205,7 @@ ssize_t TcpLane::fetch_payload(size_t* wanted) {
     in_vectors_[count++] = {ahead_.get(), lean_ ? kTrailerBytes + kHeaderBytes : kAheadBytes};
     *wanted += in_vectors_[in_count_].iov_len;
   }
-  const ssize_t got = readv(fd_, in_vectors_.data() + in_first_, int(count - in_first_));
+  const ssize_t got = stream_.receive(in_vectors_.data() + in_first_, count - in_first_);
   if (got > 0) take_in(size_t(got));
   return got;
 }
@@ -236,7 +235,7 @@ ssize_t TcpLane::fetch_discarded(size_t* wanted) {
   iovec vectors[2] = {{poller_.sink(), std::min(in_left_, Poller::kSinkBytes)}, {ahead_.get(), lean_ ? kTrailerBytes + kHeaderBytes : kAheadBytes}};
   const bool last = vectors[0].iov_len == in_left_;
   *wanted = vectors[0].iov_len + (last ? vectors[1].iov_len : 0);
-  const ssize_t got = readv(fd_, vectors, last ? 2 : 1);
+  const ssize_t got = stream_.receive(vectors, last ? 2 : 1);
   if (got <= 0) return got;
   const size_t payload = std::min(size_t(got), in_left_);
   in_left_ -= payload;

@@ -1,7 +1,6 @@
 // A lane's sending half: takes chunks from the exchange when the socket can send them, gathers them from where they lie, checksums a
 // piece and hands it to the kernel. Everything here holds send_mutex_, on the poller's thread or on JavaScript's.
 #include <poll.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,8 +25,8 @@ void TcpLane::send(bool writable_now) {
   Flow flow;
   {
     std::lock_guard<std::mutex> lock(send_mutex_);
-    if (state_ != State::up) return;
-    flow = pump(writable_now);
+    if (state_ != State::up && state_ != State::greeting) return;
+    flow = pump(writable_now, true);
     wants_out_ = flow == Flow::blocked;
     set_interest_locked();
   }
@@ -38,31 +37,28 @@ void TcpLane::send_inline() {
   std::unique_lock<std::mutex> lock(send_mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return post(request::kSend);
   if (state_ != State::up) return;
-  const Flow flow = pump(false);
+  const Flow flow = pump(false, false);
   wants_out_ = flow == Flow::blocked;
   set_interest_locked();
   // The poller finds out why.
   if (flow == Flow::broken) post(request::kSend);
 }
 
-TcpLane::Flow TcpLane::pump(bool writable_now) {
+TcpLane::Flow TcpLane::pump(bool writable_now, bool patient) {
   fresh_ = writable_now || !wants_out_;
   // In the middle of a piece that the kernel did not take: epoll will say when.
-  if (!fresh_ && staged_ > 0) return Flow::blocked;
+  if (!fresh_ && (staged_ > 0 || stream_.waiting())) return Flow::blocked;
+  if (stream_.waiting() && !stream_.flush()) return errno == EAGAIN ? Flow::blocked : Flow::broken;
+  if (state_ != State::up) return Flow::idle;
   for (size_t turn = 0; turn < kTurnBytes;) {
     if (staged_ == 0 && !stage()) return wants_out_ ? Flow::blocked : Flow::idle;
-    msghdr message = {};
-    message.msg_iov = out_vectors_.data() + out_first_;
-    message.msg_iovlen = out_count_ - out_first_;
-    // What follows at once may share a segment with the end of this piece.
-    const int more = out_left_ > 0 ? MSG_MORE : 0;
-    const ssize_t count = sendmsg(fd_, &message, MSG_NOSIGNAL | more);
+    const ssize_t count = stream_.send(out_vectors_.data() + out_first_, out_count_ - out_first_, out_left_ > 0, patient);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return errno == EAGAIN ? Flow::blocked : Flow::broken;
     fresh_ = false;
     turn += size_t(count);
     advance(size_t(count));
-    if (staged_ > 0) return Flow::blocked;
+    if (staged_ > 0 || stream_.waiting()) return Flow::blocked;
   }
   return Flow::blocked;
 }
@@ -159,7 +155,8 @@ void TcpLane::stage_vector(const void* bytes, size_t count) {
 
 // Whether the kernel would take more now: a chunk is bound to the lane that can send it.
 bool TcpLane::writable() const {
-  pollfd asked = {fd_, POLLOUT, 0};
+  if (stream_.waiting()) return false;
+  pollfd asked = {stream_.fd(), POLLOUT, 0};
   return poll(&asked, 1, 0) > 0;
 }
 

@@ -1,8 +1,5 @@
-// Accepts sockets and reads their preambles, which tell control connections from lanes.
+// Accepts sockets, and hands each to a greeting.
 #pragma once
-#include <array>
-
-#include "../core/frame.h"
 #include "channel.h"
 
 namespace kvferry {
@@ -11,7 +8,7 @@ class TcpMover;
 
 class Listener : public Channel {
  public:
-  Listener(Poller& poller, TcpMover& mover, int fd);
+  Listener(Poller& poller, TcpMover& mover, Stream stream);
   void on_attached() override;
   void on_ready(uint32_t epoll_events) override;
   void on_requests(uint32_t) override {}
@@ -19,23 +16,6 @@ class Listener : public Channel {
 
  private:
   TcpMover& mover_;
-};
-
-class Greeting : public Channel {
- public:
-  Greeting(Poller& poller, TcpMover& mover, int fd);
-  void on_attached() override;
-  void on_ready(uint32_t epoll_events) override;
-  void on_requests(uint32_t) override {}
-  void on_deadline() override;
-
- private:
-  void close();
-  void admit();
-
-  TcpMover& mover_;
-  std::array<uint8_t, kPreambleBytes> bytes_;
-  size_t have_ = 0;
 };
 
 }  // namespace kvferry

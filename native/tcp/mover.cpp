@@ -32,7 +32,9 @@ void TcpMover::close() {
   if (std::exchange(closed_, true)) return;
   events_.silence();
   // All threads end before any channel dies: a lane of one poller may post to a channel of another.
+  greeter_.join();
   for (std::unique_ptr<Poller>& poller : pollers_) poller->join();
+  greeter_.clear();
   for (std::unique_ptr<Poller>& poller : pollers_) poller->clear();
   for (auto& [id, connection] : connections_) connection->drop_channels();
   connections_.clear();
@@ -45,11 +47,28 @@ Failure TcpMover::listen(const std::string& host, uint16_t port, Endpoint* bound
   Address address;
   if (!Address::parse(host, port, &address)) return {Code::invalid_argument, "not a numeric address: " + host};
   Failure failure;
-  const int fd = listen_on(address, &failure);
-  if (fd < 0) return failure;
-  *bound = Address::of_self(fd).endpoint();
-  pollers_[0]->attach(std::make_shared<Listener>(*pollers_[0], *this, fd));
+  Stream stream(listen_on(address, &failure));
+  if (stream.fd() < 0) return failure;
+  if (!greets_ && !greeter_.start(uint32_t(pollers_.size()), &events_)) return {Code::unsupported, "no threads or descriptors to be had"};
+  greets_ = true;
+  *bound = Address::of_self(stream.fd()).endpoint();
+  greeter_.attach(std::make_shared<Listener>(greeter_, *this, std::move(stream)));
   return {};
+}
+
+Failure TcpMover::set_tls(const TlsMaterial& material) {
+  if (closed_) return {Code::closed, ""};
+  Failure failure;
+  std::shared_ptr<TlsContext> context = TlsContext::make(material, bounds.records_per_key, &failure);
+  if (context == nullptr) return failure;
+  std::lock_guard<std::mutex> lock(registry_);
+  tls_ = std::move(context);
+  return {};
+}
+
+std::shared_ptr<TlsContext> TcpMover::tls() {
+  std::lock_guard<std::mutex> lock(registry_);
+  return tls_;
 }
 
 uint64_t TcpMover::open() {
@@ -58,7 +77,7 @@ uint64_t TcpMover::open() {
   return connection == nullptr ? 0 : connection->id;
 }
 
-void TcpMover::dial(uint64_t id, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms) {
+void TcpMover::dial(uint64_t id, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms, const std::string& identity) {
   const std::shared_ptr<TcpConnection> connection = find(id);
   if (connection == nullptr || closed_ || connection->is_gone()) return;
   std::vector<Address> addresses(hosts.size());
@@ -68,6 +87,7 @@ void TcpMover::dial(uint64_t id, const std::vector<std::string>& hosts, uint16_t
   if (addresses.empty()) return abandon(id, Code::connect_failed, "no address");
   Poller& poller = this->poller(connection->first_poller);
   connection->set_remote(addresses.front());
+  connection->set_expected(identity);
   auto control = std::make_shared<ControlChannel>(poller, connection, std::move(addresses), std::max(1u, timeout_ms));
   connection->set_control(control);
   poller.attach(std::move(control));
@@ -159,50 +179,56 @@ std::vector<uint8_t> TcpMover::message(uint64_t id) {
   return connection == nullptr ? std::vector<uint8_t>() : connection->next_message();
 }
 
+std::optional<TlsPeer> TcpMover::peer(uint64_t id) {
+  const std::shared_ptr<TcpConnection> connection = find(id);
+  return connection == nullptr ? std::nullopt : connection->peer();
+}
+
 Endpoint TcpMover::remote(uint64_t id) {
   const std::shared_ptr<TcpConnection> connection = find(id);
   return connection == nullptr ? Endpoint() : connection->remote().endpoint();
 }
 
-bool TcpMover::adopt_control(int fd) {
+void TcpMover::adopt_control(Stream stream) {
   const std::shared_ptr<TcpConnection> connection = create(false);
-  if (connection == nullptr) return false;
-  connection->set_remote(Address::of_peer(fd));
+  if (connection == nullptr) return;
+  connection->set_remote(Address::of_peer(stream.fd()));
+  if (stream.tls() != nullptr) connection->set_peer(stream.tls()->peer());
   Poller& poller = this->poller(connection->first_poller);
-  auto control = std::make_shared<ControlChannel>(poller, connection, fd);
+  auto control = std::make_shared<ControlChannel>(poller, connection, std::move(stream));
   connection->set_control(control);
   connection->emit(EventKind::accepted);
   poller.attach(std::move(control));
-  return true;
 }
 
-bool TcpMover::adopt_lane(int fd, const Preamble& preamble) {
+void TcpMover::adopt_lane(Stream stream, const Preamble& preamble) {
   Token token;
   memcpy(token.data(), preamble.token, token.size());
   std::shared_ptr<TcpConnection> connection;
   {
     std::lock_guard<std::mutex> lock(registry_);
     const auto found = tokens_.find(token);
-    if (found == tokens_.end()) return false;
+    if (found == tokens_.end()) return;
     connection = connections_.at(found->second);
   }
-  if (preamble.lane >= bounds.lanes || !events_.reserve(Quota::lane)) return false;
+  if (!connection->is_of_peer(stream)) {
+    return refusals_.add(Refusal::wrong_identity, Address::of_peer(stream.fd()).endpoint(), "a lane of another than its connection is of");
+  }
+  if (preamble.lane >= bounds.lanes || !events_.reserve(Quota::lane)) return;
   if (!events_.reserve(Quota::lane)) {
     events_.release(Quota::lane);
-    return false;
+    return;
   }
   Poller& poller = this->poller(connection->first_poller + preamble.lane);
   LaneOptions options;
   options.not_sent_low_bytes = bounds.not_sent_low_bytes;
-  auto lane = std::make_shared<TcpLane>(poller, connection, preamble.lane, fd, options);
+  auto lane = std::make_shared<TcpLane>(poller, connection, preamble.lane, std::move(stream), options);
   if (!connection->add_lane(lane)) {
     events_.release(Quota::lane);
     events_.release(Quota::lane);
-    lane->disown();
-    return false;
+    return;
   }
   poller.attach(std::move(lane));
-  return true;
 }
 
 void TcpMover::connection_ended(TcpConnection& connection) {

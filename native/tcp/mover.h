@@ -22,9 +22,10 @@ class TcpMover : public Mover {
 
   bool start() override;
   void close() override;
+  Failure set_tls(const TlsMaterial& material) override;
   Failure listen(const std::string& host, uint16_t port, Endpoint* bound) override;
   uint64_t open() override;
-  void dial(uint64_t connection, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms) override;
+  void dial(uint64_t connection, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms, const std::string& identity) override;
   void abandon(uint64_t connection, Code code, const std::string& detail) override;
   Failure admit_lanes(uint64_t connection, const uint8_t* token) override;
   Failure open_lane(uint64_t connection, uint32_t lane, const uint8_t* token, const LaneOptions& options) override;
@@ -35,12 +36,16 @@ class TcpMover : public Mover {
   std::vector<LaneInfo> lane_info(uint64_t connection) override;
   std::vector<uint8_t> message(uint64_t connection) override;
   Endpoint remote(uint64_t connection) override;
+  std::optional<TlsPeer> peer(uint64_t connection) override;
 
   // Poller threads.
   EventQueue& events() { return events_; }
-  // A socket whose preamble has been read; false = not wanted, close it.
-  bool adopt_control(int fd);
-  bool adopt_lane(int fd, const Preamble& preamble);
+  Refusals& refusals() { return refusals_; }
+  // What new sockets speak TLS with; nullptr: they do not.
+  std::shared_ptr<TlsContext> tls();
+  // A socket whose preamble has been read; closed if it is not wanted.
+  void adopt_control(Stream stream);
+  void adopt_lane(Stream stream, const Preamble& preamble);
   void connection_ended(TcpConnection& connection);
   bool begin_greeting();
   void end_greeting();
@@ -60,6 +65,9 @@ class TcpMover : public Mover {
   Poller& poller(uint32_t index) { return *pollers_[index % pollers_.size()]; }
 
   std::vector<std::unique_ptr<Poller>> pollers_;
+  // Listeners and greetings have a thread of their own: whoever knocks does not hold up those who are in.
+  Poller greeter_;
+  bool greets_ = false;
   bool started_ = false;
   bool closed_ = false;
   std::atomic<uint32_t> greetings_{0};
@@ -69,6 +77,7 @@ class TcpMover : public Mover {
   uint32_t alive_ = 0;
   std::unordered_map<uint64_t, std::shared_ptr<TcpConnection>> connections_;
   std::map<Token, uint64_t> tokens_;
+  std::shared_ptr<TlsContext> tls_;
 };
 
 }  // namespace kvferry

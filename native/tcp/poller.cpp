@@ -19,10 +19,6 @@ constexpr int kEventsPerWait = 64;
 
 }  // namespace
 
-Channel::~Channel() {
-  if (fd_ >= 0) close(fd_);
-}
-
 void Channel::post(uint32_t requests) {
   if (requests_.fetch_or(requests) == 0) poller_.post(shared_from_this());
 }

@@ -18,6 +18,7 @@ import type {
   PlacementId,
   PlacementSpec,
 } from "../../transport/link/link.ts";
+import { type RefusalCounts, refusalCounts } from "../../transport/link/refusals.ts";
 import type { ChecksumDone, Jobs } from "../../transport/memory/jobs.ts";
 import { Pool } from "../../transport/memory/pool.ts";
 import { type EntryRecord, PoolTable, tableShape } from "../../transport/memory/pool-table.ts";
@@ -228,6 +229,10 @@ export class HeldLink implements Link {
     assert.equal(token.length, 16);
   }
   openLane(): void {}
+  setTls(): void {}
+  refusals(): RefusalCounts {
+    return refusalCounts(() => 0);
+  }
   tuneLane(): void {}
   closeLane(): void {}
   restLane(): void {}

@@ -5,6 +5,7 @@
  */
 import { describe } from "node:test";
 import type { Endpoint } from "../../transport/link/link.ts";
+import type { TlsOptions } from "../../transport/tls/options.ts";
 import { arrivalTests } from "./conformance/arrivals.ts";
 import { chunkTests } from "./conformance/chunks.ts";
 import { connectionTests } from "./conformance/connections.ts";
@@ -24,6 +25,8 @@ export interface ConformanceOptions {
   readonly wire?: boolean;
   /** A fresh place to listen at; 127.0.0.1 and any port. */
   readonly listenAt?: () => Endpoint;
+  /** Both ends speak TLS; bare peers and the proxy use this. */
+  readonly tls?: TlsOptions;
   /** Why nothing of this can run here. */
   readonly skip?: string;
 }
@@ -34,6 +37,7 @@ export function linkConformance(name: string, make: MakeLink, options: Conforman
     makeListener: options.listener ?? make,
     hasWire: options.wire ?? true,
     listenAt: options.listenAt ?? (() => ({ host: "127.0.0.1", port: 0 })),
+    tls: options.tls,
   };
   describe(`link ${name}`, { skip: options.skip ?? false }, () => {
     connectionTests(suite);

@@ -1,10 +1,15 @@
 /**
  * A TCP proxy that does to each connection what it is told: flip a bit, split writes, delay, hold, swallow, cut. The first 48 bytes of a connection
  * tell whether it is a control connection or a lane, so that faults can name their target. The network as a whole can be cut, unplugged and mended.
+ * Between two ends that speak TLS it is one of them to either: it does to the plaintext what it is told.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { connect as tlsConnect, createServer as createTlsServer } from "node:tls";
 import { decodePreamble, type Preamble } from "../../transport/link/frame.ts";
 import type { Endpoint } from "../../transport/link/link.ts";
+import type { TlsOptions } from "../../transport/tls/options.ts";
+import { bareTls } from "./certificates.ts";
+import { resetSocket } from "./raw.ts";
 
 /** As seen by who dialled. */
 export type Direction = "out" | "in";
@@ -44,7 +49,7 @@ export class ProxyLine {
     for (const socket of [this.#client, this.#server]) {
       // Node keeps the handle of a socket that was ended and then reset for ever.
       if (socket.writableEnded || socket.readableEnded) socket.destroy();
-      else socket.resetAndDestroy();
+      else resetSocket(socket);
     }
   }
 
@@ -183,20 +188,20 @@ export class Proxy {
   }
 }
 
-export async function startProxy(target: Endpoint): Promise<Proxy> {
-  const server = createServer({ noDelay: true });
+export async function startProxy(target: Endpoint, tls?: TlsOptions): Promise<Proxy> {
+  const server = tls === undefined ? createServer({ noDelay: true }) : createTlsServer({ ...bareTls(tls), requestCert: true });
   await new Promise<void>((resolve) => {
     server.listen({ host: "127.0.0.1", port: 0 }, resolve);
   });
   const proxy = new Proxy(server, { host: "127.0.0.1", port: (server.address() as { port: number }).port });
-  server.on("connection", (client) => accept(proxy, client, target));
+  server.on(tls === undefined ? "connection" : "secureConnection", (client: Socket) => accept(proxy, client, target, tls));
   return proxy;
 }
 
-function accept(proxy: Proxy, client: Socket, target: Endpoint): void {
+function accept(proxy: Proxy, client: Socket, target: Endpoint, tls: TlsOptions | undefined): void {
   let come: Uint8Array = new Uint8Array(0);
   client.on("error", () => {});
-  if (proxy.network === "cut") return void client.resetAndDestroy();
+  if (proxy.network === "cut") return resetSocket(client);
   if (proxy.network === "unplugged") return void proxy.unheard.push(client.resume());
   const read = (bytes: Uint8Array): void => {
     come = Buffer.concat([come, bytes]);
@@ -204,10 +209,10 @@ function accept(proxy: Proxy, client: Socket, target: Endpoint): void {
     if (preamble === undefined) return;
     client.off("data", read);
     client.pause();
-    const server = connect({ ...target, noDelay: true });
+    const server = tls === undefined ? connect({ ...target, noDelay: true }) : tlsConnect({ ...target, ...bareTls(tls) });
     const line = new ProxyLine(preamble, client, server);
     for (const { matches, direction, fault } of proxy.planned) if (matches(preamble)) line.setFault(direction, fault);
-    server.on("connect", () => {
+    server.on(tls === undefined ? "connect" : "secureConnect", () => {
       proxy.lines.push(line);
       line.pump("out");
       line.pump("in");

@@ -1,6 +1,7 @@
 /** A peer made of a bare socket: it says any bytes, well formed or not, and reads frames. */
 import { connect, createServer, type Server, type Socket } from "node:net";
 import type { TestContext } from "node:test";
+import { connect as tlsConnect, createServer as createTlsServer, TLSSocket } from "node:tls";
 import { limits } from "../../transport/limits.ts";
 import {
   ControlParser,
@@ -16,6 +17,8 @@ import {
 } from "../../transport/link/frame.ts";
 import { crc32c } from "../../transport/kv/crc32c.ts";
 import type { Endpoint } from "../../transport/link/link.ts";
+import type { TlsOptions } from "../../transport/tls/options.ts";
+import { bareTls } from "./certificates.ts";
 import { WAIT_MS } from "./conformance/end.ts";
 
 export interface Frame {
@@ -61,6 +64,11 @@ export class RawPeer {
 
   say(...parts: readonly Uint8Array[]): void {
     if (!this.socket.destroyed) this.socket.write(Buffer.concat(parts));
+  }
+
+  /** Without a farewell. */
+  reset(): void {
+    resetSocket(this.socket);
   }
 
   async closed(): Promise<void> {
@@ -124,8 +132,15 @@ function fail(timer: NodeJS.Timeout | undefined): (error: unknown) => never {
   };
 }
 
-export async function dialRaw(t: TestContext, endpoint: Endpoint): Promise<RawPeer> {
-  const socket = connect({ ...endpoint, noDelay: true });
+/** Node resets bare sockets only. */
+export function resetSocket(socket: Socket): void {
+  if (socket instanceof TLSSocket) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
+/** `tls`: it speaks over TLS. Resolves when the socket is there, before any handshake. */
+export async function dialRaw(t: TestContext, endpoint: Endpoint, tls?: TlsOptions): Promise<RawPeer> {
+  const socket = tls === undefined ? connect({ ...endpoint, noDelay: true }) : tlsConnect({ ...endpoint, ...bareTls(tls) });
   t.after(() => socket.destroy());
   await new Promise<void>((resolve, reject) => {
     socket.once("connect", resolve);
@@ -134,15 +149,15 @@ export async function dialRaw(t: TestContext, endpoint: Endpoint): Promise<RawPe
   return new RawPeer(socket);
 }
 
-export async function dialRawControl(t: TestContext, endpoint: Endpoint): Promise<RawPeer> {
-  const peer = await dialRaw(t, endpoint);
+export async function dialRawControl(t: TestContext, endpoint: Endpoint, tls?: TlsOptions): Promise<RawPeer> {
+  const peer = await dialRaw(t, endpoint, tls);
   peer.say(encodePreamble({ version: 1, kind: "control", lane: 0, token: new Uint8Array(16) }));
   return peer;
 }
 
 /** A lane that was confirmed. */
-export async function dialRawLane(t: TestContext, endpoint: Endpoint, token: Uint8Array, lane: number): Promise<RawPeer> {
-  const peer = await dialRaw(t, endpoint);
+export async function dialRawLane(t: TestContext, endpoint: Endpoint, token: Uint8Array, lane: number, tls?: TlsOptions): Promise<RawPeer> {
+  const peer = await dialRaw(t, endpoint, tls);
   peer.say(encodePreamble({ version: 1, kind: "lane", lane, token }));
   const { header } = await peer.frame();
   if (header.type !== "pong" || header.grant !== 0) throw new Error(`a lane was greeted with ${JSON.stringify(header)}`);
@@ -155,16 +170,18 @@ export interface RawListener {
   accept(): Promise<{ readonly peer: RawPeer; readonly preamble: Preamble }>;
 }
 
-export async function listenRaw(t: TestContext): Promise<RawListener> {
+export async function listenRaw(t: TestContext, tls?: TlsOptions): Promise<RawListener> {
   const waiting: ((socket: Socket) => void)[] = [];
   const come: Socket[] = [];
   const all = new Set<Socket>();
-  const server: Server = createServer({ noDelay: true }, (socket) => {
+  const take = (socket: Socket): void => {
     all.add(socket);
     const waiter = waiting.shift();
     if (waiter === undefined) come.push(socket);
     else waiter(socket);
-  });
+  };
+  const server: Server =
+    tls === undefined ? createServer({ noDelay: true }, take) : createTlsServer({ ...bareTls(tls), requestCert: true }, take);
   await new Promise<void>((resolve) => {
     server.listen({ host: "127.0.0.1", port: 0 }, resolve);
   });

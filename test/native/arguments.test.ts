@@ -162,6 +162,7 @@ test("methods of a mover throw or do nothing, on nothing, open or closed", { ski
       sendQueueChunks: 16,
       chunkBytes: 1 << 20,
       greetings: 4,
+      recordsPerKey: 64,
     },
     ...{ messageBytes: 4_096, queueBytes: 8_192, preambleTimeoutMs: 1_000, connectTimeoutMs: 1_000, notSentLowBytes: 65_536 },
   };

@@ -14,6 +14,8 @@ export const ELSEWHERE: Readonly<Partial<Record<ErrorCode, string>>> = {
   internal: "test/api/channel.test.ts",
   address_unavailable: "test/api/lifecycle.test.ts",
   memory_unavailable: "test/cli/serve.test.ts",
+  tls_failed: "test/link/tls-certificates.test.ts",
+  certificate_rejected: "test/link/tls-certificates.test.ts",
   tenant_denied: "test/api/frames.test.ts",
   message_malformed: "test/api/frames.test.ts",
   hello_required: "test/api/frames.test.ts",

@@ -16,6 +16,7 @@ import type {
   PlacementSpec,
   Rank,
 } from "../../transport/link/link.ts";
+import { type RefusalCounts, refusalCounts } from "../../transport/link/refusals.ts";
 import { checkLane, checkMessage, checkSpec, checkToken } from "./arguments.ts";
 import { CODE, Exchange, Placement } from "./exchange.ts";
 import type { Faults } from "./faults.ts";
@@ -281,6 +282,14 @@ export class VirtualLink implements Link, Listener {
   laneInfo(connection: ConnectionId): LaneInfo[] {
     const lanes = [...(this.#exchanges.get(connection)?.lanes.values() ?? [])];
     return lanes.filter(({ up }) => up).map(({ index, bytesSent, bytesReceived, rate }) => infoOf(index, bytesSent, bytesReceived, rate));
+  }
+
+  // The simulator's wire is its own.
+  setTls(): void {
+    throw new KvferryError("invalid_argument", "no TLS here");
+  }
+  refusals(): RefusalCounts {
+    return refusalCounts(() => 0);
   }
 
   async close(): Promise<void> {

@@ -22,6 +22,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["session"],
   ["policy"],
   ["link", "memory", "codec", "kv", "config"],
+  ["tls"],
   ["native", "limits"],
   ["errors", "check"],
 ];

@@ -1,5 +1,6 @@
 /** The node as its parts see it: sessions, what is served, the table of peers. FerryNode implements it. */
 import type { Endpoint, Link } from "../link/link.ts";
+import type { RefusalReason } from "../link/refusals.ts";
 import type { Jobs } from "../memory/jobs.ts";
 import type { HolderId, Pool } from "../memory/pool.ts";
 import type { Region } from "../memory/region.ts";
@@ -48,6 +49,8 @@ export interface NodeObserver {
   peer?(name: string, up: boolean, detail: string): void;
   /** A lane died while its connection lives. */
   laneLost?(peer: string, lane: number, code: string): void;
+  /** A stranger was turned away at the door; the link's `refusals` counts those that nobody is told of. */
+  refused?(reason: RefusalReason, remote: Endpoint, detail: string): void;
 }
 
 export interface PeerDirectory {

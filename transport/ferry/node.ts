@@ -255,6 +255,7 @@ export class FerryNode implements FerryHost, NodeContext {
       this.#observeChunk(event);
       bound.transfer.handlePlacementEvent(nowUs, event);
     } else if (event.kind === "accepted") this.peers.handleAccepted(nowUs, event.connection, event.remote);
+    else if (event.kind === "refused") this.observer.refused?.(event.reason, event.remote, event.detail);
     else this.peers.handleConnectionEvent(nowUs, event);
   }
 

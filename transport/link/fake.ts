@@ -7,7 +7,7 @@ import { KvferryError } from "../errors.ts";
 import type { ConnectionId, Endpoint, Link } from "./link.ts";
 import { NativeLink, type NativeLinkOptions, typed } from "./native-link.ts";
 
-export type FakeLinkOptions = Omit<NativeLinkOptions, "ioThreads">;
+export type FakeLinkOptions = Omit<NativeLinkOptions, "ioThreads" | "tls">;
 
 export class FakeLink extends NativeLink {
   readonly kind = "fake";
@@ -23,7 +23,7 @@ export class FakeLink extends NativeLink {
   }
 
   protected begin(connection: ConnectionId, endpoint: Endpoint, timeoutMs: number): void {
-    this.mover.dial(connection, [endpoint.host], endpoint.port, timeoutMs);
+    this.mover.dial(connection, [endpoint.host], endpoint.port, timeoutMs, "");
   }
 }
 

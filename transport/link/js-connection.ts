@@ -1,10 +1,10 @@
 /** One peer: its control channel, the lanes that joined it, and the exchange they carry. Gone when all of them are. */
-import type { Socket } from "node:net";
 import type { ErrorCode } from "../errors.ts";
+import type { TlsPeer } from "../tls/options.ts";
 import type { LinkContext } from "./js-context.ts";
-import { ControlChannel, type ControlOwner, endpointOf } from "./js-control.ts";
+import { type Arrival, ControlChannel, type ControlOwner, type Dial, endpointOf } from "./js-control.ts";
 import { Exchange } from "./js-exchange.ts";
-import { Lane } from "./js-lane.ts";
+import { Lane, type LaneDial } from "./js-lane.ts";
 import type { ConnectionId, Endpoint, LaneInfo, LaneOptions } from "./link.ts";
 
 export interface ConnectionOwner {
@@ -23,27 +23,31 @@ export class Connection implements ControlOwner {
   readonly #control: ControlChannel;
   readonly #lanes = new Map<number, Lane>();
   readonly #owner: ConnectionOwner;
+  readonly #identity: string;
   #remote: Endpoint;
+  #peer: TlsPeer | undefined;
   #isEnding = false;
 
-  constructor(
-    context: LinkContext,
-    id: ConnectionId,
-    from: { endpoint: Endpoint; timeoutMs: number } | { socket: Socket },
-    owner: ConnectionOwner,
-  ) {
+  constructor(context: LinkContext, id: ConnectionId, from: Dial | Arrival, owner: ConnectionOwner) {
     this.#context = context;
     this.#owner = owner;
     this.id = id;
     this.isInitiator = "endpoint" in from;
     this.#remote = "endpoint" in from ? from.endpoint : endpointOf(from.socket);
+    this.#identity = "endpoint" in from ? from.identity : "";
+    if ("socket" in from) this.#peer = from.peer;
     this.exchange = new Exchange(id, context.events, context.limits.sendQueueChunks);
     this.#control = new ControlChannel(context, from, this);
   }
 
+  /** Who is at the other end, over TLS. */
+  get peer(): TlsPeer | undefined {
+    return this.#peer;
+  }
+
   /** Of an accepted connection; `rest` came behind its preamble. */
   begin(rest: Uint8Array): void {
-    this.#context.events.emit("table", { kind: "accepted", connection: this.id, remote: this.#remote });
+    this.#context.events.emit("table", { kind: "accepted", connection: this.id, remote: this.#remote, ...peerOf(this.#peer) });
     if (rest.length > 0) this.#control.handleData(rest);
   }
 
@@ -58,13 +62,13 @@ export class Connection implements ControlOwner {
   /** False: too many lanes whose events nobody has taken. */
   openLane(lane: number, token: Uint8Array, options: LaneOptions): boolean {
     if (this.#isEnding) return true;
-    return this.#add(lane, { endpoint: this.#remote, token }, options) !== undefined;
+    return this.#add(lane, { endpoint: this.#remote, token, identity: this.#identity, peer: this.#peer }, options) !== undefined;
   }
 
   /** False: the lane is not wanted. */
-  acceptLane(lane: number, socket: Socket, rest: Uint8Array): boolean {
+  acceptLane(lane: number, from: Arrival, rest: Uint8Array): boolean {
     if (this.#isEnding || this.#lanes.has(lane)) return false;
-    const added = this.#add(lane, { socket }, { paceBytesPerSecond: 0, notSentLowBytes: 0, congestionControl: "" });
+    const added = this.#add(lane, from, { paceBytesPerSecond: 0, notSentLowBytes: 0, congestionControl: "" });
     added?.begin(rest);
     return added !== undefined;
   }
@@ -90,9 +94,10 @@ export class Connection implements ControlOwner {
     this.#control.abort();
   }
 
-  handleConnected(remote: Endpoint): void {
+  handleConnected(remote: Endpoint, peer: TlsPeer | undefined): void {
     this.#remote = remote;
-    this.#context.events.emit("table", { kind: "connected", connection: this.id, remote });
+    this.#peer = peer;
+    this.#context.events.emit("table", { kind: "connected", connection: this.id, remote, ...peerOf(peer) });
   }
 
   handleMessage(message: Uint8Array, taken: () => void): void {
@@ -105,7 +110,7 @@ export class Connection implements ControlOwner {
     this.exchange.handleGone(code, detail, () => this.#owner.handleForgotten());
   }
 
-  #add(lane: number, from: { endpoint: Endpoint; token: Uint8Array } | { socket: Socket }, options: LaneOptions): Lane | undefined {
+  #add(lane: number, from: LaneDial | Arrival, options: LaneOptions): Lane | undefined {
     if (!this.exchange.reserveLane()) return undefined;
     const added = new Lane(this.#context, this.exchange, lane, from, options, () => this.#lanes.delete(lane));
     this.#lanes.set(lane, added);
@@ -116,4 +121,8 @@ export class Connection implements ControlOwner {
     this.#isEnding = true;
     for (const lane of [...this.#lanes.values()]) lane.close(code);
   }
+}
+
+function peerOf(peer: TlsPeer | undefined): { peer?: TlsPeer } {
+  return peer === undefined ? {} : { peer };
 }

@@ -2,6 +2,8 @@
 import { crc32c } from "../kv/crc32c.ts";
 import { native } from "../native.ts";
 import type { EventQueue } from "./js-events.ts";
+import type { Refusals } from "./js-refusals.ts";
+import type { JsTls } from "./js-tls.ts";
 import type { LinkLimits } from "./native-link.ts";
 
 /** What one write to a socket carries at most: small enough that what was just gathered is still in cache when it is checksummed. */
@@ -14,6 +16,9 @@ export interface LinkContext {
   readonly limits: LinkLimits;
   readonly events: EventQueue;
   readonly buffers: PieceBuffers;
+  readonly refusals: Refusals;
+  /** What new sockets speak TLS with. */
+  tls: JsTls | undefined;
   nowUs(): number;
 }
 

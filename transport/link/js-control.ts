@@ -1,8 +1,10 @@
 /** A connection's control socket: dialling, open, finishing, closed. Messages in bounded queues, both ways. */
 import { connect, type Socket } from "node:net";
 import { type ErrorCode, KvferryError } from "../errors.ts";
+import type { TlsPeer } from "../tls/options.ts";
 import { CONTROL_HEAD_BYTES, ControlParser, encodeControl, encodePreamble } from "./frame.ts";
 import { checksum, type LinkContext } from "./js-context.ts";
+import { type Handshake, problemOf } from "./js-tls.ts";
 import type { Endpoint } from "./link.ts";
 
 /** How long `disconnect` flushes. */
@@ -10,8 +12,22 @@ const FLUSH_MS = 1_000;
 
 type State = "dialling" | "open" | "finishing" | "closed";
 
+export interface Dial {
+  readonly endpoint: Endpoint;
+  readonly timeoutMs: number;
+  /** Whose certificate the peer must have, over TLS. */
+  readonly identity: string;
+}
+
+/** A socket whose preamble has been read. */
+export interface Arrival {
+  readonly socket: Socket;
+  /** Over TLS. */
+  readonly peer: TlsPeer | undefined;
+}
+
 export interface ControlOwner {
-  handleConnected(remote: Endpoint): void;
+  handleConnected(remote: Endpoint, peer: TlsPeer | undefined): void;
   /** `taken` is to be called when the message has been handed over. */
   handleMessage(message: Uint8Array, taken: () => void): void;
   /** The socket is gone; once. */
@@ -29,8 +45,8 @@ export class ControlChannel {
   #inboxBytes = 0;
   #isPaused = false;
 
-  /** Dials, or takes over a socket whose preamble has been read. */
-  constructor(context: LinkContext, from: { endpoint: Endpoint; timeoutMs: number } | { socket: Socket }, owner: ControlOwner) {
+  /** Dials, or takes over what has arrived. */
+  constructor(context: LinkContext, from: Dial | Arrival, owner: ControlOwner) {
     this.#context = context;
     this.#owner = owner;
     this.#parser = new ControlParser(context.limits.controlMessageBytes, checksum);
@@ -38,18 +54,24 @@ export class ControlChannel {
       this.#socket = from.socket;
       this.#state = "open";
     } else {
-      const { endpoint, timeoutMs } = from;
-      this.#socket = connect({ host: endpoint.host, port: endpoint.port, noDelay: true });
+      const { timeoutMs } = from;
+      this.#socket = this.#dial(from);
       this.#state = "dialling";
       this.#timer = setTimeout(() => this.#close("connect_timeout", `no answer in ${timeoutMs} ms`), timeoutMs);
-      this.#socket.on("connect", () => this.#handleConnected());
       // Node keeps it, and whatever is sent before the connection is there, in this order.
       this.#socket.write(encodePreamble({ version: 1, kind: "control", lane: 0, token: new Uint8Array(16) }));
     }
     this.#socket.on("data", (bytes) => this.handleData(bytes));
     this.#socket.on("end", () => this.#handleBroken("closed by the peer"));
-    this.#socket.on("error", (error) => this.#handleBroken(error.message));
+    this.#socket.on("error", (error) => this.#handleError(error));
     this.#socket.on("close", () => this.#handleBroken("closed"));
+  }
+
+  #dial({ endpoint, identity }: Dial): Socket {
+    const { tls } = this.#context;
+    if (tls !== undefined) return tls.dial(endpoint, identity, (handshake) => this.#handleSecured(handshake));
+    const socket = connect({ host: endpoint.host, port: endpoint.port, noDelay: true });
+    return socket.on("connect", () => this.#handleConnected(undefined));
   }
 
   handleData(bytes: Uint8Array): void {
@@ -83,10 +105,23 @@ export class ControlChannel {
     this.#close("closed", "");
   }
 
-  #handleConnected(): void {
+  #handleSecured(handshake: Handshake): void {
+    if (this.#state === "closed") return;
+    if ("problem" in handshake) this.#close(handshake.problem.code, handshake.problem.detail);
+    else this.#handleConnected(handshake.peer);
+  }
+
+  #handleConnected(peer: TlsPeer | undefined): void {
     clearTimeout(this.#timer);
     this.#state = "open";
-    this.#owner.handleConnected(endpointOf(this.#socket));
+    this.#owner.handleConnected(endpointOf(this.#socket), peer);
+  }
+
+  /** What TLS found wrong, or the peer says so, has a name; else the socket broke. */
+  #handleError(error: Error): void {
+    const { code, detail } = problemOf(error);
+    if (code === "connect_failed") this.#handleBroken(error.message);
+    else this.#close(this.#state === "finishing" ? "closed" : code, detail);
   }
 
   #handleBroken(detail: string): void {

@@ -6,13 +6,15 @@ import type { LinkEvent } from "./link.ts";
 import { Fifo } from "./js-fifo.ts";
 
 /**
- * Chunks that were submitted; chunks and messages that arrive; lanes (two events each). Events of connections and placements ("table") are
+ * Chunks that were submitted; chunks and messages that arrive; lanes (two events each); refusals. Events of connections and placements ("table") are
  * bounded by their tables, which keep their place until the event that ends them was handed over.
  */
-export type Quota = "submission" | "arrival" | "message" | "lane" | "table";
+export type Quota = "submission" | "arrival" | "message" | "lane" | "refusal" | "table";
 
 /** Of lanes that live or have events nobody has seen; more are refused. */
 const LANE_EVENTS = 16_384;
+/** Refusals that nobody has seen. */
+const REFUSAL_EVENTS = 16;
 
 interface Entry {
   readonly event: LinkEvent;
@@ -22,7 +24,7 @@ interface Entry {
 
 export class EventQueue {
   readonly #entries = new Fifo<Entry>();
-  readonly #held: Record<Quota, number> = { submission: 0, arrival: 0, message: 0, lane: 0, table: 0 };
+  readonly #held: Record<Quota, number> = { submission: 0, arrival: 0, message: 0, lane: 0, refusal: 0, table: 0 };
   readonly #bounds: Record<Exclude<Quota, "table">, number>;
   readonly #onWake: () => void;
   #starved: (() => void)[] = [];
@@ -31,7 +33,7 @@ export class EventQueue {
   #closed = false;
 
   constructor(completions: number, onWake: () => void) {
-    this.#bounds = { submission: completions, arrival: completions, message: completions, lane: LANE_EVENTS };
+    this.#bounds = { submission: completions, arrival: completions, message: completions, lane: LANE_EVENTS, refusal: REFUSAL_EVENTS };
     this.#onWake = onWake;
   }
 

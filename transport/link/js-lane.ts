@@ -1,12 +1,15 @@
 /** One socket that carries frames both ways: connecting, greeting, up, dead. Its halves are js-lane-sender.ts and js-lane-receiver.ts. */
 import { connect, type Socket } from "node:net";
 import { type ErrorCode, KvferryError } from "../errors.ts";
+import type { TlsPeer } from "../tls/options.ts";
 import { encodePreamble, type FrameHeader } from "./frame.ts";
 import type { LinkContext } from "./js-context.ts";
+import type { Arrival } from "./js-control.ts";
 import { type Exchange, type LaneHandler, LaneLedger } from "./js-exchange.ts";
 import { LaneReceiver, type ReceiverOwner } from "./js-lane-receiver.ts";
 import { LaneSender } from "./js-lane-sender.ts";
 import { TokenBucket } from "./js-pace.ts";
+import { problemOf } from "./js-tls.ts";
 import type { Endpoint, LaneInfo, LaneOptions } from "./link.ts";
 
 /** After so much the lane lets others have a turn. */
@@ -14,8 +17,18 @@ const TURN_BYTES = 1024 * 1024;
 /** A peer that sends and sends and reads no answers is not read from while so many wait. */
 const ANSWERS_MAX = 6_144;
 const ANSWERS_LOW = 2_048;
+/** Of a TLS record. */
+const RECORD_BYTES = 16 * 1024;
 
 type State = "connecting" | "greeting" | "up" | "dead";
+
+export interface LaneDial {
+  readonly endpoint: Endpoint;
+  readonly token: Uint8Array;
+  readonly identity: string;
+  /** Whose connection it is, over TLS: the lane must be of the same. */
+  readonly peer: TlsPeer | undefined;
+}
 
 export class Lane implements LaneHandler, ReceiverOwner {
   readonly lane: number;
@@ -35,13 +48,17 @@ export class Lane implements LaneHandler, ReceiverOwner {
   #isScheduled = false;
   #isStarved = false;
   #isChoked = false;
+  /** Over TLS. */
+  #peer: TlsPeer | undefined;
+  /** Sent under a key that node:tls cannot change. */
+  #records = 0;
 
   /** Opens a lane to `to`, or takes over a socket whose preamble has been read. */
   constructor(
     context: LinkContext,
     exchange: Exchange,
     lane: number,
-    from: { readonly endpoint: Endpoint; readonly token: Uint8Array } | { readonly socket: Socket },
+    from: LaneDial | Arrival,
     options: LaneOptions,
     onClosed: (lane: Lane) => void,
   ) {
@@ -53,17 +70,33 @@ export class Lane implements LaneHandler, ReceiverOwner {
     this.#receiver = new LaneReceiver(context, exchange, this.#ledger, this);
     this.#onClosed = onClosed;
     this.#state = "connecting";
-    if ("socket" in from) this.#socket = from.socket;
-    else {
-      this.#socket = connect({ host: from.endpoint.host, port: from.endpoint.port, noDelay: true });
-      this.#socket.on("connect", () => this.#handleConnected(from.token));
+    if ("socket" in from) {
+      this.#socket = from.socket;
+      this.#peer = from.peer;
+    } else {
+      this.#socket = this.#dial(from);
       this.#greetingTimer = setTimeout(() => this.close("connect_timeout"), context.limits.connectTimeoutMs);
     }
     this.#socket.on("data", (bytes) => this.#handleData(bytes));
     this.#socket.on("end", () => this.#handleBroken());
-    this.#socket.on("error", () => this.#handleBroken());
+    this.#socket.on("error", (error) => this.#handleError(error));
     this.#socket.on("close", () => this.#handleBroken());
     this.tune(options);
+  }
+
+  #dial({ endpoint, token, identity, peer }: LaneDial): Socket {
+    const { tls } = this.#context;
+    if (peer === undefined || tls === undefined) {
+      const socket = connect({ host: endpoint.host, port: endpoint.port, noDelay: true });
+      return socket.on("connect", () => this.#handleConnected(token));
+    }
+    return tls.dial(endpoint, identity, (handshake) => {
+      if (this.#state === "dead") return;
+      if ("problem" in handshake) return this.close(handshake.problem.code);
+      if (handshake.peer.identity !== peer.identity) return this.close("certificate_rejected");
+      this.#peer = handshake.peer;
+      this.#handleConnected(token);
+    });
   }
 
   /** Of an accepted lane; `rest` came behind its preamble. */
@@ -105,6 +138,7 @@ export class Lane implements LaneHandler, ReceiverOwner {
       isReceiving: this.#ledger.receiving !== undefined,
       local: { host: localAddress ?? "", port: localPort ?? 0 },
       remote: { host: remoteAddress ?? "", port: remotePort ?? 0 },
+      ...(this.#peer === undefined ? {} : { tls: this.#peer }),
     };
   }
 
@@ -211,11 +245,23 @@ export class Lane implements LaneHandler, ReceiverOwner {
     this.run();
   }
 
+  /** What TLS found wrong, or the peer says so, has a name; else the socket broke. */
+  #handleError(error: Error): void {
+    const { code } = problemOf(error);
+    if (code === "connect_failed") this.#handleBroken();
+    else this.close(code);
+  }
+
   #handleBroken(): void {
     this.close(this.#state === "connecting" || this.#state === "greeting" ? "connect_failed" : "lane_lost");
   }
 
   #write(buffer: Buffer, bytes: number): void {
+    // Whoever opened the lane opens it again, with another key; its chunks go over the others meanwhile.
+    if (this.#peer !== undefined && (this.#records += Math.ceil(bytes / RECORD_BYTES)) > this.#context.limits.tlsRecordsPerKey) {
+      this.#context.buffers.give(buffer);
+      return this.close("lane_lost");
+    }
     const { piece, isLent } = this.#context.buffers.cut(buffer, bytes);
     this.#socket.write(piece, () => {
       if (isLent) this.#context.buffers.give(buffer);

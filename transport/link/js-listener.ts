@@ -1,27 +1,21 @@
-/** A listening socket and those that it accepted and whose preamble has not come: the first bytes tell control from lane. */
+/** A listening socket, and those that it accepted and that have not said what they are. */
 import { createServer, type Server, type Socket } from "node:net";
 import { KvferryError } from "../errors.ts";
-import { limits } from "../limits.ts";
-import { decodePreamble, encodeControl, type Preamble } from "./frame.ts";
 import type { LinkContext } from "./js-context.ts";
+import { endpointOf } from "./js-control.ts";
+import { type Greeted, Greeting } from "./js-greeting.ts";
 import type { Endpoint } from "./link.ts";
 
 export interface ListenerOwner {
-  /** A preamble of our version; `rest` came behind it. False: not wanted. */
-  handleGreeted(socket: Socket, preamble: Preamble, rest: Uint8Array): boolean;
+  /** A preamble of our version. False: not wanted. */
+  handleGreeted(greeted: Greeted): boolean;
 }
-
-/**
- * Envelope{refuse{code: version_unsupported, version: 1, min_version: 1}} of schemas/peer.proto: the one message that a link says by itself, to
- * a peer that it could not understand.
- */
-const REFUSAL = Uint8Array.of(0x12, 0x06, 0x08, 31, 0x18, limits.protocolVersion, 0x20, limits.protocolVersionMin);
 
 export class Listener {
   readonly #context: LinkContext;
   readonly #owner: ListenerOwner;
   readonly #server: Server;
-  readonly #greetings = new Set<Socket>();
+  readonly #greetings = new Set<Greeting>();
 
   constructor(context: LinkContext, owner: ListenerOwner) {
     this.#context = context;
@@ -44,7 +38,7 @@ export class Listener {
   }
 
   close(): Promise<void> {
-    for (const socket of this.#greetings) socket.destroy();
+    for (const greeting of this.#greetings) greeting.destroy();
     return new Promise((resolve) => {
       this.#server.close(() => resolve());
     });
@@ -54,44 +48,16 @@ export class Listener {
     // A socket that breaks also closes.
     socket.on("error", () => {});
     if (this.#greetings.size >= this.#context.limits.greetingsMax) {
+      this.#context.refusals.add("full", endpointOf(socket), "too many that have not said what they are");
       socket.destroy();
       return;
     }
-    this.#greetings.add(socket);
-    const timer = setTimeout(() => socket.destroy(), this.#context.limits.preambleTimeoutMs);
-    let come: Uint8Array = new Uint8Array(0);
-    const leave = (): void => {
-      clearTimeout(timer);
-      this.#greetings.delete(socket);
-    };
-    socket.once("close", leave);
-    const read = (bytes: Uint8Array): void => {
-      come = come.length === 0 ? bytes : Buffer.concat([come, bytes]);
-      const preamble = parse(come);
-      if (preamble === undefined) return;
-      socket.off("data", read);
-      if (preamble === "wrong") return void socket.destroy();
-      if (preamble.version !== limits.protocolVersion) return refuseVersion(socket, preamble);
-      socket.off("close", leave);
-      leave();
-      if (!this.#owner.handleGreeted(socket, preamble, come.subarray(limits.preambleBytes))) socket.destroy();
-    };
-    socket.on("data", read);
+    const greeting: Greeting = new Greeting(
+      this.#context,
+      socket,
+      (greeted) => this.#owner.handleGreeted(greeted),
+      () => this.#greetings.delete(greeting),
+    );
+    this.#greetings.add(greeting);
   }
-}
-
-function parse(bytes: Uint8Array): Preamble | "wrong" | undefined {
-  try {
-    return decodePreamble(bytes);
-  } catch (error) {
-    if (error instanceof KvferryError) return "wrong";
-    throw error;
-  }
-}
-
-/** The timer of its greeting ends a socket whose peer does not close. */
-function refuseVersion(socket: Socket, { kind }: Preamble): void {
-  if (kind === "lane") return void socket.destroy();
-  socket.resume();
-  socket.end(encodeControl(REFUSAL));
 }

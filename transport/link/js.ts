@@ -2,16 +2,20 @@
  * The link of a host without the addon: the wire of schemas/wire.md over node:net. Bytes pass through buffers of this process, and a pool cannot
  * be shared with engines; everything else is as in tcp.ts. js-exchange.ts has the rules of grants and slots, js-lane.ts the data path.
  */
-import type { Socket } from "node:net";
 import { expected, integer } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { type Preamble, TOKEN_BYTES } from "./frame.ts";
+import { expectedOf, type TlsOptions } from "../tls/options.ts";
+import { TOKEN_BYTES } from "./frame.ts";
 import { Connection, type ConnectionOwner } from "./js-connection.ts";
 import { type LinkContext, nowUs, PieceBuffers } from "./js-context.ts";
+import { type Arrival, type Dial, endpointOf } from "./js-control.ts";
 import { EventQueue } from "./js-events.ts";
+import type { Greeted } from "./js-greeting.ts";
 import { Listener, type ListenerOwner } from "./js-listener.ts";
 import { Placement } from "./js-placement.ts";
+import { Refusals } from "./js-refusals.ts";
+import { JsTls } from "./js-tls.ts";
 import type {
   ChunkSend,
   ConnectionId,
@@ -25,11 +29,14 @@ import type {
   Rank,
 } from "./link.ts";
 import type { LinkLimits } from "./native-link.ts";
+import type { RefusalCounts } from "./refusals.ts";
 
 export interface JsLinkOptions {
   /** Called, coalesced, when `poll()` has something. */
   readonly onWake: () => void;
   readonly limits?: Partial<LinkLimits>;
+  /** Connections and lanes are made over TLS, both dialled and accepted; without it, over bare sockets. */
+  readonly tls?: TlsOptions;
 }
 
 export function createJsLink(options: JsLinkOptions): Link {
@@ -55,9 +62,11 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
   #nextPlacement = 1;
   #closing: Promise<void> | undefined;
 
-  constructor({ onWake, limits: changed = {} }: JsLinkOptions) {
+  constructor({ onWake, limits: changed = {}, tls }: JsLinkOptions) {
     const bounds = { ...limits, ...changed };
-    this.#context = { limits: bounds, events: new EventQueue(bounds.completionsMax, onWake), buffers: new PieceBuffers(), nowUs };
+    const events = new EventQueue(bounds.completionsMax, onWake);
+    this.#context = { limits: bounds, events, buffers: new PieceBuffers(), refusals: new Refusals(events), tls: undefined, nowUs };
+    if (tls !== undefined) this.#context.tls = new JsTls(tls, bounds.preambleTimeoutMs);
   }
 
   async listen(endpoint: Endpoint): Promise<Endpoint> {
@@ -73,12 +82,12 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     return bound;
   }
 
-  dial(endpoint: Endpoint, timeoutMs: number): ConnectionId {
+  dial(endpoint: Endpoint, timeoutMs: number, identity = expectedOf(endpoint.host)): ConnectionId {
     this.#open();
     integer(endpoint.port, "port", 0, 65_535);
     integer(timeoutMs, "timeoutMs", 1, 2 ** 31 - 1);
     if (this.#isFull) throw new KvferryError("full", `${this.#context.limits.connectionsMax} connections`);
-    return this.#add({ endpoint, timeoutMs }).id;
+    return this.#add({ endpoint, timeoutMs, identity }).id;
   }
 
   admitLanes(connection: ConnectionId, token: Uint8Array): void {
@@ -181,20 +190,33 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     return this.#connections.get(connection)?.laneInfo() ?? [];
   }
 
+  setTls(options: TlsOptions): void {
+    if (this.#context.tls === undefined) throw new KvferryError("invalid_argument", "the link was made without TLS");
+    this.#context.tls = new JsTls(options, this.#context.limits.preambleTimeoutMs);
+  }
+
+  refusals(): RefusalCounts {
+    return this.#context.refusals.counts();
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#shut();
     return this.#closing;
   }
 
-  handleGreeted(socket: Socket, preamble: Preamble, rest: Uint8Array): boolean {
+  handleGreeted({ socket, preamble, rest, peer }: Greeted): boolean {
     if (preamble.kind === "control") {
       if (this.#isFull) return false;
-      this.#add({ socket }).begin(rest);
+      this.#add({ socket, peer }).begin(rest);
       return true;
     }
     const connection = this.#tokens.get(nameOf(preamble.token));
+    if (connection !== undefined && connection.peer?.identity !== peer?.identity) {
+      this.#context.refusals.add("wrong_identity", endpointOf(socket), "a lane of another than its connection is of");
+      return false;
+    }
     if (connection === undefined || preamble.lane >= this.#context.limits.lanesMax) return false;
-    return connection.acceptLane(preamble.lane, socket, rest);
+    return connection.acceptLane(preamble.lane, { socket, peer }, rest);
   }
 
   handleGone({ id, token }: Connection): void {
@@ -210,7 +232,7 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     return this.#remembered >= this.#context.limits.connectionsMax;
   }
 
-  #add(from: { endpoint: Endpoint; timeoutMs: number } | { socket: Socket }): Connection {
+  #add(from: Dial | Arrival): Connection {
     const connection = new Connection(this.#context, this.#nextConnection++, from, this);
     this.#remembered += 1;
     this.#connections.set(connection.id, connection);

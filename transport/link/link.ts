@@ -8,6 +8,8 @@
  * Implemented by `tcp.ts` (native), `fake.ts` (native, in-process), `js.ts` (node:net) and the simulator's virtual link.
  */
 import type { Region } from "../memory/region.ts";
+import type { TlsOptions, TlsPeer } from "../tls/options.ts";
+import type { RefusalCounts, RefusalReason } from "./refusals.ts";
 
 export type LinkKind = "tcp" | "js" | "fake" | "shm" | "rdma";
 
@@ -82,19 +84,19 @@ export interface ChunkSend {
 
 /** Status of a chunk: 0 or a code of schemas/errors.json. */
 export type LinkEvent =
-  /** A peer dialled us: a control connection, preamble checked. */
-  | { readonly kind: "accepted"; readonly connection: ConnectionId; readonly remote: Endpoint }
-  /** Our dial succeeded. */
-  | { readonly kind: "connected"; readonly connection: ConnectionId; readonly remote: Endpoint }
+  /** A peer dialled us: a control connection, preamble checked. `peer`: who it is, over TLS. */
+  | { readonly kind: "accepted"; readonly connection: ConnectionId; readonly remote: Endpoint; readonly peer?: TlsPeer }
+  /** Our dial succeeded. Over TLS the peer is who was expected; whether it takes our certificate shows later. */
+  | { readonly kind: "connected"; readonly connection: ConnectionId; readonly remote: Endpoint; readonly peer?: TlsPeer }
   /**
    * The control connection ended or could not be made; its lanes are gone too, every sent chunk has had its event before this one.
-   * Codes: closed (we asked), connection_lost, connect_failed, connect_timeout, protocol_error.
+   * Codes: closed (we asked), connection_lost, connect_failed, connect_timeout, protocol_error, tls_failed, certificate_rejected.
    */
   | { readonly kind: "disconnected"; readonly connection: ConnectionId; readonly code: number; readonly detail: string }
   | { readonly kind: "message"; readonly connection: ConnectionId; readonly bytes: Uint8Array }
   /** Listener: the token was right. Initiator: the listener confirmed it. Chunks go over the lane from here on. */
   | { readonly kind: "laneUp"; readonly connection: ConnectionId; readonly lane: number }
-  /** Codes: closed (we asked), lane_lost, connect_failed, connect_timeout, protocol_error. */
+  /** Codes: closed (we asked), lane_lost, connect_failed, connect_timeout, protocol_error, tls_failed, certificate_rejected. */
   | { readonly kind: "laneDown"; readonly connection: ConnectionId; readonly lane: number; readonly code: number }
   /** `out`: the peer verified and placed it. `durationUs` from submit to acknowledgement. */
   | {
@@ -126,7 +128,9 @@ export type LinkEvent =
   /** `in`: a chunk was thrown away: checksum_mismatch or cancelled. */
   | { readonly kind: "rejected"; readonly placement: PlacementId; readonly chunk: number; readonly lane: number; readonly code: number }
   /** Nothing can read or write the placement's memory any more, and no event of it follows. */
-  | { readonly kind: "revoked"; readonly placement: PlacementId };
+  | { readonly kind: "revoked"; readonly placement: PlacementId }
+  /** A stranger was turned away by a listener. Not all of them are told of: `refusals` counts them. */
+  | { readonly kind: "refused"; readonly reason: RefusalReason; readonly remote: Endpoint; readonly detail: string };
 
 /** One lane's TCP_INFO, sampled when asked. Rates in bytes/s, times in microseconds. */
 export interface LaneInfo {
@@ -156,6 +160,8 @@ export interface LaneInfo {
   readonly remote?: Endpoint;
   /** Where the kernel can be asked (tcp). */
   readonly socket?: LaneSocket;
+  /** Over TLS. */
+  readonly tls?: TlsPeer;
 }
 
 export interface LaneSocket {
@@ -185,8 +191,11 @@ export interface Link {
   readonly kind: LinkKind;
   /** Accepts control connections and lanes; throws KvferryError (address_unavailable) or returns the bound address (port 0 = any). */
   listen(endpoint: Endpoint): Promise<Endpoint>;
-  /** Begins a control connection: `connected` or `disconnected` follows within `timeoutMs`. */
-  dial(endpoint: Endpoint, timeoutMs: number): ConnectionId;
+  /**
+   * Begins a control connection: `connected` or `disconnected` follows within `timeoutMs`. `identity`: whose certificate the peer must have,
+   * over TLS; without it, the host's that is dialled.
+   */
+  dial(endpoint: Endpoint, timeoutMs: number, identity?: string): ConnectionId;
   /** Listener side: lanes that present this token (16 bytes) belong to the connection. */
   admitLanes(connection: ConnectionId, token: Uint8Array): void;
   /** Initiator side: opens lane `lane` beside the control connection. `laneUp` or `laneDown` follows. */
@@ -212,6 +221,10 @@ export interface Link {
   /** Hands over what happened, at most `max` events; returns how many. */
   poll(sink: (event: LinkEvent) => void, max: number): number;
   laneInfo(connection: ConnectionId): LaneInfo[];
+  /** Another certificate, other authorities: for connections and lanes to come. Throws invalid_argument, also if the link was made without TLS. */
+  setTls(options: TlsOptions): void;
+  /** Strangers that listeners turned away so far. */
+  refusals(): RefusalCounts;
   /** Closes everything. Idempotent; resolves when no thread of the link touches any region. */
   close(): Promise<void>;
 }

@@ -1,7 +1,9 @@
 /** Entries of the completion array as LinkEvents. The numbers are native/core/events.h. */
 import { unreachable } from "../check.ts";
 import type { NativeMover } from "../native.ts";
-import type { LinkEvent } from "./link.ts";
+import type { TlsPeer } from "../tls/options.ts";
+import type { ConnectionId, LinkEvent } from "./link.ts";
+import { REFUSAL_REASONS, type RefusalReason } from "./refusals.ts";
 
 const WORDS = 16;
 const DOUBLES = 8;
@@ -16,9 +18,9 @@ export function readEvent(mover: NativeMover, words: Uint32Array, doubles: Float
   const code = words[at + 4] as number;
   switch (words[at] as number) {
     case 1:
-      return { kind: "accepted", connection: subject, remote: mover.remote(subject) };
+      return { kind: "accepted", connection: subject, remote: mover.remote(subject), ...peerOf(mover, subject) };
     case 2:
-      return { kind: "connected", connection: subject, remote: mover.remote(subject) };
+      return { kind: "connected", connection: subject, remote: mover.remote(subject), ...peerOf(mover, subject) };
     case 3:
       return { kind: "disconnected", connection: subject, code, detail: mover.detail(subject) };
     case 4:
@@ -39,7 +41,19 @@ export function readEvent(mover: NativeMover, words: Uint32Array, doubles: Float
       return { kind: "rejected", placement: subject, chunk, lane, code };
     case 11:
       return { kind: "revoked", placement: subject };
+    case 12:
+      return readRefusal(mover);
     default:
       return unreachable(words[at] as never);
   }
+}
+
+function peerOf(mover: NativeMover, connection: ConnectionId): { peer?: TlsPeer } {
+  const peer = mover.peer(connection);
+  return peer === undefined ? {} : { peer };
+}
+
+function readRefusal(mover: NativeMover): LinkEvent {
+  const { reason, remote, detail } = mover.refused();
+  return { kind: "refused", reason: REFUSAL_REASONS[reason] as RefusalReason, remote, detail };
 }

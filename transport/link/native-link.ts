@@ -6,6 +6,7 @@ import { integer, expected } from "../check.ts";
 import { type ErrorCode, codeOfNumber, ERRORS, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { native, type NativeMover, type NativeMoverBounds, nativeProblem } from "../native.ts";
+import { checkTls, expectedOf, type TlsOptions } from "../tls/options.ts";
 import { readEvent } from "./native-events.ts";
 import { packPlacement } from "./native-placement.ts";
 import type {
@@ -21,6 +22,7 @@ import type {
   PlacementSpec,
   Rank,
 } from "./link.ts";
+import { type RefusalCounts, refusalCounts } from "./refusals.ts";
 
 // An entry of either array is 64 bytes.
 const DOUBLES = 8;
@@ -43,6 +45,7 @@ export type LinkLimits = Pick<
   | "connectTimeoutMs"
   | "notSentLowBytes"
   | "greetingsMax"
+  | "tlsRecordsPerKey"
 >;
 
 export interface NativeLinkOptions {
@@ -51,6 +54,8 @@ export interface NativeLinkOptions {
   /** Threads that move bytes, from 1 to 64. */
   readonly ioThreads?: number;
   readonly limits?: Partial<LinkLimits>;
+  /** Connections and lanes are made over TLS, both dialled and accepted; without it, over bare sockets. */
+  readonly tls?: TlsOptions;
 }
 
 export abstract class NativeLink implements Link {
@@ -64,8 +69,9 @@ export abstract class NativeLink implements Link {
   readonly #eventDoubles: Float64Array;
   #eventNext = 0;
   #eventCount = 0;
+  readonly #hasTls: boolean;
 
-  constructor(kind: "tcp" | "fake", { onWake, ioThreads = 2, limits: changed = {} }: NativeLinkOptions) {
+  constructor(kind: "tcp" | "fake", { onWake, ioThreads = 2, limits: changed = {}, tls }: NativeLinkOptions) {
     if (native === undefined) throw new KvferryError("unsupported", `link ${kind} needs the addon: ${nativeProblem}`);
     integer(ioThreads, "ioThreads", 1, 64);
     this.limits = { ...limits, ...changed };
@@ -75,18 +81,20 @@ export abstract class NativeLink implements Link {
     this.#submittedNumbers = new Uint32Array(this.mover.submissions);
     this.#eventNumbers = new Uint32Array(this.mover.completions);
     this.#eventDoubles = new Float64Array(this.mover.completions);
+    this.#hasTls = tls !== undefined;
+    if (tls !== undefined) this.setTls(tls);
   }
 
   abstract listen(endpoint: Endpoint): Promise<Endpoint>;
-  protected abstract begin(connection: ConnectionId, endpoint: Endpoint, timeoutMs: number): void;
+  protected abstract begin(connection: ConnectionId, endpoint: Endpoint, timeoutMs: number, identity: string): void;
 
-  dial(endpoint: Endpoint, timeoutMs: number): ConnectionId {
+  dial(endpoint: Endpoint, timeoutMs: number, identity = expectedOf(endpoint.host)): ConnectionId {
     this.#open();
     integer(endpoint.port, "port", 0, 65_535);
     integer(timeoutMs, "timeoutMs", 1, 2 ** 31 - 1);
     const connection = this.mover.open();
     if (connection === 0) throw new KvferryError("full", `${this.limits.connectionsMax} connections`);
-    this.begin(connection, endpoint, timeoutMs);
+    this.begin(connection, endpoint, timeoutMs, identity);
     return connection;
   }
 
@@ -198,6 +206,17 @@ export abstract class NativeLink implements Link {
     return this.mover.laneInfo(connection);
   }
 
+  setTls(options: TlsOptions): void {
+    if (!this.#hasTls) throw new KvferryError("invalid_argument", "the link was made without TLS");
+    const { denied } = checkTls(options, Date.now());
+    typed(() => this.mover.setTls(options.certificate, options.key, options.authorities, denied));
+  }
+
+  refusals(): RefusalCounts {
+    const counts = this.mover.refusals();
+    return refusalCounts((_, index) => counts[index] ?? 0);
+  }
+
   close(): Promise<void> {
     this.closed = true;
     this.mover.close();
@@ -224,6 +243,7 @@ function boundsOf(limits: LinkLimits): NativeMoverBounds {
     connectTimeoutMs: limits.connectTimeoutMs,
     notSentLowBytes: limits.notSentLowBytes,
     greetings: limits.greetingsMax,
+    recordsPerKey: limits.tlsRecordsPerKey,
   };
 }
 

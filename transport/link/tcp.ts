@@ -27,8 +27,8 @@ export class TcpLink extends NativeLink {
     return typed(() => this.mover.listen(host, endpoint.port));
   }
 
-  protected begin(connection: ConnectionId, { host, port }: Endpoint, timeoutMs: number): void {
-    if (isIP(host) > 0) return this.mover.dial(connection, [host], port, timeoutMs);
+  protected begin(connection: ConnectionId, { host, port }: Endpoint, timeoutMs: number, identity: string): void {
+    if (isIP(host) > 0) return this.mover.dial(connection, [host], port, timeoutMs, identity);
     const startedMs = performance.now();
     // The connection outlives neither this timer nor the look-up: native ignores what comes for one that is gone.
     const timer = setTimeout(() => {
@@ -40,7 +40,7 @@ export class TcpLink extends NativeLink {
       if (error !== null) return this.mover.abandon(connection, numberOf("connect_failed"), error.message);
       const leftMs = Math.ceil(timeoutMs - (performance.now() - startedMs));
       const hosts = addresses.slice(0, ADDRESSES_MAX).map(({ address }) => address);
-      this.mover.dial(connection, hosts, port, Math.max(leftMs, 1));
+      this.mover.dial(connection, hosts, port, Math.max(leftMs, 1), identity);
     });
   }
 }

@@ -33,11 +33,11 @@ interface StageOptions {
 
 async function openStage(t: TestContext, suite: Suite, lanes = 1, options: StageOptions = {}): Promise<Stage> {
   const { b, endpoint } = await openListener(t, suite, options.limits);
-  await dialRawControl(t, endpoint);
+  await dialRawControl(t, endpoint, suite.tls);
   const { connection } = await b.event("accepted");
   b.link.admitLanes(connection, TOKEN);
   const peers: RawPeer[] = [];
-  for (let lane = 0; lane < lanes; lane++) peers.push(await dialRawLane(t, endpoint, TOKEN, lane));
+  for (let lane = 0; lane < lanes; lane++) peers.push(await dialRawLane(t, endpoint, TOKEN, lane, suite.tls));
   const { chunkBytes = CHUNK_BYTES, checksum = true } = options;
   const shape = plainShape(4, chunkBytes);
   const memory = new Memory(shape.bytes, 3);
@@ -144,7 +144,7 @@ export function arrivalTests(suite: Suite): void {
     const [first, second] = lanes as [RawPeer, RawPeer];
     first.say(chunkFrame(fields(2), payload(2, 9)).subarray(0, 50_000));
     await settled(() => memory.view[64 + 2 * CHUNK_BYTES + 40_000] === payload(2, 9)[40_000], "the first lane writes");
-    first.socket.resetAndDestroy();
+    first.reset();
     await b.event("laneDown", { lane: 0 });
     second.say(chunkFrame(fields(2, 2), payload(2)));
     assert.deepEqual(await answer(second), ["ack", 2, 0]);
@@ -161,7 +161,7 @@ export function arrivalTests(suite: Suite): void {
       const seed = 10 + lane;
       peer.say(chunkFrame(fields(chunk), payload(chunk, seed)).subarray(0, 50_000));
       await settled(() => memory.view[64 + chunk * CHUNK_BYTES + 40_000] === payload(chunk, seed)[40_000], `lane ${lane} writes`);
-      peer.socket.resetAndDestroy();
+      peer.reset();
       await b.event("laneDown", { lane });
     }
     for (const chunk of [0, 1, 2, 3]) {

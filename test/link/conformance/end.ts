@@ -140,7 +140,7 @@ export class End {
     this.events.push(event);
     try {
       if ("connection" in event) this.#checkConnection(event);
-      else this.#checkPlacement(event);
+      else if ("placement" in event) this.#checkPlacement(event);
     } catch (error) {
       this.#broken ??= new Error(`${this.#name}: ${(error as Error).message} at\n${this.describe()}`, { cause: error });
     }

@@ -34,7 +34,7 @@ function preambleTests(suite: Suite): void {
   for (const [name, bytes] of wrong) {
     test(`closed without a word: ${name}`, async (t) => {
       const pair = await openPair(t, suite, { lanes: 1 });
-      const peer = await dialRaw(t, pair.endpoint);
+      const peer = await dialRaw(t, pair.endpoint, suite.tls);
       peer.say(bytes);
       await peer.closed();
       assert.equal(peer.comeBytes, 0);
@@ -47,7 +47,7 @@ function preambleTests(suite: Suite): void {
 
   test("a later version is told which versions there are", async (t) => {
     const { b, endpoint } = await openListener(t, suite);
-    const peer = await dialRaw(t, endpoint);
+    const peer = await dialRaw(t, endpoint, suite.tls);
     peer.say(golden("preamble-version-2"));
     assert.deepEqual(Buffer.from(await peer.message()), Buffer.from(golden("control-refuse-version").subarray(8)));
     await peer.closed();
@@ -56,26 +56,29 @@ function preambleTests(suite: Suite): void {
 
   test("a preamble in single bytes is a preamble; what follows at once is not lost", async (t) => {
     const { b, endpoint } = await openListener(t, suite);
-    const peer = await dialRaw(t, endpoint);
+    const peer = await dialRaw(t, endpoint, suite.tls);
     for (const byte of golden("preamble-control")) peer.say(Uint8Array.of(byte));
     await b.event("accepted");
-    const other = await dialRaw(t, endpoint);
+    const other = await dialRaw(t, endpoint, suite.tls);
     other.say(golden("preamble-control"), golden("control-ping"), golden("control-ping"));
     await b.eventCount(2, "message");
   });
 
   test("who says nothing, or half a preamble, is let go", async (t) => {
     const { b, endpoint } = await openListener(t, suite, { preambleTimeoutMs: 100 });
-    const [silent, half] = [await dialRaw(t, endpoint), await dialRaw(t, endpoint)];
+    const [silent, half] = [await dialRaw(t, endpoint, suite.tls), await dialRaw(t, endpoint, suite.tls)];
     half.say(golden("preamble-control").subarray(0, 47));
     await Promise.all([silent.closed(), half.closed()]);
-    assert.equal(b.events.length, 0);
+    await b.eventCount(2, "refused", { reason: "timeout" });
+    assert.equal(b.all("accepted").length, 0);
   });
 
   test("only so many may be without a preamble, and they keep nobody else out for ever", async (t) => {
-    const { b, endpoint } = await openListener(t, suite, { greetingsMax: 4, preambleTimeoutMs: 150 });
+    // Time for a handshake, where there is one.
+    const preambleTimeoutMs = suite.tls === undefined ? 150 : 2_000;
+    const { b, endpoint } = await openListener(t, suite, { greetingsMax: 4, preambleTimeoutMs });
     const crowd: RawPeer[] = [];
-    for (let at = 0; at < 8; at++) crowd.push(await dialRaw(t, endpoint));
+    for (let at = 0; at < 8; at++) crowd.push(await dialRaw(t, endpoint, suite.tls));
     await Promise.all(crowd.map((peer) => peer.closed()));
     const a = await End.open("dialler", suite.make);
     t.after(() => a.link.close());
@@ -89,7 +92,7 @@ function controlTests(suite: Suite): void {
     if (means !== undefined) continue;
     test(`a control connection is closed: golden ${name}`, async (t) => {
       const { b, endpoint } = await openListener(t, suite);
-      const peer = await dialRawControl(t, endpoint);
+      const peer = await dialRawControl(t, endpoint, suite.tls);
       const { connection } = await b.event("accepted");
       peer.say(golden("control-ping"), bytes, golden("control-ping"));
       await peer.closed();
@@ -100,7 +103,7 @@ function controlTests(suite: Suite): void {
 
   test("a control connection that ends in the middle of a message is lost, and the message with it", async (t) => {
     const { b, endpoint } = await openListener(t, suite);
-    const peer = await dialRawControl(t, endpoint);
+    const peer = await dialRawControl(t, endpoint, suite.tls);
     peer.say(golden("control-ping"), golden("control-ping").subarray(0, 10));
     peer.socket.end();
     assert.equal((await b.event("disconnected")).code, numberOf("connection_lost"));
@@ -110,7 +113,7 @@ function controlTests(suite: Suite): void {
 
 function dialTests(suite: Suite): void {
   test("disconnect flushes what the peer had not read yet", async (t) => {
-    const listener = await listenRaw(t);
+    const listener = await listenRaw(t, suite.tls);
     const a = await End.open("dialler", suite.make, { controlMessageBytes: 65_536, controlQueueBytes: 262_144 });
     t.after(() => a.link.close());
     const connection = a.link.dial(listener.endpoint, 5_000);
@@ -135,7 +138,7 @@ function dialTests(suite: Suite): void {
   });
 
   test("a listener that never answers: the connection is there, its lanes do not come up", async (t) => {
-    const listener = await listenRaw(t);
+    const listener = await listenRaw(t, suite.tls);
     const a = await End.open("dialler", suite.make, { connectTimeoutMs: 100 });
     t.after(() => a.link.close());
     const connection = a.link.dial(listener.endpoint, 5_000);
@@ -150,7 +153,7 @@ function dialTests(suite: Suite): void {
   });
 
   test("a lane that is confirmed with anything but PONG goes down", async (t) => {
-    const listener = await listenRaw(t);
+    const listener = await listenRaw(t, suite.tls);
     const a = await End.open("dialler", suite.make);
     t.after(() => a.link.close());
     const connection = a.link.dial(listener.endpoint, 5_000);
@@ -191,7 +194,7 @@ interface Sending {
 
 /** A link that dialled a bare socket and has one lane to it. */
 async function openSending(t: TestContext, suite: Suite, bytes: number): Promise<Sending> {
-  const listener = await listenRaw(t);
+  const listener = await listenRaw(t, suite.tls);
   const a = await End.open("dialler", suite.make);
   t.after(() => a.link.close());
   const connection = a.link.dial(listener.endpoint, 5_000);
@@ -354,10 +357,10 @@ function answerTests(suite: Suite): void {
 
   test("a peer that asks and asks and reads no answer is not read from for ever", async (t) => {
     const { b, endpoint } = await openListener(t, suite);
-    await dialRawControl(t, endpoint);
+    await dialRawControl(t, endpoint, suite.tls);
     const { connection } = await b.event("accepted");
     b.link.admitLanes(connection, TOKEN);
-    const lane = await dialRawLane(t, endpoint, TOKEN, 0);
+    const lane = await dialRawLane(t, endpoint, TOKEN, 0, suite.tls);
     lane.socket.pause();
     const pings = Buffer.concat(Array.from({ length: 4_096 }, (_, chunk) => headerOf({ type: "ping", chunk })));
     // More than both kernels' buffers and any fair queue hold.

@@ -4,6 +4,7 @@ import type { TestContext } from "node:test";
 import { ERRORS, type ErrorCode } from "../../../transport/errors.ts";
 import type { ConnectionId, Endpoint, LaneOptions, PlacementId, PlacementSpec, Rank } from "../../../transport/link/link.ts";
 import type { LinkLimits } from "../../../transport/link/native-link.ts";
+import type { TlsOptions } from "../../../transport/tls/options.ts";
 import { startProxy, type Proxy } from "../proxy.ts";
 import { End, type MakeLink } from "./end.ts";
 import { Memory } from "./memory.ts";
@@ -16,6 +17,8 @@ export interface Suite {
   /** TCP sockets that a proxy or a hostile peer can be put at; else the two ends meet in one process. */
   readonly hasWire: boolean;
   readonly listenAt: () => Endpoint;
+  /** Over TLS: what bare peers and the proxy show and believe. */
+  readonly tls?: TlsOptions | undefined;
 }
 
 export const LANE: LaneOptions = { paceBytesPerSecond: 0, notSentLowBytes: 0, congestionControl: "" };
@@ -54,7 +57,7 @@ export async function openPair(t: TestContext, suite: Suite, options: PairOption
   const { b, endpoint } = await openListener(t, suite, options.limits);
   const a = await End.open("dialler", suite.make, options.limits);
   t.after(() => a.link.close());
-  const proxy = options.proxy === true ? await startProxy(endpoint) : undefined;
+  const proxy = options.proxy === true ? await startProxy(endpoint, suite.tls) : undefined;
   t.after(() => proxy?.close());
   const atA = a.link.dial(proxy?.endpoint ?? endpoint, 5_000);
   await a.event("connected", { connection: atA });

@@ -1,0 +1,152 @@
+/** A socket that was accepted and has not said what it is: by its first byte TLS or plain, then the handshake, then the preamble. */
+import type { Socket } from "node:net";
+import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import type { TlsPeer } from "../tls/options.ts";
+import { decodePreamble, encodeControl, type Preamble } from "./frame.ts";
+import type { LinkContext } from "./js-context.ts";
+import { endpointOf } from "./js-control.ts";
+import { type Handshake, JsTls } from "./js-tls.ts";
+import type { RefusalReason } from "./refusals.ts";
+
+export interface Greeted {
+  readonly socket: Socket;
+  readonly preamble: Preamble;
+  /** Came behind the preamble. */
+  readonly rest: Uint8Array;
+  /** Over TLS. */
+  readonly peer: TlsPeer | undefined;
+}
+
+/** How long somebody who was told why he is not let in may take to leave. */
+const LEAVE_MS = 1_000;
+const DETAIL_BYTES = 100;
+
+export class Greeting {
+  readonly #context: LinkContext;
+  readonly #tls: JsTls | undefined;
+  readonly #accepted: Socket;
+  readonly #onGreeted: (greeted: Greeted) => boolean;
+  readonly #onLeft: () => void;
+  /** What is read: what was accepted, or TLS over it. */
+  #socket: Socket;
+  #peer: TlsPeer | undefined;
+  #come: Uint8Array = new Uint8Array(0);
+  #timer: NodeJS.Timeout;
+  #isLeaving = false;
+
+  /** `onGreeted`: false = not wanted. `onLeft`: once, when it is no greeting any more, greeted or not. */
+  constructor(context: LinkContext, socket: Socket, onGreeted: (greeted: Greeted) => boolean, onLeft: () => void) {
+    this.#context = context;
+    this.#tls = context.tls;
+    this.#accepted = socket;
+    this.#socket = socket;
+    this.#onGreeted = onGreeted;
+    this.#onLeft = onLeft;
+    this.#timer = setTimeout(() => this.#handleTimeout(), context.limits.preambleTimeoutMs);
+    socket.on("close", this.#leave);
+    socket.on("data", this.#sniff);
+  }
+
+  /** At once. */
+  destroy(): void {
+    this.#socket.destroy();
+    this.#accepted.destroy();
+  }
+
+  readonly #leave = (): void => {
+    clearTimeout(this.#timer);
+    this.#onLeft();
+  };
+
+  readonly #sniff = (bytes: Uint8Array): void => {
+    this.#accepted.off("data", this.#sniff);
+    if (this.#tls === undefined || !JsTls.isHello(bytes)) {
+      this.#accepted.on("data", this.#read);
+      return this.#read(bytes);
+    }
+    this.#accepted.pause();
+    this.#accepted.unshift(bytes);
+    this.#tls.accept(this.#accepted, (handshake) => this.#secured(handshake));
+  };
+
+  #secured(handshake: Handshake): void {
+    if ("problem" in handshake) {
+      const { socket, problem } = handshake;
+      this.#context.refusals.add(problem.reason, endpointOf(this.#accepted), problem.detail);
+      if (socket === undefined) return this.destroy();
+      this.#socket = socket.on("error", () => {});
+      return this.#answer(problem.code, problem.detail);
+    }
+    this.#peer = handshake.peer;
+    this.#socket = handshake.socket.on("error", () => {});
+    this.#socket.on("data", this.#read);
+  }
+
+  readonly #read = (bytes: Uint8Array): void => {
+    if (this.#isLeaving) return;
+    this.#come = this.#come.length === 0 ? bytes : Buffer.concat([this.#come, bytes]);
+    if (this.#tls === undefined && JsTls.isHello(this.#come)) {
+      this.#context.refusals.add("tls", endpointOf(this.#accepted), "it speaks TLS");
+      return this.#answer("tls_failed", "this node speaks no TLS");
+    }
+    const preamble = parse(this.#come);
+    if (preamble === "wrong") this.#refuse("garbage", "no preamble");
+    else if (preamble !== undefined) this.#admit(preamble);
+  };
+
+  #admit(preamble: Preamble): void {
+    if (this.#tls !== undefined && this.#peer === undefined) {
+      this.#context.refusals.add("plain", endpointOf(this.#accepted), "it does not speak TLS");
+      return preamble.kind === "control" ? this.#answer("tls_failed", "the peer wants TLS") : this.destroy();
+    }
+    if (preamble.version !== limits.protocolVersion) {
+      return preamble.kind === "control" ? this.#answer("version_unsupported", "") : this.destroy();
+    }
+    this.#socket.off("data", this.#read);
+    this.#accepted.off("close", this.#leave);
+    this.#leave();
+    const rest = this.#come.subarray(limits.preambleBytes);
+    if (!this.#onGreeted({ socket: this.#socket, preamble, rest, peer: this.#peer })) this.destroy();
+  }
+
+  #handleTimeout(): void {
+    if (this.#isLeaving) return this.destroy();
+    const isSecuring = this.#peer === undefined && this.#tls !== undefined && this.#come.length === 0;
+    this.#refuse("timeout", isSecuring ? "the handshake took too long" : "no preamble in time");
+  }
+
+  #refuse(reason: RefusalReason, detail: string): void {
+    this.#context.refusals.add(reason, endpointOf(this.#accepted), detail);
+    this.destroy();
+  }
+
+  /** To a control connection that is not let in; whatever it still says is thrown away, so that it gets to read this. */
+  #answer(code: ErrorCode, detail: string): void {
+    this.#isLeaving = true;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#handleTimeout(), LEAVE_MS);
+    this.#socket.resume();
+    this.#socket.end(encodeControl(refusal(code, detail)));
+  }
+}
+
+/**
+ * Envelope{refuse{code, detail, version, min_version}} of schemas/peer.proto: the one message that a link says by itself, to a peer that it could
+ * not understand.
+ */
+function refusal(code: ErrorCode, detail: string): Uint8Array {
+  const text = Buffer.from(detail).subarray(0, DETAIL_BYTES);
+  const refuse = [0x08, ERRORS[code].number, ...(text.length === 0 ? [] : [0x12, text.length, ...text])];
+  refuse.push(0x18, limits.protocolVersion, 0x20, limits.protocolVersionMin);
+  return Uint8Array.of(0x12, refuse.length, ...refuse);
+}
+
+function parse(bytes: Uint8Array): Preamble | "wrong" | undefined {
+  try {
+    return decodePreamble(bytes);
+  } catch (error) {
+    if (error instanceof KvferryError) return "wrong";
+    throw error;
+  }
+}
