@@ -157,6 +157,7 @@ export interface NativeMover {
   closeLane(connection: number, lane: number): void;
   /** `resting`: 1 or 0. */
   restLane(connection: number, lane: number, resting: number): void;
+  padLane(connection: number, lane: number, bytes: number): void;
   send(connection: number, message: Uint8Array): boolean;
   disconnect(connection: number): void;
   /** `flags`: 1 incoming, 2 standing, 4 checksum, 8 x the rank of what is sent. `planes`: 11 numbers each; `chunks`: plane, start, bytes. 0 = the table is full. */

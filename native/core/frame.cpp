@@ -48,7 +48,7 @@ void encode_header(const FrameHeader& header, uint8_t* to) {
 bool decode_header(const uint8_t* from, uint32_t chunk_bytes_max, FrameHeader* header) {
   if (memcmp(from, kFrameMagic, 4) != 0 || get<uint32_t>(from, 44) != crc32c(0, from, 44)) return false;
   const uint8_t type = get<uint8_t>(from, 5);
-  if (get<uint8_t>(from, 4) != kWireVersion || type < 1 || type > 5) return false;
+  if (get<uint8_t>(from, 4) != kWireVersion || type < 1 || type > 6) return false;
   header->type = FrameType(type);
   header->flags = get<uint16_t>(from, 6);
   header->grant = get<uint64_t>(from, 8);
@@ -59,7 +59,7 @@ bool decode_header(const uint8_t* from, uint32_t chunk_bytes_max, FrameHeader* h
   header->status = get<uint32_t>(from, 32);
   if ((header->flags & ~kFlagChecksum) != 0 || get<uint64_t>(from, 36) != 0 || (header->grant >> 53) != 0) return false;
   if (header->status != 0 && !answers(header->type)) return false;
-  if (header->type != FrameType::chunk) return header->bytes == 0;
+  if (header->type != FrameType::chunk && header->type != FrameType::pad) return header->bytes == 0;
   return header->bytes >= 1 && header->bytes <= chunk_bytes_max;
 }
 

@@ -15,7 +15,7 @@ constexpr uint16_t kFlagChecksum = 1;
 constexpr uint32_t kVerdictWhole = 0;
 constexpr uint32_t kVerdictAbandoned = 1;
 
-enum class FrameType : uint8_t { chunk = 1, ack = 2, nack = 3, ping = 4, pong = 5 };
+enum class FrameType : uint8_t { chunk = 1, ack = 2, nack = 3, ping = 4, pong = 5, pad = 6 };
 
 struct FrameHeader {
   FrameType type = FrameType::ping;

@@ -76,6 +76,8 @@ class Mover {
   virtual Failure open_lane(uint64_t connection, uint32_t lane, const uint8_t* token, const LaneOptions& options) = 0;
   virtual void tune_lane(uint64_t connection, uint32_t lane, const LaneOptions& options) = 0;
   virtual void close_lane(uint64_t connection, uint32_t lane) = 0;
+  // Sends so many bytes of nothing, or fewer if chunks come.
+  virtual void pad_lane(uint64_t, uint32_t, uint64_t) {}
   virtual bool send(uint64_t connection, const uint8_t* message, size_t bytes) = 0;
   virtual void disconnect(uint64_t connection) = 0;
   virtual std::vector<LaneInfo> lane_info(uint64_t connection) = 0;

@@ -38,6 +38,7 @@ class MoverHandle : public Napi::ObjectWrap<MoverHandle> {
   Napi::Value js_tune_lane(Info info);
   Napi::Value js_close_lane(Info info);
   Napi::Value js_rest_lane(Info info);
+  Napi::Value js_pad_lane(Info info);
   Napi::Value js_send(Info info);
   Napi::Value js_disconnect(Info info);
   Napi::Value js_place(Info info);
@@ -73,6 +74,7 @@ Napi::Function MoverHandle::define(Napi::Env env) {
     InstanceMethod<&MoverHandle::js_tune_lane>("tuneLane"),
     InstanceMethod<&MoverHandle::js_close_lane>("closeLane"),
     InstanceMethod<&MoverHandle::js_rest_lane>("restLane"),
+    InstanceMethod<&MoverHandle::js_pad_lane>("padLane"),
     InstanceMethod<&MoverHandle::js_send>("send"),
     InstanceMethod<&MoverHandle::js_disconnect>("disconnect"),
     InstanceMethod<&MoverHandle::js_place>("place"),
@@ -219,6 +221,15 @@ Napi::Value MoverHandle::js_rest_lane(Info info) {
   const uint32_t lane = arguments.number<uint32_t>(1);
   const uint32_t resting = arguments.number<uint32_t>(2);
   if (!arguments.failed() && mover_ != nullptr) mover_->rest_lane(connection, lane, resting != 0);
+  return info.Env().Undefined();
+}
+
+Napi::Value MoverHandle::js_pad_lane(Info info) {
+  Arguments arguments(info);
+  const uint64_t connection = arguments.number<uint64_t>(0);
+  const uint32_t lane = arguments.number<uint32_t>(1);
+  const uint64_t bytes = arguments.number<uint64_t>(2);
+  if (!arguments.failed() && mover_ != nullptr) mover_->pad_lane(connection, lane, bytes);
   return info.Env().Undefined();
 }
 

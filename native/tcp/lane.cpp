@@ -167,6 +167,14 @@ void TcpLane::tune(const LaneOptions& options) {
   if (stream_.fd() >= 0) set_lane_options(stream_.fd(), options);
 }
 
+void TcpLane::pad(uint64_t bytes) {
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    padding_left_ = bytes;
+  }
+  post(request::kSend);
+}
+
 void TcpLane::set_interest_locked() {
   const uint32_t interest = (wants_in_ ? uint32_t(EPOLLIN) : 0) | (wants_out_ ? uint32_t(EPOLLOUT) : 0);
   if (interest == interest_ || stream_.fd() < 0) return;

@@ -34,6 +34,7 @@ class TcpLane : public Channel, public LaneEnd {
   // JavaScript thread: sends what is queued if nobody else is at this lane just now, else leaves it to the poller.
   void send_inline();
   void tune(const LaneOptions& options);
+  void pad(uint64_t bytes);
   bool info(LaneInfo* info);
   void close_asked();
 
@@ -64,6 +65,7 @@ class TcpLane : public Channel, public LaneEnd {
   Flow pump(bool writable_now, bool patient);
   bool stage();
   void stage_copied();
+  void stage_padding();
   void stage_payload();
   void stage_zeros(size_t bytes);
   void stage_vector(const void* bytes, size_t count);
@@ -99,6 +101,7 @@ class TcpLane : public Channel, public LaneEnd {
   uint32_t interest_ = 0;
   bool wants_out_ = false;
   bool wants_in_ = true;
+  uint64_t padding_left_ = 0;
   bool choked_ = false;    // reading stopped because of too many answers
   Ring<FrameHeader> answers_;
   std::unique_ptr<uint8_t[]> copied_;  // answers, headers, small chunks

@@ -66,7 +66,7 @@ bool TcpLane::digest() {
           return true;
         }
         absorb();
-        if (in_left_ == 0) reading_ = Reading::trailer;
+        if (in_left_ == 0) reading_ = header_.type == FrameType::pad ? Reading::header : Reading::trailer;
         break;
       case Reading::trailer:
         if (ahead_bytes() < kTrailerBytes) {
@@ -104,6 +104,12 @@ bool TcpLane::begin_frame() {
       answer(header_);
       return true;
     case FrameType::pong:
+      return true;
+    case FrameType::pad:
+      placement_ = nullptr;
+      in_left_ = header_.bytes;
+      in_vectored_ = 0;
+      reading_ = Reading::discard;
       return true;
   }
   return false;

@@ -89,6 +89,7 @@ void TcpLane::stage_copied() {
       break;
     }
     if (!connection_->take(*this, &out_)) break;
+    padding_left_ = 0;
     const PlacementSpec& spec = out_.placement->spec;
     const uint32_t chunk_bytes = spec.chunks[out_.chunk].bytes;
     const uint16_t flags = spec.checksum ? kFlagChecksum : 0;
@@ -112,6 +113,24 @@ void TcpLane::stage_copied() {
   }
   head_left_ = copied_end_;
   if (copied_end_ > 0) stage_vector(bytes, copied_end_);
+  else if (padding_left_ > 0 && !wants_out_) stage_padding();
+}
+
+// Nothing else waits: the path is kept busy, so that what comes next finds it wide.
+void TcpLane::stage_padding() {
+  if (!fresh_ && !writable()) {
+    wants_out_ = true;
+    return;
+  }
+  const size_t count = std::min<size_t>(padding_left_, kZeroBytes);
+  FrameHeader header;
+  header.type = FrameType::pad;
+  header.bytes = uint32_t(count);
+  encode_header(header, copied_.get());
+  stage_vector(copied_.get(), kHeaderBytes);
+  stage_vector(kZeros, count);
+  head_left_ = kHeaderBytes + count;
+  padding_left_ -= count;
 }
 
 void TcpLane::stage_payload() {

@@ -148,6 +148,12 @@ void TcpMover::close_lane(uint64_t id, uint32_t index) {
   if (lane != nullptr) lane->close_asked();
 }
 
+void TcpMover::pad_lane(uint64_t id, uint32_t index, uint64_t bytes) {
+  const std::shared_ptr<TcpConnection> connection = find(id);
+  const std::shared_ptr<TcpLane> lane = connection == nullptr ? nullptr : connection->lane(index);
+  if (lane != nullptr) lane->pad(bytes);
+}
+
 bool TcpMover::send(uint64_t id, const uint8_t* message, size_t bytes) {
   const std::shared_ptr<TcpConnection> connection = find(id);
   const std::shared_ptr<ControlChannel> control = connection == nullptr ? nullptr : connection->control();

@@ -31,6 +31,7 @@ class TcpMover : public Mover {
   Failure open_lane(uint64_t connection, uint32_t lane, const uint8_t* token, const LaneOptions& options) override;
   void tune_lane(uint64_t connection, uint32_t lane, const LaneOptions& options) override;
   void close_lane(uint64_t connection, uint32_t lane) override;
+  void pad_lane(uint64_t connection, uint32_t lane, uint64_t bytes) override;
   bool send(uint64_t connection, const uint8_t* message, size_t bytes) override;
   void disconnect(uint64_t connection) override;
   std::vector<LaneInfo> lane_info(uint64_t connection) override;

@@ -82,10 +82,12 @@ for (const kind of kinds) {
       await ferry.ready(handle, 31);
       await ferry.withdraw(handle);
       await ferry.discard("b", handle);
-      assert.deepEqual(host.calls.slice(-3), [
+      await ferry.prewarm({ peer: "b", bytes: 250_000_000, inMs: 300, direction: "in" });
+      assert.deepEqual(host.calls.slice(-4), [
         { op: "ready", args: [handle, 31] },
         { op: "withdraw", args: [handle] },
         { op: "discard", args: ["b", handle] },
+        { op: "prewarm", args: [{ peer: "b", bytes: 250_000_000, inMs: 300, direction: "in" }] },
       ]);
       await ferry.free(held);
       await assert.rejects(ferry.free(held), code("generation_mismatch"));

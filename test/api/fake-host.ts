@@ -157,6 +157,7 @@ export class FakeSession implements FerrySession {
   offer = this.#answering<string>("offer", "01234567-00112233445566778899aabbccddeeff");
   ready = this.#answering<undefined>("ready", undefined);
   withdraw = this.#answering<undefined>("withdraw", undefined);
+  prewarm = this.#answering<undefined>("prewarm", undefined);
   discard = this.#answering<undefined>("discard", undefined);
   registerBuffer = this.#answering<BufferInfo>("registerBuffer", { handle: "buffer", bytes: 4096 });
   unregisterBuffer = this.#answering<undefined>("unregisterBuffer", undefined);

@@ -236,6 +236,7 @@ export class HeldLink implements Link {
   tuneLane(): void {}
   closeLane(): void {}
   restLane(): void {}
+  padLane(): void {}
   setRank(): void {}
   send(connection: ConnectionId, bytes: Uint8Array): boolean {
     assert.ok(bytes.length > 0 && bytes.length <= limits.controlMessageBytes, "a message fits");

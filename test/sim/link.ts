@@ -197,6 +197,8 @@ export class VirtualLink implements Link, Listener {
     end.pump();
   }
 
+  padLane(): void {}
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     checkMessage(message);
     if (this.draw(this.faults.sendFull)) return false;

@@ -14,6 +14,7 @@ import type {
   NodeInfo,
   OfferRequest,
   PoolInfo,
+  PrewarmRequest,
   PushRequest,
   RangeRequest,
   Transfer,
@@ -203,6 +204,10 @@ class Client implements ClientFerry {
 
   withdraw(handle: string): Promise<void> {
     return this.#request("withdraw", { handle }, replies.nothing);
+  }
+
+  prewarm(request: PrewarmRequest): Promise<void> {
+    return this.#request("prewarm", { ...request }, replies.nothing);
   }
 
   discard(peer: string, handle: string): Promise<void> {

@@ -123,6 +123,15 @@ export const operations = {
     done(await ferry.ready(fields.handle, fields.layer)),
   ),
   withdraw: operation(z.strictObject({ handle }), async (ferry, fields) => done(await ferry.withdraw(fields.handle))),
+  prewarm: operation(
+    z.strictObject({
+      peer: name,
+      bytes: whole(1, Number.MAX_SAFE_INTEGER),
+      inMs: whole(0, limits.deadlineMaxMs),
+      direction: z.enum(["in", "out"]),
+    }),
+    async (ferry, fields) => done(await ferry.prewarm(fields)),
+  ),
   discard: operation(z.strictObject({ peer: name, handle }), async (ferry, fields) =>
     done(await ferry.discard(fields.peer, fields.handle)),
   ),

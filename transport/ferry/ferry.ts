@@ -75,6 +75,15 @@ export interface PushRequest {
   readonly trace?: string;
 }
 
+export interface PrewarmRequest {
+  readonly peer: string;
+  /** About how much, and how soon. */
+  readonly bytes: number;
+  readonly inMs: number;
+  /** "in": it will be fetched from the peer; "out": it will be sent there. */
+  readonly direction: "in" | "out";
+}
+
 export interface OfferRequest {
   readonly model: number;
   readonly groups: readonly GroupBlocks[];
@@ -189,6 +198,8 @@ export interface Ferry {
   /** Layer (index in order of the offer's layers) is complete in every block of the offer. */
   ready(handle: string, layer: number): Promise<void>;
   withdraw(handle: string): Promise<void>;
+  /** KV will come from a peer or go there: opens connections and their windows meanwhile. A hint: nothing waits for it, and nothing fails without it. */
+  prewarm(request: PrewarmRequest): Promise<void>;
   /** Tells a peer that nobody will fetch this offer of it, so that its blocks need not wait for their deadline. A hint: nothing is answered. */
   discard(peer: string, handle: string): Promise<void>;
   fetch(request: FetchRequest): Promise<Transfer>;

@@ -23,6 +23,7 @@ import type {
   NodeInfo,
   OfferRequest,
   PoolInfo,
+  PrewarmRequest,
   PushRequest,
   RangeRequest,
   Transfer,
@@ -212,9 +213,19 @@ export class Session implements FerrySession, Ferry {
     node.offers.withdraw(node.runtime.nowUs(), this.#offerOf(handle), "cancelled");
   }
 
+  async prewarm({ peer: name, bytes, inMs, direction }: PrewarmRequest): Promise<void> {
+    const node = this.#open();
+    const [peer, nowUs] = [node.peers.get(name), node.runtime.nowUs()];
+    const hint = { kind: "prewarm", bytes, inMs } as const;
+    if (direction === "in") return peer.hint(nowUs, hint);
+    peer.lanes.prewarm(nowUs, hint);
+    peer.dial(nowUs);
+    node.touched();
+  }
+
   async discard(peer: string, handle: string): Promise<void> {
     const node = this.#open();
-    node.peers.get(peer).discard(node.runtime.nowUs(), handle);
+    node.peers.get(peer).hint(node.runtime.nowUs(), { kind: "discard", handle });
   }
 
   #offerOf(handle: string): OfferRecord {

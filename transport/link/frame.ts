@@ -24,8 +24,8 @@ export interface Preamble {
   readonly token: Uint8Array;
 }
 
-export type FrameType = "chunk" | "ack" | "nack" | "ping" | "pong";
-const TYPES: readonly FrameType[] = ["chunk", "ack", "nack", "ping", "pong"];
+export type FrameType = "chunk" | "ack" | "nack" | "ping" | "pong" | "pad";
+const TYPES: readonly FrameType[] = ["chunk", "ack", "nack", "ping", "pong", "pad"];
 
 export interface FrameHeader {
   readonly type: FrameType;
@@ -125,7 +125,7 @@ export function decodeHeader(bytes: Uint8Array, chunkBytesMax: number): FrameHea
 }
 
 function checkFields({ type, bytes, status }: FrameHeader, chunkBytesMax: number): void {
-  if (type === "chunk" ? bytes < 1 || bytes > chunkBytesMax : bytes !== 0)
+  if (type === "chunk" || type === "pad" ? bytes < 1 || bytes > chunkBytesMax : bytes !== 0)
     throw broken(`a frame of type ${type} with ${bytes} payload bytes`);
   if (status !== 0 && type !== "ack" && type !== "nack") throw broken(`a frame of type ${type} with status ${status}`);
 }

@@ -93,10 +93,18 @@ export class LaneReceiver {
 
   #takeHeader(bytes: Uint8Array): void {
     const header = decodeHeader(bytes, this.#context.limits.chunkBytesMax) as FrameHeader;
+    if (header.type === "pad") return this.#beginPadding(header);
     if (header.type !== "chunk") return this.#owner.handleFrame(header);
     this.#owner.handleChunk();
     this.#header = header;
     this.#beginChunk();
+  }
+
+  #beginPadding(header: FrameHeader): void {
+    this.#header = header;
+    this.#placement = this.#cursor = undefined;
+    this.#leftBytes = header.bytes;
+    this.#reading = "payload";
   }
 
   #beginChunk(): void {
@@ -126,7 +134,7 @@ export class LaneReceiver {
       if (this.#header?.checksum) this.#crc = checksum(count === bytes.length ? bytes : bytes.subarray(0, count), this.#crc);
     }
     this.#leftBytes -= count;
-    if (this.#leftBytes === 0) this.#reading = "trailer";
+    if (this.#leftBytes === 0) this.#reading = this.#header?.type === "pad" ? "header" : "trailer";
     return bytes.subarray(count);
   }
 

@@ -128,6 +128,8 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     this.#connections.get(connection)?.exchange.restLane(lane, isResting);
   }
 
+  padLane(): void {}
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     if (message.length > this.#context.limits.controlMessageBytes) throw new KvferryError("message_too_large", `${message.length} bytes`);
     if (message.length === 0) throw expected("at least one byte", "message", message);

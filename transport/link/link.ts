@@ -205,6 +205,11 @@ export interface Link {
   closeLane(connection: ConnectionId, lane: number): void;
   /** A resting lane takes none of the chunks that are submitted here; what it has taken, and all answers, go on. */
   restLane(connection: ConnectionId, lane: number, isResting: boolean): void;
+  /**
+   * Sends `bytes` of nothing (frames of type PAD), so that the congestion window is open when chunks come; what is left of them is forgotten then. Only to a
+   * remote that knows the type. A link that cannot do it does nothing (js, fake).
+   */
+  padLane(connection: ConnectionId, lane: number, bytes: number): void;
   /** Queues one control message; false = full, or the connection is gone. */
   send(connection: ConnectionId, message: Uint8Array): boolean;
   /** Ends a control connection and its lanes; queued messages are flushed first, for at most a second. `disconnected` follows. */

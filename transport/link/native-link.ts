@@ -130,6 +130,11 @@ export abstract class NativeLink implements Link {
     this.mover.restLane(connection, lane, isResting ? 1 : 0);
   }
 
+  padLane(connection: ConnectionId, lane: number, bytes: number): void {
+    integer(lane, "lane", 0, this.limits.lanesMax - 1);
+    this.mover.padLane(connection, lane, integer(bytes, "bytes", 0, Number.MAX_SAFE_INTEGER));
+  }
+
   send(connection: ConnectionId, message: Uint8Array): boolean {
     if (message.length > this.limits.controlMessageBytes) throw new KvferryError("message_too_large", `${message.length} bytes`);
     if (message.length === 0) throw expected("at least one byte", "message", message);

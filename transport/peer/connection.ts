@@ -70,6 +70,7 @@ export class Connection {
       path,
       congestionControl,
       isDialler: address !== undefined,
+      takesPadding: () => this.#hello?.capabilities.includes("prewarm") === true,
       onLost: (index, code) => owner.onLaneLost(index, code),
       onWish: (count, lost) => {
         if (this.#hello?.capabilities.includes("lanes") === true) this.send({ kind: "lanes", lanes: count, lost });
@@ -165,7 +166,7 @@ export class Connection {
     if (event.kind === "message" || event.kind === "laneUp") this.#heardUs = nowUs;
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
-    else if (event.kind === "laneUp") this.lanes.handleUp(event.lane);
+    else if (event.kind === "laneUp") this.lanes.handleUp(nowUs, event.lane);
     else if (event.kind === "laneDown" && this.#state === "up") this.lanes.handleDown(nowUs, event.lane, event.code);
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
   }

@@ -8,12 +8,16 @@ import type { ConnectionId, LaneInfo, LaneOptions, Link } from "../link/link.ts"
 import { notSentLow } from "../policy/chunk-size.ts";
 import { LaneHealth } from "../policy/lane-health.ts";
 import type { Path, PathLoad } from "../policy/path.ts";
+import { choosePadding } from "../policy/prewarm.ts";
+import type { Prewarm } from "./messages.ts";
 
 export interface LanesOptions {
   readonly link: Link;
   readonly path: Path;
   readonly isDialler: boolean;
   readonly congestionControl: string;
+  /** The remote knows padding for what it is. */
+  readonly takesPadding: () => boolean;
   /** A lane died while the connection lives; whoever dialled opens it again. */
   readonly onLost: (lane: number, code: ErrorCode) => void;
   /** For the remote: who dialled is to open so many in all (0: no more); those were given up here. */
@@ -22,6 +26,8 @@ export interface LanesOptions {
 
 /** A pace that differs less from what the lanes have is not worth a system call for each of them. */
 const PACE_PARTS = 32;
+/** KV that comes so much later than it was to comes after all. */
+const PREWARM_LATE_US = 1_000_000;
 
 export class Lanes {
   readonly #options: LanesOptions;
@@ -44,6 +50,8 @@ export class Lanes {
   /** Closed here because they were slow. */
   readonly #slow = new Set<number>();
   #tuned: LaneOptions;
+  /** What is about to be sent, and until when that is believed. */
+  #warm: { readonly bytes: number; readonly untilUs: number } | undefined;
 
   constructor(options: LanesOptions) {
     this.#options = options;
@@ -81,12 +89,13 @@ export class Lanes {
     this.#lost = [];
   }
 
-  handleUp(lane: number): void {
+  handleUp(nowUs: number, lane: number): void {
     this.#opening.delete(lane);
     this.#up.add(lane);
     if (this.#up.size === 1) this.#options.path.handleRoundTrip(this.read().find((info) => info.lane === lane)?.minRttUs ?? 0);
     // A lane that the remote opened carries what we send as well, at our own pace.
     if (!this.#options.isDialler) this.#tune(lane);
+    this.#pad(nowUs, [lane]);
   }
 
   handleDown(nowUs: number, lane: number, code: number): void {
@@ -108,6 +117,23 @@ export class Lanes {
     if (lanes > 0) this.#wished = lanes;
     for (const lane of lost) if (this.#up.has(lane)) this.#options.link.closeLane(this.#connection, lane);
     this.#open(nowUs);
+  }
+
+  /** KV is about to be sent: keeps the lanes busy until it comes, or for a second longer than it was to take. */
+  prewarm(nowUs: number, { bytes, inMs }: Pick<Prewarm, "bytes" | "inMs">): void {
+    this.#warm = { bytes, untilUs: nowUs + inMs * 1000 + PREWARM_LATE_US };
+    this.#pad(nowUs, [...this.#up]);
+  }
+
+  #pad(nowUs: number, lanes: readonly number[]): void {
+    const connection = this.#connection;
+    if (this.#warm === undefined || connection === undefined || nowUs >= this.#warm.untilUs) return;
+    if (!this.#options.takesPadding()) return;
+    const { goodputBytesPerSecond, rttUs } = this.#options.path.estimate(nowUs);
+    const windowBytes = this.read().reduce((sum, info) => sum + info.congestionWindowBytes, 0);
+    const all = Math.max(this.#wanted, this.#up.size);
+    const { bytesPerLane } = choosePadding({ bytes: this.#warm.bytes, goodputBytesPerSecond, rttUs, windowBytes, lanes: all });
+    for (const lane of lanes) if (bytesPerLane > 0) this.#options.link.padLane(connection, lane, bytesPerLane);
   }
 
   /** What the kernel knows of each lane, now. */

@@ -1,10 +1,13 @@
 /**
- * What is asked and said beside transfers: look-ups that wait for the remote's answer, each with its deadline, and offers of the remote that nobody
- * wants, while it is away; `limits.lookupsPendingMax` of each.
+ * What is asked and said beside transfers: look-ups that wait for the remote's answer, each with its deadline, and hints (an offer of
+ * the remote that nobody wants, KV that will be asked for) while it is away; `limits.lookupsPendingMax` of each.
  */
 import { codeOfNumber, type ErrorCode } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Discard, Lookup, LookupReply } from "./messages.ts";
+import type { Capability } from "./greeting.ts";
+import type { Discard, Lookup, LookupReply, Prewarm } from "./messages.ts";
+
+export type Hint = Discard | Prewarm;
 
 type Done = (matched: number, code: ErrorCode | "") => void;
 
@@ -12,21 +15,21 @@ export class PendingLookups {
   readonly #pending = new Map<number, { readonly message: Lookup; readonly endsUs: number; readonly done: Done }>();
 
   /** Until when each is worth a connection. */
-  readonly #discards = new Map<Discard, number>();
+  readonly #hints = new Map<Hint, number>();
 
   get size(): number {
-    return this.#pending.size + this.#discards.size;
+    return this.#pending.size + this.#hints.size;
   }
 
   get isFull(): boolean {
     return this.#pending.size >= limits.lookupsPendingMax;
   }
 
-  /** To be said when the remote is there again. The oldest are forgotten: an offer ends by itself, only later. */
-  keep(nowUs: number, discard: Discard): void {
-    const [oldest] = this.#discards.keys();
-    if (oldest !== undefined && this.#discards.size >= limits.lookupsPendingMax) this.#discards.delete(oldest);
-    this.#discards.set(discard, nowUs + limits.lookupTimeoutMs * 1000);
+  /** To be said when the remote is there again. The oldest are forgotten: what a hint is for happens without it, only later. */
+  keep(nowUs: number, hint: Hint): void {
+    const [oldest] = this.#hints.keys();
+    if (oldest !== undefined && this.#hints.size >= limits.lookupsPendingMax) this.#hints.delete(oldest);
+    this.#hints.set(hint, nowUs + limits.lookupTimeoutMs * 1000);
   }
 
   add(nowUs: number, message: Lookup, done: Done): void {
@@ -34,9 +37,9 @@ export class PendingLookups {
   }
 
   /** What has to be asked again over a new connection, and what could not be said before. */
-  takeMessages(discards: boolean): (Lookup | Discard)[] {
-    const kept = discards ? [...this.#discards.keys()] : [];
-    this.#discards.clear();
+  takeMessages(isCapable: (capability: Capability) => boolean): (Lookup | Hint)[] {
+    const kept = [...this.#hints.keys()].filter(({ kind }) => isCapable(kind));
+    this.#hints.clear();
     return [...Array.from(this.#pending.values(), ({ message }) => message), ...kept];
   }
 
@@ -54,13 +57,13 @@ export class PendingLookups {
       this.#pending.delete(id);
       done(0, code);
     }
-    for (const [discard, endsUs] of this.#discards) if (nowUs >= endsUs) this.#discards.delete(discard);
+    for (const [hint, endsUs] of this.#hints) if (nowUs >= endsUs) this.#hints.delete(hint);
   }
 
   nextDeadlineUs(): number {
     let next = Number.POSITIVE_INFINITY;
     for (const { endsUs } of this.#pending.values()) next = Math.min(next, endsUs);
-    for (const endsUs of this.#discards.values()) next = Math.min(next, endsUs);
+    for (const endsUs of this.#hints.values()) next = Math.min(next, endsUs);
     return next;
   }
 }

@@ -168,6 +168,11 @@ export interface LanesWish {
   readonly lanes: number;
   readonly lost: readonly number[];
 }
+export interface Prewarm {
+  readonly kind: "prewarm";
+  readonly bytes: number;
+  readonly inMs: number;
+}
 export interface Discard {
   readonly kind: "discard";
   readonly handle: string;
@@ -175,6 +180,7 @@ export interface Discard {
 export type Message =
   | Discard
   | LanesWish
+  | Prewarm
   | Hello
   | Models
   | Refuse
@@ -274,6 +280,11 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     grant: f["grant"] === null || f["grant"] === undefined ? undefined : grantOf(f["grant"] as Fields),
   }),
   lanes: (f) => ({ kind: "lanes", lanes: number(f, "lanes", 0, limits.lanesMax), lost: lostOf(f) }),
+  prewarm: (f) => ({
+    kind: "prewarm",
+    bytes: number(f, "bytes", 1, Number.MAX_SAFE_INTEGER),
+    inMs: number(f, "inMs", 0, limits.deadlineMaxMs),
+  }),
   discard: (f) => ({ kind: "discard", handle: text(f, "handle", limits.handleCharacters) }),
   offer: (f) => ({
     kind: "offer",

@@ -17,7 +17,7 @@ import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
 import type { Ask, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
-import { PendingLookups } from "./lookups.ts";
+import { type Hint, PendingLookups } from "./lookups.ts";
 import { Ongoing } from "./ongoing.ts";
 import type { Fetch, Hello, Lookup, Message, Offer } from "./messages.ts";
 import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
@@ -237,12 +237,11 @@ export class Peer implements Remote, PeerPort {
     this.#host.touched();
   }
 
-  /** Nobody will fetch that offer of the remote. A hint: without it, the offer ends by its own deadline. */
-  discard(nowUs: number, handle: string): void {
-    if (!this.#known.isCapable("discard")) return;
-    const discard = { kind: "discard", handle } as const;
-    if (this.up) return this.send(discard);
-    this.#lookups.keep(nowUs, discard);
+  /** What the remote may be glad to know, and can do without. */
+  hint(nowUs: number, hint: Hint): void {
+    if (!this.#known.isCapable(hint.kind)) return;
+    if (this.up) return this.send(hint);
+    this.#lookups.keep(nowUs, hint);
     this.#connection.want(nowUs);
     this.#host.touched();
   }
@@ -308,7 +307,7 @@ export class Peer implements Remote, PeerPort {
       if (restarted && transfer.met) transfer.handleRestarted(nowUs);
       else if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
     }
-    for (const message of this.#lookups.takeMessages(this.#known.isCapable("discard"))) this.send(message);
+    for (const message of this.#lookups.takeMessages((capability) => this.#known.isCapable(capability))) this.send(message);
     this.#host.onPeer(this, true, "");
   }
 
@@ -343,6 +342,8 @@ export class Peer implements Remote, PeerPort {
         return this.#ongoing.handleDone(nowUs, message);
       case "cancel":
         return this.#ongoing.handleCancel(nowUs, message);
+      case "prewarm":
+        return this.lanes.prewarm(nowUs, message);
       case "discard":
         return this.#host.onDiscard(message.handle);
       case "lookup":

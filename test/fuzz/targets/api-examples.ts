@@ -38,6 +38,7 @@ export const requestsOf = (offer: string, buffer: string): readonly Message[] =>
   { id: 11, op: "offer", model: 1, groups: [{ group: 0, blocks: blocks(0, 1), tokens: 20 }], ready: false, deadlineMs: 1_000, trace: "t" },
   { id: 12, op: "ready", handle: offer, layer: 0 },
   { id: 13, op: "withdraw", handle: offer },
+  { id: 14, op: "prewarm", peer: "127.0.0.1:1", bytes: 1e9, inMs: 300, direction: "in" },
   { id: 13, op: "discard", peer: "127.0.0.1:1", handle: offer },
   {
     ...{ id: 14, op: "fetch", peer: "b", model: 1, source: { handle: offer }, into: [{ group: 0, blocks: blocks(0, 1), tokens: 20 }] },

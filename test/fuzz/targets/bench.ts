@@ -71,7 +71,7 @@ const calls: Target = {
         assert.deepEqual(parseCall(JSON.parse(JSON.stringify(call))), call);
         if (call.call === "open")
           assert.ok(call.poolBytes <= 64 * 2 ** 30 && call.dataPort < 65_536 && call.token.length === 32, "an open is bounded");
-        if ("slots" in call) assert.ok(call.slots.length <= 64 && call.slots.every((slot) => slot >= 0 && slot < 64), "slots are bounded");
+        if ("slots" in call) assert.ok(call.slots.length <= 65 && call.slots.every((slot) => slot >= 0 && slot <= 64), "slots are bounded");
       } catch (error) {
         assert.ok(error instanceof KvferryError && ["protocol_error", "version_unsupported"].includes(error.code), String(error));
         assert.ok(error.message.length < 1_000, "what is said of a stranger's call is short");

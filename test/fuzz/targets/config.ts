@@ -143,9 +143,10 @@ function checkConfig(config: Config): void {
   within(pool.bytes, limits.poolBytesMin, limits.poolBytesMax);
   within(pool.blockBytes, 64, pool.bytes);
   within(pool.numaNode, -1, 1_023);
-  within(config.lanes, 1, limits.lanesMax);
+  within(config.lanes, 0, limits.lanesMax);
+  within(config.lanesMax, 1, limits.lanesMax);
   within(config.ioThreads, 1, 64);
-  within(config.chunkBytes, limits.chunkBytesMin, limits.chunkBytesMax);
+  if (config.chunkBytes !== 0) within(config.chunkBytes, limits.chunkBytesMin, limits.chunkBytesMax);
   within(config.windowBytes, config.chunkBytes, limits.windowBytesMax);
   within(config.rateBytesPerSecond, 0, Number.MAX_SAFE_INTEGER);
   within(config.transfersMax, 1, limits.transfersMax);

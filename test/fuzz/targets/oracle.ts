@@ -39,6 +39,9 @@ export function judge(stream: Uint8Array, grants: ReadonlyMap<number, OracleGran
     if (header.type === "ping") answers.push(answerOf(header, "pong", 0));
     else if (header.type === "ack" || header.type === "nack") {
       if ((header.type === "nack" && header.status === 0) || !owner.handleAnswer(header)) return { answers, end: "closed" };
+    } else if (header.type === "pad") {
+      if (rest.length < limits.frameHeaderBytes + header.bytes) return { answers, end: "partial" };
+      at += header.bytes;
     } else if (header.type === "chunk") {
       const outcome = judgeChunk(header, rest.subarray(limits.frameHeaderBytes), grants.get(header.grant), owner);
       if (typeof outcome === "string") return { answers, end: outcome };

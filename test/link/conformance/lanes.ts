@@ -138,4 +138,19 @@ export function laneTests(suite: Suite): void {
     expectChunks(late, [0, 1, 2, 3, 4]);
     await finish(pair, [there, back, late]);
   });
+
+  test("padding comes before chunks and between them, and is nothing to either end", async (t) => {
+    const pair = await openPair(t, suite, { lanes: 1 });
+    const { a, b, atA, atB } = pair;
+    a.link.padLane(atA, 0, 3_000_000);
+    b.link.padLane(atB, 0, 500_000);
+    a.link.padLane(atA, 9, 1);
+    const [there, back] = [placeBoth(pair, flatShape(12, 20_000, 20_000)), placeBoth(pair, flatShape(12, 700, 700), { backwards: true })];
+    await Promise.all([send(there), send(back)]);
+    a.link.padLane(atA, 0, 200_000);
+    const late = placeBoth(pair, flatShape(3, 100_000, 100_000));
+    await send(late);
+    assert.equal(b.all("rejected").length + a.all("failed").length, 0);
+    await finish(pair, [there, back, late]);
+  });
 }

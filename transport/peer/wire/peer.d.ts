@@ -77,8 +77,11 @@ export namespace kvferry {
                 /** Envelope lanes. */
                 lanes?: (kvferry.peer.v1.Lanes.$Properties|null);
 
+                /** Envelope prewarm. */
+                prewarm?: (kvferry.peer.v1.Prewarm.$Properties|null);
+
                 /** Envelope kind. */
-                kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard"|"lanes");
+                kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard"|"lanes"|"prewarm");
 
                 /**
                  * Encodes the specified Envelope message. Does not implicitly {@link kvferry.peer.v1.Envelope.verify|verify} messages.
@@ -152,8 +155,11 @@ export namespace kvferry {
                     /** Envelope lanes */
                     lanes?: (kvferry.peer.v1.Lanes.$Properties|null);
 
+                    /** Envelope prewarm */
+                    prewarm?: (kvferry.peer.v1.Prewarm.$Properties|null);
+
                     /** Envelope kind */
-                    kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard"|"lanes");
+                    kind?: ("hello"|"refuse"|"models"|"lookup"|"lookupReply"|"fetch"|"offer"|"accept"|"done"|"cancel"|"ping"|"pong"|"bye"|"resume"|"discard"|"lanes"|"prewarm");
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -177,9 +183,10 @@ export namespace kvferry {
                   resume?: kvferry.peer.v1.Resume.$Shape|null;
                   discard?: kvferry.peer.v1.Discard.$Shape|null;
                   lanes?: kvferry.peer.v1.Lanes.$Shape|null;
+                  prewarm?: kvferry.peer.v1.Prewarm.$Shape|null;
                   $unknowns?: Uint8Array[];
                 } & (
-                  ({ kind?: undefined; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "hello"; hello: kvferry.peer.v1.Hello.$Shape; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "refuse"; hello?: null; refuse: kvferry.peer.v1.Refuse.$Shape; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "models"; hello?: null; refuse?: null; models: kvferry.peer.v1.Models.$Shape; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "lookup"; hello?: null; refuse?: null; models?: null; lookup: kvferry.peer.v1.Lookup.$Shape; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "lookupReply"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply: kvferry.peer.v1.LookupReply.$Shape; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "fetch"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch: kvferry.peer.v1.Fetch.$Shape; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "offer"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer: kvferry.peer.v1.Offer.$Shape; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "accept"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept: kvferry.peer.v1.Accept.$Shape; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "done"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done: kvferry.peer.v1.Done.$Shape; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "cancel"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel: kvferry.peer.v1.Cancel.$Shape; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "ping"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping: kvferry.peer.v1.Ping.$Shape; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "pong"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong: kvferry.peer.v1.Pong.$Shape; bye?: null; resume?: null; discard?: null; lanes?: null }|{ kind?: "bye"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye: kvferry.peer.v1.Bye.$Shape; resume?: null; discard?: null; lanes?: null }|{ kind?: "resume"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume: kvferry.peer.v1.Resume.$Shape; discard?: null; lanes?: null }|{ kind?: "discard"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard: kvferry.peer.v1.Discard.$Shape; lanes?: null }|{ kind?: "lanes"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes: kvferry.peer.v1.Lanes.$Shape })
+                  ({ kind?: undefined; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "hello"; hello: kvferry.peer.v1.Hello.$Shape; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "refuse"; hello?: null; refuse: kvferry.peer.v1.Refuse.$Shape; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "models"; hello?: null; refuse?: null; models: kvferry.peer.v1.Models.$Shape; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "lookup"; hello?: null; refuse?: null; models?: null; lookup: kvferry.peer.v1.Lookup.$Shape; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "lookupReply"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply: kvferry.peer.v1.LookupReply.$Shape; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "fetch"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch: kvferry.peer.v1.Fetch.$Shape; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "offer"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer: kvferry.peer.v1.Offer.$Shape; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "accept"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept: kvferry.peer.v1.Accept.$Shape; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "done"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done: kvferry.peer.v1.Done.$Shape; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "cancel"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel: kvferry.peer.v1.Cancel.$Shape; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "ping"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping: kvferry.peer.v1.Ping.$Shape; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "pong"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong: kvferry.peer.v1.Pong.$Shape; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "bye"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye: kvferry.peer.v1.Bye.$Shape; resume?: null; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "resume"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume: kvferry.peer.v1.Resume.$Shape; discard?: null; lanes?: null; prewarm?: null }|{ kind?: "discard"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard: kvferry.peer.v1.Discard.$Shape; lanes?: null; prewarm?: null }|{ kind?: "lanes"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes: kvferry.peer.v1.Lanes.$Shape; prewarm?: null }|{ kind?: "prewarm"; hello?: null; refuse?: null; models?: null; lookup?: null; lookupReply?: null; fetch?: null; offer?: null; accept?: null; done?: null; cancel?: null; ping?: null; pong?: null; bye?: null; resume?: null; discard?: null; lanes?: null; prewarm: kvferry.peer.v1.Prewarm.$Shape })
                 );
             }
 
@@ -1302,6 +1309,69 @@ export namespace kvferry {
 
                 /** Shape of a Lanes. */
                 type $Shape = kvferry.peer.v1.Lanes.$Properties;
+            }
+
+            /**
+             * Properties of a Prewarm.
+             * @deprecated Use kvferry.peer.v1.Prewarm.$Properties instead.
+             */
+            interface IPrewarm extends kvferry.peer.v1.Prewarm.$Properties {
+            }
+
+            /** Represents a Prewarm. */
+            class Prewarm {
+
+                /**
+                 * Constructs a new Prewarm.
+                 * @param [p] Properties to set
+                 */
+                constructor(p?: kvferry.peer.v1.Prewarm.$Properties);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+
+                /** Prewarm bytes. */
+                bytes: number;
+
+                /** Prewarm inMs. */
+                inMs: number;
+
+                /**
+                 * Encodes the specified Prewarm message. Does not implicitly {@link kvferry.peer.v1.Prewarm.verify|verify} messages.
+                 * @param m Prewarm message or plain object to encode
+                 * @param [w] Writer to encode to
+                 * @returns Writer
+                 */
+                static encode(m: kvferry.peer.v1.Prewarm.$Properties, w?: $protobuf.Writer): $protobuf.Writer;
+
+                /**
+                 * Decodes a Prewarm message from the specified reader or buffer.
+                 * @param r Reader or buffer to decode from
+                 * @param [l] Message length if known beforehand
+                 * @returns {kvferry.peer.v1.Prewarm & kvferry.peer.v1.Prewarm.$Shape} Prewarm
+                 * @throws {Error} If the payload is not a reader or valid buffer
+                 * @throws {$protobuf.util.ProtocolError} If required fields are missing
+                 */
+                static decode(r: ($protobuf.Reader|Uint8Array), l?: number): kvferry.peer.v1.Prewarm & kvferry.peer.v1.Prewarm.$Shape;
+            }
+
+            namespace Prewarm {
+
+                /** Properties of a Prewarm. */
+                interface $Properties {
+
+                    /** Prewarm bytes */
+                    bytes?: (number|null);
+
+                    /** Prewarm inMs */
+                    inMs?: (number|null);
+
+                    /** Unknown fields preserved while decoding when enabled */
+                    $unknowns?: Uint8Array[];
+                }
+
+                /** Shape of a Prewarm. */
+                type $Shape = kvferry.peer.v1.Prewarm.$Properties;
             }
 
             /**

@@ -43,11 +43,12 @@ export const kvferry = $root.kvferry = (() => {
                 Envelope.prototype.resume = null;
                 Envelope.prototype.discard = null;
                 Envelope.prototype.lanes = null;
+                Envelope.prototype.prewarm = null;
 
                 let $oneOfFields;
 
                 $Object.defineProperty(Envelope.prototype, "kind", {
-                    get: $util.oneOfGetter($oneOfFields = ["hello", "refuse", "models", "lookup", "lookupReply", "fetch", "offer", "accept", "done", "cancel", "ping", "pong", "bye", "resume", "discard", "lanes"]),
+                    get: $util.oneOfGetter($oneOfFields = ["hello", "refuse", "models", "lookup", "lookupReply", "fetch", "offer", "accept", "done", "cancel", "ping", "pong", "bye", "resume", "discard", "lanes", "prewarm"]),
                     set: $util.oneOfSetter($oneOfFields)
                 });
 
@@ -90,6 +91,8 @@ export const kvferry = $root.kvferry = (() => {
                         $root.kvferry.peer.v1.Discard.encode(m.discard, w.uint32(122).fork(), q + 1).ldelim();
                     if (m.lanes != null && $Object.hasOwnProperty.call(m, "lanes"))
                         $root.kvferry.peer.v1.Lanes.encode(m.lanes, w.uint32(162).fork(), q + 1).ldelim();
+                    if (m.prewarm != null && $Object.hasOwnProperty.call(m, "prewarm"))
+                        $root.kvferry.peer.v1.Prewarm.encode(m.prewarm, w.uint32(170).fork(), q + 1).ldelim();
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -233,6 +236,13 @@ export const kvferry = $root.kvferry = (() => {
                                     break;
                                 m.lanes = $root.kvferry.peer.v1.Lanes.decode(r, r.size(), $undefined, q + 1, m.lanes);
                                 m.kind = "lanes";
+                                continue;
+                            }
+                        case 21: {
+                                if (u !== 2)
+                                    break;
+                                m.prewarm = $root.kvferry.peer.v1.Prewarm.decode(r, r.size(), $undefined, q + 1, m.prewarm);
+                                m.kind = "prewarm";
                                 continue;
                             }
                         }
@@ -2016,6 +2026,100 @@ export const kvferry = $root.kvferry = (() => {
                 };
 
                 return Lanes;
+            })();
+
+            v1.Prewarm = (function() {
+
+                const Prewarm = function (p) {
+                    if (p)
+                        for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
+                            if (p[ks[i]] != null && ks[i] !== "__proto__")
+                                this[ks[i]] = p[ks[i]];
+                };
+
+                Prewarm.prototype.bytes = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+                Prewarm.prototype.inMs = 0;
+
+                Prewarm.encode = function (m, w, q) {
+                    if (!w)
+                        w = $Writer.create();
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    if (m.bytes != null && $Object.hasOwnProperty.call(m, "bytes") && (typeof m.bytes === "object" ? m.bytes.low || m.bytes.high : m.bytes !== 0))
+                        w.uint32(8).uint64(m.bytes);
+                    if (m.inMs != null && $Object.hasOwnProperty.call(m, "inMs") && m.inMs !== 0)
+                        w.uint32(16).uint32(m.inMs);
+                    if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
+                        for (var i = 0; i < m.$unknowns.length; ++i)
+                            w.raw(m.$unknowns[i]);
+                    return w;
+                };
+
+                Prewarm.decode = function (r, l, z, q, g) {
+                    if (!(r instanceof $Reader))
+                        r = $Reader.create(r);
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $Reader.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    var c, m, v;
+                    if (l === $undefined)
+                        c = r.len;
+                    else {
+                        c = r.pos + l;
+                        if (c > r.len)
+                            throw $RangeError("index out of range");
+                        l = r.len;
+                        r.len = c;
+                    }
+                    m = g || new $root.kvferry.peer.v1.Prewarm();
+                    while (r.pos < c) {
+                        var s = r.pos;
+                        var t = r.tag();
+                        if (t === z) {
+                            z = $undefined;
+                            break;
+                        }
+                        var u = t & 7;
+                        switch (t >>>= 3) {
+                        case 1: {
+                                if (u !== 0)
+                                    break;
+                                if (typeof (v = r.uint64()) === "object" ? v.low || v.high : v !== 0)
+                                    m.bytes = v;
+                                else
+                                    delete m.bytes;
+                                continue;
+                            }
+                        case 2: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.inMs = v;
+                                else
+                                    delete m.inMs;
+                                continue;
+                            }
+                        }
+                        r.skipType(u, q, t);
+                        if (!r.discardUnknown) {
+                            $util.makeProp(m, "$unknowns", false);
+                            (m.$unknowns || (m.$unknowns = [])).push(r.raw(s, r.pos));
+                        }
+                    }
+                    if (l !== $undefined) {
+                        if (r.pos !== c)
+                            throw $RangeError("index out of range");
+                        r.len = l;
+                    }
+                    if (z !== $undefined)
+                        throw $Error("missing end group");
+                    return m;
+                };
+
+                return Prewarm;
             })();
 
             v1.Offer = (function() {
