@@ -241,7 +241,7 @@ export class Transfers {
     promise.catch(() => {});
     return {
       priority,
-      chunkBytes: peer.path.chunkSize(nowUs, priority, bytes, peer.chunkBytesMax).bytes,
+      chunkBytes: peer.path.chunkSize(nowUs, direction, priority, bytes, peer.chunkBytesMax).bytes,
       transfer: { transfer: number, done: promise, cancel: () => this.cancel(number) },
       attach: (placed) => {
         if (!placed.ended) this.#running.set(number, placed);

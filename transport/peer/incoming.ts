@@ -44,6 +44,7 @@ export class IncomingTransfer implements PlacedTransfer {
   #plan: LocalPlan | undefined;
   #placement: PlacementId | undefined;
   #revoking = false;
+  #grantedUs = 0;
   /** Memory is to be granted again as soon as the old placement is revoked. */
   #replace = false;
   #generation = 0;
@@ -184,6 +185,7 @@ export class IncomingTransfer implements PlacedTransfer {
     });
     if (placement === "full") throw new KvferryError("full", "the link's placement table");
     this.#placement = placement;
+    this.#grantedUs = nowUs;
     this.#generation += 1;
     this.#remote.bind(placement, this);
     if (this.#generation > 1) receiver.handleResumed(nowUs);
@@ -237,8 +239,11 @@ export class IncomingTransfer implements PlacedTransfer {
   }
 
   handlePlacementEvent(nowUs: number, event: LinkEvent): void {
-    if (event.kind === "committed") this.#receiver?.handleCommitted(nowUs, event.chunk);
-    else if (event.kind === "rejected") this.#receiver?.handleRejected(nowUs, event.chunk, codeOfNumber(event.code));
+    if (event.kind === "committed") {
+      this.#receiver?.handleCommitted(nowUs, event.chunk);
+      this.#remote.path.handleCommitted(nowUs, event.bytes, this.#grantedUs);
+    }
+    if (event.kind === "rejected") this.#receiver?.handleRejected(nowUs, event.chunk, codeOfNumber(event.code));
     else if (event.kind === "revoked") this.#handleRevoked(nowUs);
     this.#remote.touch(this);
   }

@@ -215,7 +215,7 @@ export class OutgoingTransfer implements PlacedTransfer {
 
   handlePlacementEvent(nowUs: number, event: LinkEvent): void {
     if (event.kind === "acked") {
-      this.#remote.acked(nowUs, this.#plan?.chunkBytes[event.chunk] ?? 0, event.durationUs);
+      this.#remote.path.handleAcked(nowUs, this.#plan?.chunkBytes[event.chunk] ?? 0, event.durationUs);
       this.#sender?.handleAcked(nowUs, event.chunk, event.sequence, event.durationUs);
     } else if (event.kind === "failed") this.#sender?.handleFailed(nowUs, event.chunk, event.sequence, codeOfNumber(event.code));
     else if (event.kind === "revoked") this.#handleRevoked(nowUs);

@@ -87,9 +87,6 @@ export class Peer implements Remote, PeerPort {
   newWindow(): WindowPolicy {
     return this.path.newWindow();
   }
-  acked(nowUs: number, bytes: number, durationUs: number): void {
-    this.path.handleAcked(nowUs, bytes, durationUs);
-  }
 
   get up(): boolean {
     return this.#connection.up;

@@ -2,6 +2,7 @@
 import type { ErrorCode } from "../errors.ts";
 import type { ConnectionId, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import type { LayoutCache } from "../kv/layout-cache.ts";
+import type { Path } from "../policy/path.ts";
 import type { WindowPolicy } from "../policy/window.ts";
 import type { Capability } from "./greeting.ts";
 import type { Message } from "./messages.ts";
@@ -30,8 +31,8 @@ export interface Remote {
   /** The transfer has something to pump, or a new deadline. */
   touch(transfer: PlacedTransfer): void;
   newWindow(): WindowPolicy;
-  /** A chunk was acknowledged: what the path gives now. */
-  acked(nowUs: number, bytes: number, durationUs: number): void;
+  /** What is known of the way to the remote; hears of every chunk. */
+  readonly path: Path;
 }
 
 /** Outcome of a transfer, told once, after nothing can touch its memory any more. */

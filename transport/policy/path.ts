@@ -13,6 +13,7 @@ import { type LaneCount, LaneCountPolicy, type LaneCountOptions } from "./lane-c
 import { type Pace, PacePolicy } from "./pace.ts";
 import { type PathEstimate, PathEstimator } from "./path-estimate.ts";
 import type { Priority } from "./priority.ts";
+import { ReceiveEstimate } from "./receive-estimate.ts";
 import { createWindow, type WindowPath, type WindowPolicy } from "./window.ts";
 
 export interface PathOptions extends LaneCountOptions {
@@ -43,6 +44,7 @@ export interface PathDecision {
 export class Path {
   readonly #options: PathOptions;
   readonly #estimator = new PathEstimator();
+  readonly #receiving = new ReceiveEstimate();
   readonly #laneCount: LaneCountPolicy;
   readonly #pace = new PacePolicy();
   #windowPath: WindowPath;
@@ -81,7 +83,13 @@ export class Path {
     this.#estimator.handleAcked(nowUs, bytes, durationUs);
   }
 
+  /** A chunk was placed here, of a transfer whose sender may send since `sinceUs`. */
+  handleCommitted(nowUs: number, bytes: number, sinceUs: number): void {
+    this.#receiving.handleCommitted(nowUs, bytes, sinceUs);
+  }
+
   handleReading(nowUs: number, lanes: readonly LaneInfo[], load: PathLoad): PathDecision {
+    this.#receiving.handleReading(lanes);
     this.#estimator.handleReading(nowUs, lanes, load.backlogBytes);
     const estimate = this.#estimator.estimate(nowUs);
     const isBacklogged = load.backlogBytes > 0 || lanes.some(({ notSentBytes }) => notSentBytes > 0);
@@ -102,13 +110,14 @@ export class Path {
     return createWindow({ bytes: this.#options.windowBytes, path: () => this.#windowPath });
   }
 
-  /** For a transfer of `transferBytes` (0 = not known) that begins now. */
-  chunkSize(nowUs: number, priority: Priority, transferBytes: number, mostBytes: number): ChunkSize {
+  /** For a transfer of `transferBytes` (0 = not known) that begins now; "in": it comes from the peer. */
+  chunkSize(nowUs: number, direction: "in" | "out", priority: Priority, transferBytes: number, mostBytes: number): ChunkSize {
     const { chunkBytes, windowBytes } = this.#options;
     const most = Math.min(mostBytes, windowBytes);
     if (chunkBytes > 0) return { bytes: Math.min(chunkBytes, most), reason: "fixed by the configuration" };
-    const { goodputBytesPerSecond, rttUs } = this.#estimator.estimate(nowUs);
-    const { lanes } = this.#laneCount.answer;
+    const { goodputBytesPerSecond: sending, rttUs } = this.#estimator.estimate(nowUs);
+    const there = { goodputBytesPerSecond: sending, lanes: this.#laneCount.answer.lanes };
+    const { goodputBytesPerSecond, lanes } = direction === "out" ? there : this.#receiving.estimate(nowUs);
     return chooseChunkSize({ goodputBytesPerSecond, lanes, rttUs, priority, transferBytes, mostBytes: most });
   }
 }
