@@ -17,7 +17,7 @@ interface Stranger {
 
 export class PeerTable implements PeerDirectory {
   readonly #node: NodeContext;
-  readonly #configured = new Map<string, { readonly address: Endpoint; readonly secret: string }>();
+  readonly #configured = new Map<string, NodeSettings["peers"][number]>();
   readonly #dialled = new Map<string, Peer>();
   /** By what the remote's Hello names its process and conversation: it may know us by several addresses, and not that they are one. */
   readonly #accepted = new Map<string, Peer>();
@@ -28,7 +28,7 @@ export class PeerTable implements PeerDirectory {
 
   constructor(node: NodeContext, settings: NodeSettings) {
     this.#node = node;
-    for (const { name, address, secret } of settings.peers) this.#configured.set(name, { address, secret });
+    for (const peer of settings.peers) this.#configured.set(peer.name, peer);
   }
 
   /**
@@ -45,7 +45,8 @@ export class PeerTable implements PeerDirectory {
     else if (configured !== name) return this.get(configured);
     const { settings } = this.#node;
     const conversation = this.#nextConversation++;
-    const peer = new Peer({ host: this.#node, name, address, conversation, lanes: settings.lanes, lane: settings.lane });
+    const identity = this.#configured.get(name)?.identity;
+    const peer = new Peer({ host: this.#node, name, address, conversation, identity, lanes: settings.lanes, lane: settings.lane });
     this.#dialled.set(name, peer);
     return peer;
   }

@@ -27,6 +27,8 @@ export interface ConnectionOptions {
   readonly owner: ConnectionOwner;
   /** Where to dial; undefined for a remote that dialled us. */
   readonly address: Endpoint | undefined;
+  /** Whose certificate it must have, over TLS; without: its host's. */
+  readonly identity?: string | undefined;
   readonly lanes: number;
   readonly lane: LaneOptions;
   readonly heartbeatMs: number;
@@ -90,7 +92,7 @@ export class Connection {
     this.#isSought = nowUs < this.#dialAtUs;
     if (this.#isSought) return;
     this.#state = "dialling";
-    this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+    this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs, this.#options.identity);
   }
 
   /** Acceptor: the remote dialled us and has said Hello already. */

@@ -64,6 +64,8 @@ export interface PeerOptions {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly conversation: number;
+  /** Whose certificate it must have, over TLS; without: its host's. */
+  readonly identity?: string | undefined;
   readonly lanes: number;
   readonly lane: LaneOptions;
 }

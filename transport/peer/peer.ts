@@ -44,6 +44,7 @@ export class Peer implements Remote, PeerPort {
       link: options.host.link,
       runtime: options.host.runtime,
       address: options.address,
+      identity: options.identity,
       lanes: options.lanes,
       lane: options.lane,
       heartbeatMs: options.host.heartbeatMs,

@@ -6,8 +6,9 @@ import assert from "node:assert/strict";
 import { KvferryError } from "../../../transport/errors.ts";
 import { crc32c } from "../../../transport/kv/crc32c.ts";
 import { limits } from "../../../transport/limits.ts";
-import { decodePreamble, encodePreamble, type Preamble } from "../../../transport/link/frame.ts";
+import { decodePreamble, encodeControl, encodePreamble, type Preamble } from "../../../transport/link/frame.ts";
 import type { ConnectionId, Endpoint, LinkEvent } from "../../../transport/link/link.ts";
+import { encodeMessage } from "../../../transport/peer/messages.ts";
 import { readGolden } from "../../golden/golden.ts";
 import { headerOf } from "../../link/raw.ts";
 import { mutate } from "../mutate.ts";
@@ -17,6 +18,12 @@ import { controlStream } from "./frames.ts";
 import { checkAnswers, Client, type Kind, KINDS, pieceBytes, Polled } from "./live.ts";
 
 const TOKEN = new Uint8Array(16).fill(0x5c);
+/** A TLS client at a plain listener is told so. */
+const HELLO = 22;
+const NO_TLS = encodeControl(
+  encodeMessage({ kind: "refuse", code: 37, detail: "this node speaks no TLS", version: 1, minVersion: 1, re: 0 }),
+  crc32c,
+);
 const PREAMBLE = encodePreamble({ version: 1, kind: "control", lane: 0, token: new Uint8Array(16) });
 
 abstract class ListenerSession implements Session {
@@ -70,7 +77,8 @@ class GreetingSession extends ListenerSession {
     const before = { accepted: this.accepted.length, lanesUp: this.lanesUp };
     const client = await Client.dial(this.endpoint);
     client.say(stream, pieceBytes(input));
-    if (preamble === undefined) client.reset();
+    if (stream[0] === HELLO) checkAnswers(await client.rest(), [NO_TLS], true);
+    else if (preamble === undefined) client.reset();
     else if (preamble === "wrong") assert.equal((await client.rest()).length, 0, "closed without a word");
     else if (preamble.version !== 1) {
       const refusal = readGolden("control").find(({ name }) => name === "control-refuse-version")?.bytes ?? new Uint8Array(0);
