@@ -42,7 +42,7 @@ test("wrong usage is exit code 2 and says what to do", async () => {
     [["bench", "-t", "3", "-n", "1MiB"], /^kvferry: invalid_argument: .*-t excludes -n.*\n {2}\S/],
     [["bench", "-l", "4 cats"], /^kvferry: invalid_argument: .*Expected a size.*"4 cats".*\n {2}\S/],
     [["doctor", "--rtt", "far"], /^kvferry: invalid_argument: .*Expected a time/],
-    [["serve", "--lanes", "0"], /^kvferry: invalid_config: .*for lanes \(from --lanes\) but received "0".*\n {2}\S/],
+    [["serve", "--lanes", "65"], /^kvferry: invalid_config: .*for lanes \(from --lanes\) but received "65".*\n {2}\S/],
     [["cert", "node", "--name", "a", "--out", "."], /required option '--ca <directory>' not specified/],
     [["cert", "ca", "--out", ".", "--days", "0"], /^kvferry: invalid_argument: .*Expected a number of days/],
     [["serve", "--config", "absent.json"], /^kvferry: invalid_config: .*absent\.json cannot be read/],
