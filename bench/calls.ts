@@ -14,6 +14,7 @@ export const POOL_BYTES_MIN = 4_096;
 export const POOL_BYTES_MAX = 64 * 2 ** 30;
 /** A SHA-256 in base64. */
 const DIGEST_CHARACTERS = 44;
+const PEM_CHARACTERS_MAX = 65_536;
 
 const u32 = whole(0, 2 ** 32 - 1);
 /** The probe's slot beside the requests'. */
@@ -48,6 +49,10 @@ const lane = z.strictObject({
   dscp: whole(0, 63),
 });
 
+const pem = z.string().max(PEM_CHARACTERS_MAX);
+/** What the link is to be made with: see TlsWish. */
+const tls = z.union([z.literal("off"), z.literal("own"), z.strictObject({ certificate: pem, key: pem, authorities: pem })]).default("off");
+
 const calls = {
   open: z.strictObject({
     call: z.literal("open"),
@@ -58,6 +63,7 @@ const calls = {
     token: z.string().regex(/^[0-9a-f]{32}$/),
     dataPort: whole(0, 65_535),
     lane,
+    tls,
   }),
   prepare: z.strictObject({ call: z.literal("prepare"), workload, write: z.boolean(), read: z.boolean(), checksum: z.boolean() }),
   admit: z.strictObject({ call: z.literal("admit") }),

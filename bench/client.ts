@@ -11,6 +11,7 @@ import type { BenchCase, BenchOptions } from "./options.ts";
 import { isProbed } from "./relations.ts";
 import { Puller, Pusher } from "./requests.ts";
 import { buildWorkload, type SlotSplit, splitSlots, withProbe, type Workload } from "./workload.ts";
+import { clientTls } from "./tls.ts";
 
 const SEED = 0x6b76;
 
@@ -47,8 +48,9 @@ export class BenchClient {
     const kind = chooseLink(options.link);
     const lane = tuningOf(options);
     refuseTuning(kind, lane);
+    const tls = clientTls(options.tls);
     const control = await dialControl(host, port);
-    const endpoint = await Endpoint.open(kind, options.ioThreads);
+    const endpoint = await Endpoint.open(kind, options.ioThreads, tls.options);
     const lanes = new Lanes(endpoint, options.lanes);
     try {
       const token = randomBytes(16);
@@ -62,11 +64,12 @@ export class BenchClient {
         token: token.toString("hex"),
         dataPort: options.dataPort,
         lane,
+        tls: tls.wish,
       } as const;
       const info = await control.call(open, replies.open);
       endpoint.allocate(poolBytes);
       const admit = () => control.call({ call: "admit" }, replies.nothing);
-      const connection = await lanes.open({ host, port: info.dataPort }, token, lane, admit);
+      const connection = await lanes.open({ host, port: info.dataPort }, token, lane, admit, tls.identity);
       return new BenchClient(options, control, endpoint, connection, lanes, info);
     } catch (error) {
       lanes.close();

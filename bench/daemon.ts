@@ -59,11 +59,12 @@ async function tell(news: News): Promise<void> {
   if (process.connected) process.disconnect();
 }
 
-function flagsOf({ port, bind, oneOff, output }: BenchOptions): string[] {
+function flagsOf({ port, bind, oneOff, output, tls }: BenchOptions): string[] {
   return [
     ...["bench", "-s", "-p", String(port)],
     ...(bind === "" ? [] : ["--bind", bind]),
     ...(oneOff ? ["-1"] : []),
+    ...(typeof tls === "string" ? [] : ["--tls-cert", tls.certificate, "--tls-key", tls.key, "--tls-ca", tls.authorities]),
     ...(output.logfile === "" ? [] : ["--logfile", output.logfile]),
     ...(output.title === "" ? [] : ["--title", output.title]),
     ...(output.form === "text" ? [] : ["--json-stream"]),

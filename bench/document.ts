@@ -22,7 +22,7 @@ const retransmits = count.optional().describe("segments that TCP sent again; onl
 const wireBytes = count
   .nullable()
   .describe(
-    "bytes of the TCP streams this way: chunk headers and trailers, acknowledgements, and what TCP sent again as far as the sender counts it; " +
+    "bytes of the TCP streams this way: chunk headers and trailers, acknowledgements, the records of TLS, and what TCP sent again as far as the sender counts it; " +
       "without TCP/IP headers, with the blocks of --latency-under-load. null where a lane died and took its counter along. On link fake, which has no wire, the payloads",
   );
 
@@ -161,6 +161,10 @@ const start = z.strictObject({
   connected: z
     .array(z.strictObject({ socket: count, local_host: z.string(), local_port: count, remote_host: z.string(), remote_port: count }))
     .describe("lanes; none on a link without sockets"),
+  tls: z
+    .strictObject({ protocol: z.string(), cipher: z.string(), resumed: count.describe("lanes with a short handshake") })
+    .nullable()
+    .describe("what the lanes speak; null: bare TCP"),
   sock_bufsize: count.describe("-w; 0: as the kernel tunes"),
   sndbuf_actual: count.optional().describe("of the first lane, as the kernel counts (twice what it grants); link tcp only"),
   rcvbuf_actual: count.optional(),

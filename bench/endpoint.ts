@@ -7,6 +7,7 @@ import { limits } from "../transport/limits.ts";
 import type { ConnectionId, Link, LinkEvent, PlacementId } from "../transport/link/link.ts";
 import { privateRegion, type Region } from "../transport/memory/region.ts";
 import { native, nativeProblem } from "../transport/native.ts";
+import type { TlsOptions } from "../transport/tls/options.ts";
 import type { CheckReply, UseReply } from "./calls.ts";
 import { type Content, chunkDigests, countWrong, fillSlot, poisonSlot } from "./content.ts";
 import type { Requester } from "./requests.ts";
@@ -58,9 +59,10 @@ export class Endpoint {
   };
 
   /** Only the link that is used is loaded. */
-  static async open(kind: BenchLinkKind, ioThreads: number): Promise<Endpoint> {
+  static async open(kind: BenchLinkKind, ioThreads: number, tls?: TlsOptions): Promise<Endpoint> {
     const make = await linkMaker(kind);
-    return new Endpoint(kind, (onWake) => make({ onWake, ioThreads: ioThreads || defaultIoThreads() }));
+    const more = tls === undefined ? {} : { tls };
+    return new Endpoint(kind, (onWake) => make({ onWake, ioThreads: ioThreads || defaultIoThreads(), ...more }));
   }
 
   private constructor(kind: BenchLinkKind, make: (onWake: () => void) => Link) {
@@ -235,7 +237,7 @@ function mainThreadCpuSeconds(): number {
   }
 }
 
-type LinkOptions = { readonly onWake: () => void; readonly ioThreads: number };
+type LinkOptions = { readonly onWake: () => void; readonly ioThreads: number; readonly tls?: TlsOptions };
 
 async function linkMaker(kind: BenchLinkKind): Promise<(options: LinkOptions) => Link> {
   if (kind === "tcp") return (await import("../transport/link/tcp.ts")).createTcpLink;

@@ -77,6 +77,13 @@ function laneFlags(): Option[] {
     option("-w, --window <size>", "socket buffers of each lane (default: as the kernel tunes them)"),
     option("--dscp <n>", "code point of the lanes' packets: 0-63, or a name such as af11, cs1, ef"),
     option("--no-checksum", "no CRC32C of chunks"),
+    option(
+      "--tls",
+      "over TLS 1.3, with certificates of the moment, which the control connection carries openly: it measures, it protects nothing",
+    ),
+    option("--tls-cert <file>", "certificate of this end, as PEM, where they are to be real; on both ends"),
+    option("--tls-key <file>", "and its key"),
+    option("--tls-ca <file>", "and the authorities that the other end's must be from"),
   ];
 }
 

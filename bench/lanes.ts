@@ -103,9 +103,15 @@ export class Lanes {
   }
 
   /** A lane is let in only by a server that knows the connection already: that is asked for (`admit`) in between. */
-  async open(address: Address, token: Uint8Array, tuning: LaneTuning, admit: () => Promise<unknown>): Promise<ConnectionId> {
+  async open(
+    address: Address,
+    token: Uint8Array,
+    tuning: LaneTuning,
+    admit: () => Promise<unknown>,
+    identity?: string,
+  ): Promise<ConnectionId> {
     const { link } = this.#endpoint;
-    const connection = link.dial(address, limits.connectTimeoutMs);
+    const connection = link.dial(address, limits.connectTimeoutMs, identity);
     await this.#until("a connection", () => this.#isConnected);
     await admit();
     for (let lane = 0; lane < this.#wanted; lane++) link.openLane(connection, lane, token, laneOptions(tuning));

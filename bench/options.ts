@@ -8,6 +8,7 @@ import { type Impairment, LAB_HOST, parseImpairment } from "./impairment.ts";
 import { CANONICAL, type KvSlice, MODELS, type ModelName, runsOf } from "./models.ts";
 import { flagName, relate } from "./relations.ts";
 import type { ConfidenceLevel } from "./statistics.ts";
+import type { TlsChoice } from "./tls.ts";
 import type { LayoutOrder } from "./workload.ts";
 
 export type BenchLink = "auto" | "tcp" | "js" | "fake";
@@ -51,6 +52,7 @@ export interface BenchOptions {
   readonly windowBytes: number;
   readonly dscp: number;
   readonly checksum: boolean;
+  readonly tls: TlsChoice;
   readonly verify: boolean;
   readonly confidence: { readonly level: ConfidenceLevel; readonly widthPercent: number } | undefined;
   readonly minGigabitsPerSecond: number | undefined;
@@ -135,6 +137,7 @@ function parseValues(raw: RawOptions): BenchOptions {
     windowBytes: read.size("window", 1_024, 2 ** 30) ?? 0,
     dscp: dscpOf(raw.dscp),
     checksum: raw.checksum !== false,
+    tls: tlsOf(raw),
     verify: raw.verify !== false,
     confidence: confidenceOf(raw.confidence),
     minGigabitsPerSecond: read.positive("minGbps"),
@@ -238,6 +241,14 @@ function confidenceOf(value: RawOptions[string]): BenchOptions["confidence"] {
   if (match === null || widthPercent <= 0 || widthPercent > 100)
     throw expected("LEVEL,WIDTH such as 95,5 (level 90, 95 or 99)", "--confidence", value);
   return { level: Number(match[1]) as ConfidenceLevel, widthPercent };
+}
+
+/** Files, all three, or certificates of the moment. */
+function tlsOf(raw: RawOptions): TlsChoice {
+  const [certificate, key, authorities] = (["tlsCert", "tlsKey", "tlsCa"] as const).map((flag) => raw[flag] ?? "");
+  if (typeof certificate === "string" && typeof key === "string" && typeof authorities === "string" && certificate !== "")
+    return { certificate, key, authorities };
+  return raw.tls === true ? "moment" : "off";
 }
 
 function dataOf(value: RawOptions[string]): BenchOptions["data"] {

@@ -14,6 +14,9 @@ const SERVER_FLAGS = new Set([
   "logfile",
   "title",
   "withParent",
+  "tlsCert",
+  "tlsKey",
+  "tlsCa",
   "verbose",
 ]);
 
@@ -33,9 +36,21 @@ export function isProbed({ blockBytes, batch }: BenchCase, probeBytes: number): 
 export function relate(raw: RawOptions, options: BenchOptions): void {
   relateLab(raw, options);
   relateEnds(raw, options);
+  relateTls(raw, options);
   relateMeasure(raw, options);
   relateWorkload(raw, options);
   relateOutput(raw);
+}
+
+/** A certificate goes with its key and with whom it believes. */
+function relateTls(raw: RawOptions, { role, link }: BenchOptions): void {
+  const files = ["tlsCert", "tlsKey", "tlsCa"];
+  const missing = files.find((name) => raw[name] === undefined);
+  if (missing !== undefined && files.some((name) => raw[name] !== undefined)) refuse(`${flagName(missing)} is missing`);
+  const given = missing === undefined;
+  if (given && raw.tls === true) refuse("--tls and --tls-cert exclude each other: certificates of the moment, or real ones");
+  if (given && role === "both") refuse("--tls-cert goes with -s or -c; without them --tls makes both ends' certificates");
+  if ((given || raw.tls === true) && link === "fake") refuse("--link fake has no sockets, and no TLS");
 }
 
 function relateEnds(raw: RawOptions, { role, link, oneOff, congestionControl, compare }: BenchOptions): void {

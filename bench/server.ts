@@ -13,7 +13,9 @@ import { type Call, type CallNamed, type OpenReply, POOL_BYTES_MAX, POOL_BYTES_M
 import { Control, listenControl } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
 import { checkLanes, laneOptions, type LaneTuning, PLAIN_LANE } from "./lanes.ts";
+import type { TlsOptions } from "../transport/tls/options.ts";
 import { AskedPusher, slotOfMessage } from "./requests.ts";
+import { serverTls } from "./tls.ts";
 import { buildWorkload, splitSlots, withProbe, type Workload } from "./workload.ts";
 
 const WAITING_MAX = 8;
@@ -33,6 +35,8 @@ export interface ServerOptions {
   readonly port: number;
   readonly oneOff: boolean;
   readonly version: string;
+  /** Clients without TLS, or with another, are sent away. */
+  readonly tls?: TlsOptions | undefined;
   readonly say: (line: string) => void;
 }
 
@@ -149,7 +153,7 @@ class Session {
     integer(call.poolBytes, "poolBytes", POOL_BYTES_MIN, most, "memory_unavailable");
     clearTimeout(this.#openTimer);
     this.#lane = call.lane;
-    const endpoint = await Endpoint.open(chooseLink(call.link), call.ioThreads);
+    const endpoint = await Endpoint.open(chooseLink(call.link), call.ioThreads, serverTls(call.tls, this.#options.tls));
     try {
       // The client may have gone meanwhile; then nobody else would close it.
       if (this.#gone) throw new KvferryError("closed", "the client is gone");

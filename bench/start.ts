@@ -31,6 +31,7 @@ export function startOf(options: BenchOptions, context: StartContext): Start {
     env: Object.fromEntries(recorded) as Record<string, string>,
     connecting_to: { host: options.host, port: options.port },
     connected: [],
+    tls: null,
     sock_bufsize: options.windowBytes,
     devices: [],
     test_start: testStartOf(options),
@@ -38,7 +39,7 @@ export function startOf(options: BenchOptions, context: StartContext): Start {
 }
 
 /** What the lanes tell once they are up. */
-export function connectedOf(lanes: readonly LaneInfo[]): Pick<Start, "connected" | "devices" | "sndbuf_actual" | "rcvbuf_actual"> {
+export function connectedOf(lanes: readonly LaneInfo[]): Pick<Start, "connected" | "devices" | "tls" | "sndbuf_actual" | "rcvbuf_actual"> {
   const connected = lanes.flatMap(({ lane, local, remote }) =>
     local === undefined || remote === undefined
       ? []
@@ -46,8 +47,11 @@ export function connectedOf(lanes: readonly LaneInfo[]): Pick<Start, "connected"
   );
   const socket = lanes[0]?.socket;
   const interfaces = new Set(connected.flatMap(({ local_host: host }) => interfaceOf(host) ?? []));
+  const tls = lanes[0]?.tls;
+  const resumed = lanes.filter((lane) => lane.tls?.resumed === true).length;
   return {
     connected,
+    tls: tls === undefined ? null : { protocol: tls.protocol, cipher: tls.cipher, resumed },
     devices: [...interfaces].map((nic) => ({ nic, numa: numaNodeOf(nic), gid_index: null, gpu: null, gpudirect: "none" as const })),
     ...(socket === undefined ? {} : { sndbuf_actual: socket.sendBufferBytes, rcvbuf_actual: socket.receiveBufferBytes }),
   };

@@ -24,7 +24,9 @@ function prefixOf(unit: RateUnit): string {
 export function twoNumbers(document: BenchDocument, unit: RateUnit): string {
   const [request, block] = document.results;
   const lines: string[] = [];
-  if (request !== undefined) lines.push(`goodput  ${rateText(request.bw_avg_bits_per_second, unit)}   ${describe(request)}`);
+  const { tls } = document.start;
+  const over = tls === null ? "" : `, ${tls.protocol} with ${tls.cipher}`;
+  if (request !== undefined) lines.push(`goodput  ${rateText(request.bw_avg_bits_per_second, unit)}   ${describe(request)}${over}`);
   if (block !== undefined) {
     lines.push(`latency  ${microseconds(block.latency_us?.p50)} p50   one ${formatSize(block.block_bytes)} block, placed and acknowledged`);
   }
@@ -80,7 +82,7 @@ export function tableText(document: BenchDocument, unit: RateUnit): string {
     ...(["avg", "p50", "p99", "p999"] as const).map((name) => result.latency_us?.[name].toFixed(1) ?? "-"),
     result.retransmits === null ? "-" : String(result.retransmits),
     String(result.retries),
-    document.start.test_start.transport,
+    document.start.test_start.transport + (document.start.tls === null ? "" : "+tls"),
     document.start.test_start.compression,
     formatSize(result.chunk_bytes),
     result.cpu.seconds_per_gib.toFixed(2),

@@ -2,6 +2,7 @@
 /** The command. Verbs live in cli/, one file each, and are loaded when they are called. */
 import { Command, CommanderError } from "commander";
 import { benchCommand } from "./cli/bench.ts";
+import { certCommand } from "./cli/cert.ts";
 import { doctorCommand } from "./cli/doctor.ts";
 import { EXIT_PIPE, EXIT_USAGE, exitWith, reportFailure } from "./cli/failure.ts";
 import { packageVersion } from "./cli/package.ts";
@@ -23,13 +24,15 @@ First steps:
   kvferry serve --socket /tmp/kvferry.sock      a sidecar for the engines of this host
   kvferry serve --help                          every setting, with its variable and default
   kvferry route --help                          a proxy that has prompts computed by one engine and answered by another
+  kvferry cert --help                           certificates for peers on other hosts
 
 Exit codes: 0 done, 1 a threshold or a verification failed, 2 usage or environment.`,
   )
   .showHelpAfterError("(kvferry --help, or kvferry <verb> --help, says what there is)")
   .exitOverride();
-for (const command of [serveCommand(), routeCommand(), benchCommand(), doctorCommand(), versionCommand()]) {
+for (const command of [serveCommand(), routeCommand(), certCommand(), benchCommand(), doctorCommand(), versionCommand()]) {
   program.addCommand(command.copyInheritedSettings(program).option("--verbose", "print the stack of an error"));
+  for (const inner of command.commands) inner.copyInheritedSettings(command).option("--verbose", "print the stack of an error");
 }
 
 // Whoever read our output has gone, such as `head`: nobody is left to tell, and it is no error of ours.

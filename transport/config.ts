@@ -21,6 +21,7 @@ import {
 import { type ConfigInput, type ConfigValues, configDefaults } from "./config/schema.ts";
 import { formatRate, formatSize } from "./config/units.ts";
 import { KvferryError } from "./errors.ts";
+import type { TlsFiles } from "./tls/files.ts";
 
 export type { ConfigInput } from "./config/schema.ts";
 
@@ -30,6 +31,8 @@ export interface PeerConfig {
   readonly address: string;
   /** Shared with this peer alone; "" = the common one. */
   readonly secret: string;
+  /** Whose certificate it must have, over TLS; "" = its host's. */
+  readonly identity: string;
 }
 
 export interface Config {
@@ -56,6 +59,8 @@ export interface Config {
   readonly allow: readonly string[];
   /** Shared by all peers that have none of their own; "" = none. */
   readonly secret: string;
+  /** Files; undefined: peer traffic is plain. */
+  readonly tls: TlsFiles | undefined;
   readonly insecure: boolean;
   readonly link: "auto" | "tcp" | "js";
   /** 0 = by the path. */
@@ -144,20 +149,29 @@ function loaded(layers: readonly Layer[]): LoadedConfig {
   return Object.freeze({ config: deepFreeze(config), sources });
 }
 
+interface PeerEntry {
+  readonly name: string;
+  readonly address: string;
+  readonly secret?: string | undefined;
+  readonly secretFile?: string | undefined;
+  readonly identity?: string | undefined;
+}
+
 /** Fills in what depends on other fields, and reads the files that hold secrets. */
 function resolve(values: ConfigValues): Config {
-  const { api, secretFile, peers, ...rest } = values;
+  const { api, secretFile, peers, tls, ...rest } = values;
   return {
     ...rest,
     ioThreads: values.ioThreads === 0 ? defaultIoThreads() : values.ioThreads,
     pool: { ...values.pool, name: values.pool.name === "" ? values.name : values.pool.name },
     api: api.port === undefined ? undefined : { host: api.host, port: api.port, token: api.token },
+    tls: Object.values(tls).every((file) => file === "") ? undefined : tls,
     secret: secretFile === "" ? values.secret : readSecret(secretFile, "secretFile"),
     peers: peers.map((peer) => {
-      const entry: { name: string; address: string; secret?: string | undefined; secretFile?: string | undefined } = peer;
+      const entry: PeerEntry = peer;
       const secret =
         entry.secretFile === undefined ? (entry.secret ?? "") : readSecret(entry.secretFile, `secretFile of peer ${entry.name}`);
-      return { name: entry.name, address: entry.address, secret };
+      return { name: entry.name, address: entry.address, secret, identity: entry.identity ?? "" };
     }),
   };
 }
@@ -195,10 +209,13 @@ function relate(config: Config, from: (path: string) => string): void {
   );
   const listened = listen === undefined ? "" : formatAddress(listen);
   unless(
-    listen === undefined || isLoopback(listen.host) || config.insecure,
-    `Expected a loopback address for ${from("listen")} but received ${listened}: peer traffic is not ` +
-      "encrypted, so other addresses need insecure = true (--insecure) and a network you trust",
+    listen === undefined || isLoopback(listen.host) || config.tls !== undefined || config.insecure,
+    `Expected a loopback address for ${from("listen")} but received ${listened}: other addresses need certificates ` +
+      "(tls.certificate, tls.key, tls.authorities; kvferry cert makes some), or, in a network you trust, insecure = true (--insecure)",
   );
+  const missing =
+    config.tls === undefined ? undefined : (["certificate", "key", "authorities"] as const).find((file) => config.tls?.[file] === "");
+  unless(missing === undefined, `Expected a file for ${from(`tls.${missing}`)}: certificate, key and authorities go together`);
 }
 
 function readSecret(file: string, name: string): string {

@@ -37,6 +37,8 @@ const values = {
   /** A third of what RFC 8446 lets AES-GCM protect under one key. */
   tlsRecordsPerKey: 8_388_608,
   tlsDeniedMax: 65_536,
+  /** How often the files of a certificate are looked at. */
+  tlsPollMs: 10_000,
   // kv
   layersMax: 1_024,
   groupsMax: 64,

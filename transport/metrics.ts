@@ -38,6 +38,10 @@ export interface MetricsSources {
   readonly lanes: () => readonly { readonly peer: string; readonly lanes: number; readonly info: readonly LaneFigures[] }[];
   readonly apiClients: () => number;
   readonly transfersRunning: () => number;
+  /** Strangers that listeners turned away, by reason. */
+  readonly refusals: () => Readonly<Record<string, number>>;
+  /** When the node's own certificate ends, in seconds since 1970; undefined without TLS. */
+  readonly certificateEndsSeconds: () => number | undefined;
 }
 
 const PREFIX = "kvferry_";
@@ -59,6 +63,9 @@ export class Metrics {
   readonly laneLosses = this.#counter("lane_losses_total", "Data connections that died while their peer was up, by error code", [
     "peer",
     "code",
+  ]);
+  readonly reloads = this.#counter("tls_reloads_total", "Times that the files of the certificate were read again; result is ok or broken", [
+    "result",
   ]);
   readonly apiRequests = this.#counter("api_requests_total", "Engine API requests; result is ok or an error code", ["verb", "result"]);
 
@@ -103,6 +110,7 @@ export class Metrics {
       },
       chunkFailed: (code: number): void => this.failures.inc({ code: codeName(code) }),
       stalled: (direction: Direction): void => this.stalls.inc({ direction }),
+      certificate: (outcome: object): void => this.reloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
       laneLost: (peer: string, _lane: number, code: string): void => this.laneLosses.inc({ peer, code }),
       peer: (peer: string, up: boolean): void => this.connections.inc({ peer, change: up ? "up" : "down" }),
     };
@@ -122,6 +130,18 @@ export class Metrics {
     this.#gauge("api_clients", "Connected engines", [], (gauge) => gauge.set(sources.apiClients()));
     this.#gauge("transfers_running", "Transfers that have not ended", [], (gauge) => gauge.set(sources.transfersRunning()));
     this.#observeLanes(sources.lanes);
+    this.#observeStrangers(sources);
+  }
+
+  #observeStrangers({ refusals, certificateEndsSeconds }: MetricsSources): void {
+    this.#counter("refusals_total", "Strangers that were turned away before they were a peer, by reason", ["reason"], (counter) => {
+      counter.reset();
+      for (const [reason, count] of Object.entries(refusals())) counter.inc({ reason }, count);
+    });
+    if (certificateEndsSeconds() === undefined) return;
+    this.#gauge("tls_certificate_ends_seconds", "When this node's certificate ends, as a Unix time", [], (gauge) =>
+      gauge.set(certificateEndsSeconds() ?? 0),
+    );
   }
 
   /** Over the lanes of a peer: a lane by itself comes and goes, and would be a label without a bound. */

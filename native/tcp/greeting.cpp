@@ -18,6 +18,7 @@ namespace kvferry {
 namespace {
 
 constexpr uint8_t kHandshakeRecord = 22;
+constexpr uint8_t kPreambleByte = 0x4b;
 constexpr uint64_t kLeaveUs = 1'000'000;
 constexpr size_t kDetailBytes = 100;
 
@@ -67,6 +68,7 @@ void Greeting::sniff() {
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   // Who only looks whether somebody listens is no stranger to tell of.
   if (count <= 0) return close();
+  if (first != kHandshakeRecord && first != kPreambleByte) return refuse(Refusal::garbage, "neither a preamble nor TLS");
   if (context_ == nullptr || first != kHandshakeRecord) {
     state_ = State::greeting;
     return read_preamble();

@@ -20,6 +20,7 @@ const OPEN = {
   token: "0".repeat(32),
   dataPort: 0,
   lane: { paceBytesPerSecond: 0, congestionControl: "", socketBufferBytes: 0, dscp: 0 },
+  tls: "off",
 } as const;
 const WORKLOAD = { blockBytes: 1_024, batch: 4, chunkBytes: 4_096, poolBytes: 65_536, seed: 1 };
 

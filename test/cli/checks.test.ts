@@ -1,12 +1,18 @@
 /** The doctor's checks. Method: hosts made of a few files, from a container with 64 MiB of shared memory to a machine with four GPUs. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { deviceChecks } from "../../transport/cli/checks/devices.ts";
 import type { Check, Host } from "../../transport/cli/checks/host.ts";
 import { memoryChecks } from "../../transport/cli/checks/memory.ts";
 import { networkChecks } from "../../transport/cli/checks/network.ts";
 import { processChecks } from "../../transport/cli/checks/process.ts";
+import { tlsChecks } from "../../transport/cli/checks/tls.ts";
 import { configOf } from "../../transport/config.ts";
+import { daysFromNow } from "../../transport/tls/issue.ts";
+import { tlsMaterial } from "../link/certificates.ts";
 
 const MiB = 2 ** 20;
 
@@ -107,6 +113,32 @@ test("devices: none is OK, RDMA without an active port is not", () => {
     gpu.slice(1).map(({ found }) => found),
     ["NVIDIA 550.54.15", "CUDA 12.4"],
   );
+});
+
+test("TLS: which OpenSSL, how fast, and how long the certificate is good for", (t) => {
+  const cpu = (flags: string): Host => host({ "/proc/cpuinfo": `processor\t: 0\nflags\t\t: fpu ${flags}` });
+  const [now, plain] = [Date.now(), configOf({})];
+  for (const [flags, words] of [
+    ["aes vaes", /AES in hardware/],
+    ["sse2", /no AES instructions/],
+  ] as const) {
+    const [check] = tlsChecks(cpu(flags), plain, now);
+    assert.equal(check?.status, "OK");
+    assert.match(check.found, words);
+  }
+  const folder = mkdtempSync(join(tmpdir(), "kvferry-checks-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const material = tlsMaterial({ uri: "urn:node", validity: daysFromNow(60) });
+  for (const kind of ["certificate", "key", "authorities"] as const) writeFileSync(join(folder, kind), material[kind]);
+  const files = { certificate: join(folder, "certificate"), key: join(folder, "key"), authorities: join(folder, "authorities") };
+  const certificate = (atMs: number, tls = files): Check =>
+    tlsChecks(cpu("aes"), configOf({ tls }), atMs)[1] ?? assert.fail("no certificate");
+  assert.match(certificate(now).found, /^urn:node, until \d{4}-\d\d-\d\d \((?:59|60) days\)$/);
+  assert.equal(certificate(now).status, "OK");
+  assert.equal(certificate(now + 50 * 86_400_000).status, "WARN");
+  assert.match(certificate(now + 61 * 86_400_000).found, /has expired/);
+  assert.equal(certificate(now, { ...files, key: join(folder, "nowhere") }).status, "FAIL");
+  assert.equal(statusOf(tlsChecks(cpu("sse2"), configOf({ tls: files }), now), "tls"), "WARN");
 });
 
 test("limits of the process, and a host that says nothing at all", async () => {

@@ -19,7 +19,7 @@ test("help teaches: every verb with examples, every setting with its variable", 
     assert.equal(stderr, "");
     assert.match(stdout, /kvferry (serve|bench|doctor)/);
   }
-  for (const verb of ["serve", "route", "bench", "doctor", "version"]) assert.match(main.stdout, new RegExp(`^  ${verb} `, "m"));
+  for (const verb of ["serve", "route", "cert", "bench", "doctor", "version"]) assert.match(main.stdout, new RegExp(`^  ${verb} `, "m"));
   for (const { flag, variable } of fields)
     assert.ok(serve.stdout.includes(flag) && serve.stdout.replace(/\s+/g, " ").includes(variable), flag);
   assert.match(bench.stdout, /Examples:[\s\S]*--compare iperf3[\s\S]*Exit codes: 0/);
@@ -42,7 +42,9 @@ test("wrong usage is exit code 2 and says what to do", async () => {
     [["bench", "-t", "3", "-n", "1MiB"], /^kvferry: invalid_argument: .*-t excludes -n.*\n {2}\S/],
     [["bench", "-l", "4 cats"], /^kvferry: invalid_argument: .*Expected a size.*"4 cats".*\n {2}\S/],
     [["doctor", "--rtt", "far"], /^kvferry: invalid_argument: .*Expected a time/],
-    [["serve", "--lanes", "0"], /^kvferry: invalid_config: .*for lanes \(from --lanes\) but received "0".*\n {2}\S/],
+    [["serve", "--lanes", "65"], /^kvferry: invalid_config: .*for lanes \(from --lanes\) but received "65".*\n {2}\S/],
+    [["cert", "node", "--name", "a", "--out", "."], /required option '--ca <directory>' not specified/],
+    [["cert", "ca", "--out", ".", "--days", "0"], /^kvferry: invalid_argument: .*Expected a number of days/],
     [["serve", "--config", "absent.json"], /^kvferry: invalid_config: .*absent\.json cannot be read/],
   ];
   const runs = await Promise.all(wrong.map(([args]) => kvferry(args)));
@@ -73,7 +75,7 @@ test("print-config shows value and source, secrets masked, and is refused what s
   assert.deepEqual(values["checksum"], { value: false, source: "--checksum" });
   assert.deepEqual(values["insecure"], { value: true, source: "--insecure" });
   assert.equal(open.code, 2);
-  assert.match(open.stderr, /not encrypted.*--insecure/);
+  assert.match(open.stderr, /certificates.*--insecure/);
 });
 
 test("doctor: a list of checks as JSON, a table for people, exit code 1 for a FAIL", async () => {

@@ -111,6 +111,27 @@ test("a file that is absent, not JSON or not an object is a clear error", () => 
   );
 });
 
+test("certificates are three files that go together, and let a node listen anywhere", () => {
+  const tls = { certificate: "node.crt", key: "node.key", authorities: "ca.crt" };
+  assert.equal(configOf({}).tls, undefined);
+  assert.deepEqual(configOf({ listen: "0.0.0.0:7421", tls }).tls, { ...tls, denied: "" });
+  const flags = { tls: { ...tls, denied: "denied.txt" } };
+  assert.deepEqual(loadConfig({ environment: { KVFERRY_TLS_KEY: "other.key" }, flags }).config.tls?.key, "node.key");
+  assert.match(
+    refusal(() => configOf({ tls: { certificate: "node.crt", key: "node.key" } })),
+    /Expected a file for tls\.authorities \(from default\): certificate, key and authorities go together/,
+  );
+  assert.match(
+    refusal(() => configOf({ tls: { denied: "denied.txt" } })),
+    /Expected a file for tls\.certificate/,
+  );
+  const peers = [{ name: "a", address: "h:1", identity: "spiffe://fleet/a" }, "b=h:2"];
+  assert.deepEqual(
+    configOf({ peers }).peers.map(({ identity }) => identity),
+    ["spiffe://fleet/a", ""],
+  );
+});
+
 test("peer traffic leaves the host only when somebody said insecure", () => {
   assert.match(
     refusal(() => configOf({ listen: "0.0.0.0:7421" })),
@@ -170,14 +191,14 @@ test("relations between fields", () => {
 test("peers and allow come as JSON or as words", () => {
   const fromWords = loadConfig({ environment: { KVFERRY_PEERS: "a=10.0.0.1:1, b=[fd00::1]:2", KVFERRY_ALLOW: "a,10.0.0.0/8" } }).config;
   assert.deepEqual(fromWords.peers, [
-    { name: "a", address: "10.0.0.1:1", secret: "" },
-    { name: "b", address: "[fd00::1]:2", secret: "" },
+    { name: "a", address: "10.0.0.1:1", secret: "", identity: "" },
+    { name: "b", address: "[fd00::1]:2", secret: "", identity: "" },
   ]);
   assert.deepEqual(fromWords.allow, ["a", "10.0.0.0/8"]);
   const fromJson = loadConfig({
     environment: { KVFERRY_PEERS: '[{"name":"a","address":"h:1","secret":"0123456789abcdef"}]', KVFERRY_ALLOW: "" },
   }).config;
-  assert.deepEqual(fromJson.peers, [{ name: "a", address: "h:1", secret: "0123456789abcdef" }]);
+  assert.deepEqual(fromJson.peers, [{ name: "a", address: "h:1", secret: "0123456789abcdef", identity: "" }]);
   assert.deepEqual(fromJson.allow, []);
 });
 

@@ -20,6 +20,8 @@ test("events become numbers under documented names", async () => {
   observer.stalled("in");
   observer.laneLost("decode", 3, "lane_lost");
   metrics.observe({
+    refusals: () => ({ plain: 2, expired: 0 }),
+    certificateEndsSeconds: () => 1.9e9,
     pool: () => ({ bytes: 4096, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, evictions: 9 }),
     lanes: () => [{ peer: "decode", lanes: 4, info: [lane, { ...lane, rttUs: 2_500_000, retransmits: 40 }] }],
     apiClients: () => 2,
@@ -52,6 +54,9 @@ test("events become numbers under documented names", async () => {
     'kvferry_lane_retransmits{peer="decode"} 42',
     'kvferry_lane_not_sent_bytes{peer="decode"} 8192',
     'kvferry_lane_losses_total{peer="decode",code="lane_lost"} 1',
+    'kvferry_refusals_total{reason="plain"} 2',
+    'kvferry_refusals_total{reason="expired"} 0',
+    "kvferry_tls_certificate_ends_seconds 1900000000",
     'kvferry_build_info{version="1.2.3",link="tcp",node="a"} 1',
   ]) {
     assert.ok(text.split("\n").includes(line), `${line}\n${text}`);

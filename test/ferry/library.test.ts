@@ -6,12 +6,15 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
-import { dirname } from "node:path";
-import test from "node:test";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import test, { type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createFerry, opaqueLayout } from "../../transport/index.ts";
+import type { LocalFerry } from "../../transport/ferry/create.ts";
 import { native } from "../../transport/native.ts";
+import { daysFromNow, type Issued, issueAuthority, issueCertificate } from "../../transport/tls/issue.ts";
 
 const MiB = 1 << 20;
 const pool = { bytes: 4 * MiB, blockBytes: 65_536 };
@@ -78,6 +81,52 @@ test("a node says where it is reached: where it listens, or what --advertise nam
   assert.equal(await said({ listen: "0.0.0.0:0", insecure: true }), "");
   assert.equal(await said({ listen: "[::]:0", insecure: true }), "");
   assert.equal(await said({ listen: "127.0.0.1:0", advertise: "kv.example:7411" }), "kv.example:7411");
+});
+
+interface TlsStage {
+  readonly holder: LocalFerry;
+  /** A certificate of that name in files, from our authority or another. */
+  filesOf(name: string, by?: Issued): { certificate: string; key: string; authorities: string };
+}
+
+async function openTlsStage(t: TestContext): Promise<TlsStage> {
+  const folder = mkdtempSync(join(tmpdir(), "kvferry-library-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const authority = issueAuthority({ name: "authority" }, daysFromNow(1));
+  const filesOf: TlsStage["filesOf"] = (name, by = authority) => {
+    const { certificate, key } = issueCertificate(by, { name, uri: `urn:${name}`, hosts: ["127.0.0.1"] }, daysFromNow(1));
+    const write = (kind: string, text: string): string => {
+      writeFileSync(join(folder, `${name}.${kind}`), text);
+      return join(folder, `${name}.${kind}`);
+    };
+    return { certificate: write("crt", certificate), key: write("key", key), authorities: write("ca", authority.certificate) };
+  };
+  const holder = await createFerry({ name: "holder", listen: "0.0.0.0:0", pool, tls: filesOf("holder") });
+  t.after(() => holder.close());
+  return { holder, filesOf };
+}
+
+/** A block from the holder to a node with this certificate that expects that identity; resolves with its bytes. */
+async function fetchOver(t: TestContext, holder: LocalFerry, tls: ReturnType<TlsStage["filesOf"]>, identity?: string): Promise<number> {
+  const peer = { name: "holder", address: `127.0.0.1:${holder.address?.port}`, ...(identity === undefined ? {} : { identity }) };
+  const node = await createFerry({ name: "asker", pool, tls, peers: [peer] });
+  t.after(() => node.close());
+  const modelOf = async (ferry: LocalFerry): Promise<number> =>
+    (await ferry.registerModel(IDENTITY, opaqueLayout(pool.blockBytes, (await ferry.pool()).blockCount))).model;
+  const handle = await holder.offer({ model: await modelOf(holder), groups: [{ group: 0, blocks: await holder.alloc(1), tokens: 1 }] });
+  const into = [{ group: 0, blocks: await node.alloc(1), tokens: 1 }];
+  const transfer = await node.fetch({ peer: "holder", model: await modelOf(node), source: { handle }, into });
+  return (await transfer.done).bytes;
+}
+
+test("nodes over TLS know each other by their certificates, and nobody else", async (t) => {
+  const { holder, filesOf } = await openTlsStage(t);
+  assert.equal(await fetchOver(t, holder, filesOf("friend")), pool.blockBytes);
+  assert.equal(await fetchOver(t, holder, filesOf("friend"), "urn:holder"), pool.blockBytes);
+  await assert.rejects(fetchOver(t, holder, filesOf("friend"), "urn:other"), { code: "certificate_rejected" });
+  const stranger = issueAuthority({ name: "another" }, daysFromNow(1));
+  await assert.rejects(fetchOver(t, holder, filesOf("stranger", stranger)), { code: "certificate_rejected" });
+  assert.ok(holder.node.link.refusals().unknown_ca > 0);
 });
 
 test("a drained node takes no new work", async () => {

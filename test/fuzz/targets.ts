@@ -14,10 +14,12 @@ import { llamaTargets } from "./targets/llama-state.ts";
 import { peerSessionTargets } from "./targets/peer-session.ts";
 import { messageTargets } from "./targets/messages.ts";
 import { laneTargets } from "./targets/lanes.ts";
+import { tlsTargets } from "./targets/tls.ts";
 
 export const targets: readonly Target[] = [
   ...frameTargets,
   ...controlTargets,
+  ...tlsTargets,
   ...laneTargets,
   ...answerTargets,
   ...messageTargets,

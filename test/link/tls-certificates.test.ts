@@ -11,7 +11,7 @@ import { encodePreamble } from "../../transport/link/frame.ts";
 import type { Endpoint } from "../../transport/link/link.ts";
 import { daysFromNow, issueCertificate } from "../../transport/tls/issue.ts";
 import type { RefusalReason } from "../../transport/link/refusals.ts";
-import type { TlsOptions } from "../../transport/tls/options.ts";
+import { identityOf, organizationOf, type TlsOptions } from "../../transport/tls/options.ts";
 import { authority, bareTls, stranger, tlsMaterial, tlsOf } from "./certificates.ts";
 import { LANE, numberOf, TOKEN } from "./conformance/pair.ts";
 import { RawPeer } from "./raw.ts";
@@ -52,6 +52,25 @@ async function listenBare(t: TestContext, shown: TlsOptions): Promise<{ endpoint
 
 for (const { dialler, listener, name } of PAIRINGS) {
   describe(`certificates, ${name}`, () => {
+    test("names are read alike on both links, and by who looks at the certificate", async (t) => {
+      const subjects = [
+        { uri: "urn:a,DNS:b", hosts: ["127.0.0.1"] },
+        { uri: 'urn:with"quotes"', hosts: ["127.0.0.1"] },
+        { hosts: ["127.0.0.1", "with space", "right.example"] },
+        { hosts: ["127.0.0.1"], name: "Ünïcode and blanks", organization: "O, and = more" },
+      ];
+      for (const subject of subjects) {
+        const shown = tlsMaterial(subject);
+        const { b, endpoint } = await openListening(t, listener, shown);
+        const a = await openEnd(t, dialler, shown);
+        const { connected, accepted } = await meet(a, b, endpoint);
+        const certificate = new X509Certificate(Buffer.from(shown.certificate));
+        for (const peer of [connected.peer, accepted.peer]) {
+          assert.deepEqual([peer?.identity, peer?.organization], [identityOf(certificate), organizationOf(certificate)]);
+        }
+      }
+    });
+
     test("each end learns who the other is", async (t) => {
       const { b, endpoint } = await openListening(t, listener, tlsMaterial({ name: "decode", organization: "Fleet B" }));
       const a = await openEnd(t, dialler, tlsMaterial({ name: "prefill", organization: "Fleet A", uri: "spiffe://fleet/prefill" }));

@@ -19,6 +19,7 @@ Examples:
   kvferry bench --json --compare iperf3 -t 3        the same as JSON, iperf3 and plain C sockets taking turns
   kvferry bench -s                                  on one host; then on the other:
   kvferry bench -c HOST -P 8 -t 10                  8 lanes, 10 seconds
+  kvferry bench --tls                               what TLS 1.3 costs, with certificates of the moment
   kvferry bench -c HOST --model llama3-70b --tp 8 --tokens 32768
   kvferry bench --start-block-size 4KiB --max-block-size 16MiB --batch-size 64
   kvferry bench -l 4KiB --max-p99-us 500            exit code 1 if it is slower
@@ -55,7 +56,10 @@ async function serve(options: BenchOptions, output: Output, withParent: boolean)
   const { startServer } = await import("../../bench/server.ts");
   const { bind, port, oneOff } = options;
   const { announced } = await import("../../bench/daemon.ts");
-  const server = await announced(startServer({ bind, port, oneOff, version: packageVersion(), say: (line) => output.say(line) }));
+  const { tlsOfFiles } = await import("../../bench/tls.ts");
+  const tls = typeof options.tls === "string" ? undefined : tlsOfFiles(options.tls);
+  const version = packageVersion();
+  const server = await announced(startServer({ bind, port, oneOff, version, tls, say: (line) => output.say(line) }));
   output.listening(bind, server.port);
   if (!withParent) describe(output, bind, server.port);
   const stop = (): void => server.close();

@@ -7,6 +7,7 @@ import { type Check, type Host, thisHost } from "./checks/host.ts";
 import { memoryChecks } from "./checks/memory.ts";
 import { networkChecks, type Path } from "./checks/network.ts";
 import { processChecks } from "./checks/process.ts";
+import { tlsChecks } from "./checks/tls.ts";
 import { EXIT_FAILED, exitWith, usage } from "./failure.ts";
 import { packageVersion } from "./package.ts";
 
@@ -19,7 +20,7 @@ interface DoctorOptions {
 
 export function doctorCommand(): Command {
   return new Command("doctor")
-    .description("check this host: addon, memory, network, devices; each line OK, WARN or FAIL with what to do")
+    .description("check this host: addon, memory, network, TLS, devices; each line OK, WARN or FAIL with what to do")
     .option("--json", "one JSON document with checks[]")
     .option("--config <file>", "the configuration that `serve` will get (its pool size counts)", process.env.KVFERRY_CONFIG)
     .option("--rtt <time>", "round trip to the far end, for the socket buffers", "1ms")
@@ -45,7 +46,13 @@ Exit code 1 if a line says FAIL.`,
 async function examine(host: Host, options: DoctorOptions): Promise<Check[]> {
   const { config } = loadConfig({ file: options.config, environment: process.env });
   const path = pathOf(options);
-  return [...(await processChecks(host)), ...memoryChecks(host, config), ...networkChecks(host, config, path), ...deviceChecks(host)];
+  return [
+    ...(await processChecks(host)),
+    ...memoryChecks(host, config),
+    ...networkChecks(host, config, path),
+    ...tlsChecks(host, config, Date.now()),
+    ...deviceChecks(host),
+  ];
 }
 
 function pathOf(options: DoctorOptions): Path {

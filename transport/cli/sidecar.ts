@@ -16,16 +16,20 @@ import { thisHost } from "./checks/host.ts";
 import { packageVersion } from "./package.ts";
 import { privateFolder } from "./runtime-folder.ts";
 
+const REFUSAL_LINE_MS = 1_000;
+
 export interface Sidecar {
   readonly transfers: number;
   /** What to tell people: where it listens, and how to reach it. */
   describe(): string[];
+  /** Reads the files of TLS again; without TLS there is nothing to read. */
+  readonly reload: (() => void) | undefined;
   /** Lets transfers end, at most `drainMs`; true if all had. Then closes everything. */
   stop(drainMs: number): Promise<boolean>;
 }
 
 export async function startSidecar(config: Config, log: Logger): Promise<Sidecar> {
-  if (config.listen !== undefined && !isLoopback(config.listen.host)) {
+  if (config.listen !== undefined && !isLoopback(config.listen.host) && config.tls === undefined) {
     log.warn(
       { listen: formatAddress(config.listen) },
       "INSECURE: peer traffic leaves this host without encryption; only for a network you trust",
@@ -38,6 +42,7 @@ export async function startSidecar(config: Config, log: Logger): Promise<Sidecar
     tellLink(config, ferry, metrics, log);
     tellPool(ferry, log);
     observePool(config, ferry, api, metrics);
+    tellTls(ferry, log);
     return new RunningSidecar(config, ferry, api);
   } catch (error) {
     await ferry.close();
@@ -58,6 +63,11 @@ class RunningSidecar implements Sidecar {
 
   get transfers(): number {
     return this.#ferry.node.transfers;
+  }
+
+  get reload(): (() => void) | undefined {
+    const { tls } = this.#ferry;
+    return tls === undefined ? undefined : () => tls.reload();
   }
 
   describe(): string[] {
@@ -150,7 +160,33 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
       counters.peer(name, up);
       log.info({ peer: name, up, detail }, up ? "peer up" : "peer down");
     },
+    refused: refusalLog(log),
+    certificate: (outcome) => {
+      counters.certificate(outcome);
+      if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "CERTIFICATE NOT CHANGED: the one before stays in use");
+      else log.info(outcome, "another certificate is in use for connections to come");
+    },
   };
+}
+
+/** One line a second at most, however many knock; /metrics counts them all. */
+function refusalLog(log: Logger): NonNullable<NodeObserver["refused"]> {
+  let nextMs = 0;
+  let untold = 0;
+  return (reason, remote, detail) => {
+    const nowMs = performance.now();
+    if (nowMs < nextMs) {
+      untold += 1;
+      return;
+    }
+    log.warn({ reason, remote: formatAddress(remote), detail, untold }, "REFUSED: a stranger was turned away");
+    nextMs = nowMs + REFUSAL_LINE_MS;
+    untold = 0;
+  };
+}
+
+function tellTls(ferry: LocalFerry, log: Logger): void {
+  if (ferry.tls !== undefined) log.info({ ...ferry.tls.certificate }, "peer traffic is TLS 1.3");
 }
 
 /** A slower link than the host could have is said aloud: silent fallbacks have cost others a factor of 600. */
@@ -191,6 +227,8 @@ function observePool(config: Config, ferry: LocalFerry, api: ApiServer, metrics:
     lanes: () => node.peers.all().map((peer) => ({ peer: peer.name, lanes: peer.lanes.up, info: peer.lanes.read() })),
     apiClients: () => api.clients,
     transfersRunning: () => node.transfers,
+    refusals: () => node.link.refusals(),
+    certificateEndsSeconds: () => (ferry.tls === undefined ? undefined : Date.parse(ferry.tls.certificate.notAfter) / 1000),
   });
 }
 
@@ -212,6 +250,8 @@ function statusOf(config: Config, ferry: LocalFerry): object {
     bytes_sent: node.bytesSent,
     bytes_received: node.bytesReceived,
     pool: { path: node.pool.region.path, bytes: config.pool.bytes, block_bytes: config.pool.blockBytes, ...snakeCased(node.pool.stats()) },
+    tls: ferry.tls === undefined ? null : snakeCased(ferry.tls.certificate),
+    refusals: node.link.refusals(),
     peers: node.peers.all().map((peer) => peerStatus(peer, node.runtime.nowUs())),
   };
 }
@@ -234,8 +274,11 @@ function peerStatus(peer: Peer, nowUs: number): object {
     bytes_sent: info.bytesSent,
     bytes_received: info.bytesReceived,
     congestion_control: info.congestionControl,
+    tls: info.tls === undefined ? null : { protocol: info.tls.protocol, cipher: info.tls.cipher, resumed: info.tls.resumed },
   }));
-  return { name, address: advertised, up, lanes: lanes.up, lane_info, path: pathStatus(peer, nowUs) };
+  // Every lane is of whom the connection is.
+  const identity = lanes.read()[0]?.tls?.identity ?? null;
+  return { name, address: advertised, identity, up, lanes: lanes.up, lane_info, path: pathStatus(peer, nowUs) };
 }
 
 /** What is known of the path to the peer, and what was decided about it. */

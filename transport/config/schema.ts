@@ -32,7 +32,16 @@ const path = z
   .refine((value) => !value.includes("\0"));
 
 const peer = z
-  .union([z.string(), z.strictObject({ name: z.string(), address: z.string(), secret: secret.optional(), secretFile: path.optional() })])
+  .union([
+    z.string(),
+    z.strictObject({
+      name: z.string(),
+      address: z.string(),
+      secret: secret.optional(),
+      secretFile: path.optional(),
+      identity: z.string().min(1).max(limits.identityCharacters).optional(),
+    }),
+  ])
   .transform((value, context) => {
     const entry = typeof value === "string" ? splitPeer(value) : value;
     if (NAME.test(entry.name) && parseAddress(entry.address) !== undefined) return entry;
@@ -80,13 +89,27 @@ export const configSchema = z.strictObject({
   }),
   peers: field(
     list(peer, limits.peersMax),
-    "a list of NAME=HOST:PORT (file: [{name, address, secret?, secretFile?}])",
+    "a list of NAME=HOST:PORT (file: [{name, address, secret?, secretFile?, identity?}])",
     "peers known by name",
   ),
   allow: field(list(allowed(), limits.peersMax), "a list of peer names, addresses or CIDR ranges", "who may connect; empty: nobody"),
   secret: field(orEmpty(secret), "at least 16 characters", "secret shared by all peers that have none of their own", { secret: true }),
   secretFile: field(orEmpty(path), "a path", "file with the shared secret"),
-  insecure: field(boolean(), "true or false", "listen on other than loopback addresses although nothing is encrypted"),
+  tls: z.strictObject({
+    certificate: field(
+      orEmpty(path),
+      'a path or ""',
+      "this node's certificate, as PEM: with it, all peer traffic is TLS 1.3; peers show theirs",
+    ),
+    key: field(orEmpty(path), 'a path or ""', "key of that certificate, as PEM"),
+    authorities: field(orEmpty(path), 'a path or ""', "certificates of the authorities that peers' certificates must be from, as PEM"),
+    denied: field(
+      orEmpty(path),
+      'a path or ""',
+      "file of certificates that are not taken: a SHA-256 fingerprint or a serial number a line",
+    ),
+  }),
+  insecure: field(boolean(), "true or false", "listen on other than loopback addresses although nothing is encrypted (no tls)"),
   link: field(
     z.enum(["auto", "tcp", "js"]),
     '"auto", "tcp" or "js"',
@@ -153,6 +176,7 @@ export const configDefaults: Omit<ConfigValues, "name"> = {
   allow: ["127.0.0.0/8", "::1"],
   secret: "",
   secretFile: "",
+  tls: { certificate: "", key: "", authorities: "", denied: "" },
   insecure: false,
   link: "auto",
   lanes: 0,

@@ -1,4 +1,5 @@
 /** The node as its parts see it: sessions, what is served, the table of peers. FerryNode implements it. */
+import type { KvferryError } from "../errors.ts";
 import type { Endpoint, Link } from "../link/link.ts";
 import type { RefusalReason } from "../link/refusals.ts";
 import type { Jobs } from "../memory/jobs.ts";
@@ -18,7 +19,7 @@ import type { OfferTable } from "./offers.ts";
 export interface NodeSettings extends AccessRules {
   readonly name: string;
   readonly advertise: string;
-  readonly peers: readonly { readonly name: string; readonly address: Endpoint; readonly secret: string }[];
+  readonly peers: readonly { readonly name: string; readonly address: Endpoint; readonly secret: string; readonly identity?: string }[];
   readonly lanes: PeerOptions["lanes"];
   /** Of lanes: what the operator wants, or "", and what the kernel lets this process choose. */
   readonly congestion: { readonly configured: string; readonly allowed: readonly string[] };
@@ -51,6 +52,8 @@ export interface NodeObserver {
   laneLost?(peer: string, lane: number, code: string): void;
   /** A stranger was turned away at the door; the link's `refusals` counts those that nobody is told of. */
   refused?(reason: RefusalReason, remote: Endpoint, detail: string): void;
+  /** Another certificate is in use, or is not, because its files are broken. */
+  certificate?(outcome: { readonly identity: string; readonly notAfter: string } | KvferryError): void;
 }
 
 export interface PeerDirectory {

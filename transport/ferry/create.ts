@@ -12,10 +12,12 @@ import { Pool } from "../memory/pool.ts";
 import { attachBufferRegion, createPoolRegion, newMemory, type PoolRegionOptions, privateRegion, type Region } from "../memory/region.ts";
 import { native, nativeProblem } from "../native.ts";
 import { Loop } from "../runtime/runtime.ts";
+import type { TlsOptions } from "../tls/options.ts";
 import type { FerryBuffer, UserFerry } from "./ferry.ts";
 import type { FerryHost } from "./host.ts";
 import type { NodeObserver, NodeSettings } from "./context.ts";
 import { FerryNode } from "./node.ts";
+import { NodeTls } from "./node-tls.ts";
 import { Session } from "./session.ts";
 
 /** A node in this process. As a Ferry it is its own first client. */
@@ -26,6 +28,8 @@ export interface LocalFerry extends UserFerry {
   readonly address: Endpoint | undefined;
   readonly link: { readonly kind: LinkKind; readonly reason: string };
   readonly node: FerryNode;
+  /** What it shows and believes, as its files were read last; undefined without TLS. */
+  readonly tls: NodeTls | undefined;
   /** Takes no new work and waits until what runs has ended, at most `timeoutMs`; true if all had. */
   drain(timeoutMs: number): Promise<boolean>;
 }
@@ -36,7 +40,7 @@ export interface OpenOptions {
   readonly temporaryPool?: boolean;
 }
 
-/** Throws KvferryError: memory_unavailable, address_unavailable, unsupported. */
+/** Throws KvferryError: memory_unavailable, address_unavailable, unsupported, invalid_config (files of TLS). */
 export async function openFerry(config: Config, { observer = {}, temporaryPool = false }: OpenOptions = {}): Promise<LocalFerry> {
   const loop = new Loop();
   // What is open so far, newest first: closed in that order, at the end or when a later step fails.
@@ -46,6 +50,8 @@ export async function openFerry(config: Config, { observer = {}, temporaryPool =
     for (const close of open.splice(0)) await close();
   };
   try {
+    // Before any memory: what is wrong with a file is quickly said.
+    const tls = config.tls === undefined ? undefined : new NodeTls(config.tls, observer);
     const region = await createPoolRegion(poolOptions(config, temporaryPool, loop));
     open.unshift(() => region.close());
     const evicted = (keys: Uint8Array): void => node.broadcast({ kind: "evicted", keys });
@@ -57,8 +63,10 @@ export async function openFerry(config: Config, { observer = {}, temporaryPool =
     open.unshift(() => pool.close());
     const jobs = createJobs();
     open.unshift(() => jobs.close());
-    const choice = chooseLink(config, loop);
+    const choice = chooseLink(config, loop, tls?.options);
     open.unshift(() => choice.link.close());
+    if (tls !== undefined) open.unshift(() => tls.close());
+    tls?.watch(choice.link);
     const address = config.listen === undefined ? undefined : await choice.link.listen(config.listen);
     const node: FerryNode = new FerryNode({
       settings: settingsOf(config, address),
@@ -75,7 +83,7 @@ export async function openFerry(config: Config, { observer = {}, temporaryPool =
     });
     loop.start((nowUs) => node.turn(nowUs));
     loop.run();
-    return node.enroll(0, (holder) => new Library(node, holder, choice, address, shut));
+    return node.enroll(0, (holder) => new Library(node, holder, choice, address, tls, shut));
   } catch (error) {
     unmake();
     await shut();
@@ -95,8 +103,8 @@ interface Choice {
   readonly reason: string;
 }
 
-function chooseLink(config: Config, loop: Loop): Choice {
-  const options = { onWake: () => loop.run(), ioThreads: config.ioThreads };
+function chooseLink(config: Config, loop: Loop, tls: TlsOptions | undefined): Choice {
+  const options = { onWake: () => loop.run(), ioThreads: config.ioThreads, ...(tls === undefined ? {} : { tls }) };
   if (config.link === "js") return { link: createJsLink(options), kind: "js", reason: "asked for" };
   if (native !== undefined) {
     return { link: createTcpLink(options), kind: "tcp", reason: config.link === "tcp" ? "asked for" : "the addon is there" };
@@ -114,7 +122,8 @@ function settingsOf(config: Config, address: Endpoint | undefined): NodeSettings
     peers: config.peers.map((peer) => {
       const endpoint = parseAddress(peer.address);
       if (endpoint === undefined) throw new KvferryError("invalid_config", `address of peer ${peer.name}`);
-      return { name: peer.name, address: endpoint, secret: peer.secret };
+      const { name, secret, identity } = peer;
+      return { name, address: endpoint, secret, ...(identity === "" ? {} : { identity }) };
     }),
     lanes: config.lanes === 0 ? { least: 1, most: config.lanesMax } : { least: config.lanes, most: config.lanes },
     congestion: { configured: config.congestionControl, allowed: allowedCongestion() },
@@ -140,14 +149,23 @@ class Library extends Session implements LocalFerry {
   readonly address: Endpoint | undefined;
   readonly link: LocalFerry["link"];
   readonly node: FerryNode;
+  readonly tls: NodeTls | undefined;
   readonly #shut: () => Promise<void>;
   #closing: Promise<void> | undefined;
 
-  constructor(node: FerryNode, holder: number, choice: Choice, address: Endpoint | undefined, shut: () => Promise<void>) {
+  constructor(
+    node: FerryNode,
+    holder: number,
+    choice: Choice,
+    address: Endpoint | undefined,
+    tls: NodeTls | undefined,
+    shut: () => Promise<void>,
+  ) {
     super(node, holder, { client: "library", processId: 0 });
     this.host = node;
     this.node = node;
     this.address = address;
+    this.tls = tls;
     this.link = { kind: choice.kind, reason: choice.reason };
     this.#shut = shut;
   }

@@ -18,7 +18,7 @@ interface Stranger {
 
 export class PeerTable implements PeerDirectory {
   readonly #node: NodeContext;
-  readonly #configured = new Map<string, { readonly address: Endpoint; readonly secret: string }>();
+  readonly #configured = new Map<string, NodeSettings["peers"][number]>();
   readonly #dialled = new Map<string, Peer>();
   /** By what the remote's Hello names its process and conversation: it may know us by several addresses, and not that they are one. */
   readonly #accepted = new Map<string, Peer>();
@@ -29,7 +29,7 @@ export class PeerTable implements PeerDirectory {
 
   constructor(node: NodeContext, settings: NodeSettings) {
     this.#node = node;
-    for (const { name, address, secret } of settings.peers) this.#configured.set(name, { address, secret });
+    for (const peer of settings.peers) this.#configured.set(peer.name, peer);
   }
 
   /**
@@ -45,7 +45,8 @@ export class PeerTable implements PeerDirectory {
     // Who is configured is one peer, whichever way it is named, and is shown its own secret.
     else if (configured !== name) return this.get(configured);
     const conversation = this.#nextConversation++;
-    const peer = new Peer({ ...this.#pathTo(address), name, address, conversation });
+    const identity = this.#configured.get(name)?.identity;
+    const peer = new Peer({ ...this.#pathTo(address), name, address, conversation, identity });
     this.#dialled.set(name, peer);
     return peer;
   }

@@ -21,6 +21,7 @@ export interface Greeted {
 /** How long somebody who was told why he is not let in may take to leave. */
 const LEAVE_MS = 1_000;
 const DETAIL_BYTES = 100;
+const PREAMBLE_BYTE = 0x4b;
 
 export class Greeting {
   readonly #context: LinkContext;
@@ -61,6 +62,7 @@ export class Greeting {
 
   readonly #sniff = (bytes: Uint8Array): void => {
     this.#accepted.off("data", this.#sniff);
+    if (!JsTls.isHello(bytes) && bytes[0] !== PREAMBLE_BYTE) return this.#refuse("garbage", "neither a preamble nor TLS");
     if (this.#tls === undefined || !JsTls.isHello(bytes)) {
       this.#accepted.on("data", this.#read);
       return this.#read(bytes);

@@ -30,6 +30,8 @@ export interface ConnectionOptions {
   readonly owner: ConnectionOwner;
   /** Where to dial; undefined for a remote that dialled us. */
   readonly address: Endpoint | undefined;
+  /** Whose certificate it must have, over TLS; without: its host's. */
+  readonly identity?: string | undefined;
   readonly path: Path;
   readonly congestionControl: string;
   readonly heartbeatMs: number;
@@ -64,7 +66,7 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     this.#options = options;
     const { link, path, congestionControl, owner, address } = options;
-    this.#probe = address === undefined ? undefined : new Probe(link, address);
+    this.#probe = address === undefined ? undefined : new Probe(link, address, options.identity);
     this.lanes = new Lanes({
       link,
       path,
@@ -109,7 +111,7 @@ export class Connection {
     this.#isSought = nowUs < this.#dialAtUs;
     if (this.#isSought) return;
     try {
-      this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+      this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs, this.#options.identity);
       this.#state = "dialling";
     } catch (error) {
       // The link has no room for another connection.

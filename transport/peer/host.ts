@@ -77,6 +77,8 @@ export interface PeerOptions {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly conversation: number;
+  /** Whose certificate it must have, over TLS; without: its host's. */
+  readonly identity?: string | undefined;
   /** Equal = fixed by the operator. */
   readonly lanes: { readonly least: number; readonly most: number };
   /** Both ends are on this host. */

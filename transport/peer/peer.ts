@@ -48,6 +48,7 @@ export class Peer implements Remote, PeerPort {
       link: options.host.link,
       runtime: options.host.runtime,
       address: options.address,
+      identity: options.identity,
       path: this.path,
       congestionControl: options.congestion.name,
       heartbeatMs: options.host.heartbeatMs,

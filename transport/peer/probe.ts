@@ -9,12 +9,14 @@ import type { ConnectionId, Endpoint, Link } from "../link/link.ts";
 export class Probe {
   readonly #link: Link;
   readonly #address: Endpoint;
+  readonly #identity: string | undefined;
   #id: ConnectionId | undefined;
   #nextUs = 0;
 
-  constructor(link: Link, address: Endpoint) {
+  constructor(link: Link, address: Endpoint, identity: string | undefined) {
     this.#link = link;
     this.#address = address;
+    this.#identity = identity;
   }
 
   /** The link's name for it while it is being dialled. */
@@ -33,7 +35,7 @@ export class Probe {
     const timeoutMs = limits.probeMs + Math.ceil((4 * rttUs) / 1000);
     this.#nextUs = nowUs + limits.probeMs * 1000;
     try {
-      this.#id = this.#link.dial(this.#address, timeoutMs);
+      this.#id = this.#link.dial(this.#address, timeoutMs, this.#identity);
     } catch (error) {
       // No room for another connection just now: later, perhaps.
       if (!(error instanceof KvferryError)) throw error;

@@ -3,12 +3,12 @@
  * Messages, refusals and ends are what wire.md makes of the bytes. An input's first byte says in what pieces to write the rest.
  */
 import assert from "node:assert/strict";
-import { ERRORS, KvferryError } from "../../../transport/errors.ts";
+import { KvferryError } from "../../../transport/errors.ts";
 import { crc32c } from "../../../transport/kv/crc32c.ts";
 import { limits } from "../../../transport/limits.ts";
-import { decodePreamble, encodePreamble, type Preamble } from "../../../transport/link/frame.ts";
+import { decodePreamble, encodeControl, encodePreamble, type Preamble } from "../../../transport/link/frame.ts";
 import type { ConnectionId, Endpoint, LinkEvent } from "../../../transport/link/link.ts";
-import { decodeMessage } from "../../../transport/peer/messages.ts";
+import { encodeMessage } from "../../../transport/peer/messages.ts";
 import { readGolden } from "../../golden/golden.ts";
 import { headerOf } from "../../link/raw.ts";
 import { mutate } from "../mutate.ts";
@@ -18,8 +18,12 @@ import { controlStream } from "./frames.ts";
 import { checkAnswers, Client, type Kind, KINDS, pieceBytes, Polled } from "./live.ts";
 
 const TOKEN = new Uint8Array(16).fill(0x5c);
-/** The first byte of a TLS record that begins a handshake. */
-const TLS_HANDSHAKE = 0x16;
+/** A TLS client at a plain listener is told so. */
+const HELLO = 22;
+const NO_TLS = encodeControl(
+  encodeMessage({ kind: "refuse", code: 37, detail: "this node speaks no TLS", version: 1, minVersion: 1, re: 0 }),
+  crc32c,
+);
 const PREAMBLE = encodePreamble({ version: 1, kind: "control", lane: 0, token: new Uint8Array(16) });
 
 abstract class ListenerSession implements Session {
@@ -73,8 +77,8 @@ class GreetingSession extends ListenerSession {
     const before = { accepted: this.accepted.length, lanesUp: this.lanesUp };
     const client = await Client.dial(this.endpoint);
     client.say(stream, pieceBytes(input));
-    if (preamble === undefined) client.reset();
-    else if (preamble === "wrong" && stream[0] === TLS_HANDSHAKE) checkWantsPlain(await client.rest());
+    if (stream[0] === HELLO) checkAnswers(await client.rest(), [NO_TLS], true);
+    else if (preamble === undefined) client.reset();
     else if (preamble === "wrong") assert.equal((await client.rest()).length, 0, "closed without a word");
     else if (preamble.version !== 1) {
       const refusal = readGolden("control").find(({ name }) => name === "control-refuse-version")?.bytes ?? new Uint8Array(0);
@@ -98,12 +102,6 @@ class GreetingSession extends ListenerSession {
     this.#control.reset();
     return super.close();
   }
-}
-
-/** Whoever begins with TLS where nobody speaks it is told so in plain bytes. */
-function checkWantsPlain(answer: Uint8Array): void {
-  const message = decodeMessage(answer.subarray(8));
-  assert.ok(message.kind === "refuse" && message.code === ERRORS.tls_failed.number, "one Refuse that says what is wrong");
 }
 
 function judge(stream: Uint8Array): Preamble | "wrong" | undefined {

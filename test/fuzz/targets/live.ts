@@ -124,6 +124,11 @@ export class Client {
     return Buffer.concat(this.#pieces);
   }
 
+  /** Nothing more is said. */
+  finish(): void {
+    if (!this.#isClosed) this.#socket.end();
+  }
+
   reset(): void {
     if (!this.#socket.destroyed && !this.#socket.writableEnded) this.#socket.resetAndDestroy();
   }

@@ -1,6 +1,7 @@
 /** Checks of the network: socket buffers against the bandwidth-delay product, congestion control, idle restarts. */
 import type { Config } from "../../config.ts";
 import { formatRate, formatSize } from "../../config/units.ts";
+import { limits } from "../../limits.ts";
 import { type Check, type Host, ok, warn } from "./host.ts";
 
 export interface Path {
@@ -33,14 +34,16 @@ function sendBuffers(host: Host, config: Config, path: Path): Check {
 /** What the kernel may grow a socket to. About half of it is window; the lanes share the path. */
 function buffers(host: Host, config: Config, path: Path, name: "tcp_rmem" | "tcp_wmem", side: string): Check {
   const id = `${side}_buffers`;
+  // Lanes are added where windows are too small for few, which is no reason to leave them so.
+  const lanes = config.lanes || limits.lanesDefault;
   const most = Number(host.read(`${SYSCTL}ipv4/${name}`)?.split(/\s+/)[2] ?? Number.NaN);
   if (Number.isNaN(most)) return ok(id, "not known on this platform");
   const product = (path.rateBytesPerSecond * path.rttMs) / 1000;
-  const reach = (most / 2) * config.lanes;
+  const reach = (most / 2) * lanes;
   const described = `${formatRate(path.rateBytesPerSecond)} x ${path.rttMs} ms = ${formatSize(Math.ceil(product))} under way`;
-  const found = `${name} grows to ${formatSize(most)}: ${formatSize(reach)} of window over ${config.lanes} lanes; ${described}`;
+  const found = `${name} grows to ${formatSize(most)}: ${formatSize(reach)} of window over ${lanes} lanes; ${described}`;
   if (reach >= product) return ok(id, found);
-  const wanted = 2 ** Math.ceil(Math.log2((2 * product) / config.lanes));
+  const wanted = 2 ** Math.ceil(Math.log2((2 * product) / lanes));
   return warn(id, found, `sysctl -w net.ipv4.${name}="4096 131072 ${wanted}", or more lanes (a WAN wants 8 to 16).`);
 }
 
