@@ -1,5 +1,6 @@
 /** iperf3 as a yardstick: the number that every operator knows of a path. */
-import { spawn } from "node:child_process";
+import { type ChildProcessByStdio, spawn } from "node:child_process";
+import type { Readable } from "node:stream";
 import { endProgram, endWithUs, freePort, runProgram } from "./process.ts";
 
 export interface ToolRun {
@@ -25,6 +26,29 @@ export async function iperf3Available(): Promise<boolean> {
 }
 
 /** Between two processes here, or with the `iperf3 -s` that somebody runs on `host`. */
+/** At the two ends of an emulated link: from b to a, as KV goes that a fetches. `name`: of the link; seconds are whole. */
+export async function iperf3InLab(
+  ends: { readonly client: readonly string[]; readonly server: readonly string[]; readonly host: string },
+  streams: number,
+  seconds: number,
+  congestionControl: string,
+): Promise<number> {
+  const port = String(5_210);
+  const [serve, ...serveArgs] = [...ends.server, "iperf3", "-s", "-1", "-p", port, "--forceflush"];
+  const server = endWithUs(spawn(serve!, serveArgs, { stdio: ["ignore", "pipe", "ignore"] }));
+  try {
+    await listening(server);
+    const flags = ["-c", ends.host, "-p", port, "-P", String(streams), "-t", String(seconds), "-R", "-J"];
+    const [ask, ...askArgs] = [...ends.client, "iperf3", ...flags, ...(congestionControl === "" ? [] : ["-C", congestionControl])];
+    const { stdout } = await runProgram(ask!, askArgs, (seconds + 60) * 1000);
+    const document = JSON.parse(stdout) as Iperf3Document;
+    if (document.end?.sum_received === undefined) throw new Error(`iperf3: ${document.error ?? "no result"}`);
+    return document.end.sum_received.bits_per_second;
+  } finally {
+    await endProgram(server);
+  }
+}
+
 export function iperf3(streams: number, host: string | undefined): Tool {
   return {
     name: "iperf3",
@@ -39,17 +63,21 @@ async function withServer(use: (port: number) => Promise<ToolRun>): Promise<Tool
   const args = ["-s", "-1", "-p", String(port), "-B", "127.0.0.1", "--forceflush"];
   const server = endWithUs(spawn("iperf3", args, { stdio: ["ignore", "pipe", "ignore"] }));
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.once("close", () => reject(new Error("iperf3 -s ended at once")));
-      server.stdout.on("data", (text: Buffer) => {
-        if (text.includes("listening")) resolve();
-      });
-    });
+    await listening(server);
     return await use(port);
   } finally {
     await endProgram(server);
   }
+}
+
+function listening(server: ChildProcessByStdio<null, Readable, null>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.once("close", () => reject(new Error("iperf3 -s ended at once")));
+    server.stdout.on("data", (text: Buffer) => {
+      if (text.includes("listening")) resolve();
+    });
+  });
 }
 
 interface Iperf3Document {

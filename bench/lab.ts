@@ -75,7 +75,7 @@ export function latenessOf({ ab, ba }: LinkReport): string {
 }
 
 /** A link that is taken away with this process, however that ends: the script that made it waits for the end of its standard input. */
-class HeldLink {
+export class HeldLink {
   readonly name: string;
   readonly #holder: ChildProcess;
   readonly #gone: Promise<Ended>;
@@ -85,8 +85,9 @@ class HeldLink {
   failure: KvferryError | undefined;
   #isThere = false;
 
-  static async up(impairment: Impairment): Promise<HeldLink> {
-    const link = new HeldLink(impairment);
+  /** `congestionControl`: the namespaces' own default; "" = the host's. */
+  static async up(impairment: Impairment, congestionControl = ""): Promise<HeldLink> {
+    const link = new HeldLink(impairment, congestionControl);
     try {
       await link.#isUp();
       return link;
@@ -96,10 +97,10 @@ class HeldLink {
     }
   }
 
-  private constructor(impairment: Impairment) {
+  private constructor(impairment: Impairment, congestionControl: string) {
     this.name = `kvferry-${process.pid}-${randomBytes(3).toString("hex")}-`;
     this.#holder = spawn("bash", [script(), "hold", ...wordsOf(impairment)], {
-      env: { ...process.env, WAN: this.name },
+      env: { ...process.env, WAN: this.name, WAN_CC: congestionControl },
       stdio: ["pipe", "pipe", "pipe"],
       detached: true,
     });
@@ -122,6 +123,12 @@ class HeldLink {
     });
     await Promise.race([up, this.lost]).finally(() => clearTimeout(timer));
     this.#isThere = true;
+  }
+
+  /** Changes it while traffic flows: keys of the lab, or a profile. */
+  async set(...words: readonly string[]): Promise<void> {
+    const { code, stderr } = await runProgram("bash", [script(), "set", ...words], STAT_TIMEOUT_MS, { WAN: this.name });
+    if (code !== 0) throw new KvferryError("invalid_argument", stderr.trim());
   }
 
   async down(): Promise<void> {

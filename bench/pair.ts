@@ -1,5 +1,6 @@
 /** Two sidecars and an engine at each: KV of a model goes from one's pool to the other's through the engine API, and is verified there. */
 import type { ClientFerry } from "../transport/api/client.ts";
+import type { FetchRequest, TransferReport } from "../transport/ferry/ferry.ts";
 import { planTransfer } from "../transport/kv/plan.ts";
 import { limits } from "../transport/limits.ts";
 import type { Blocks } from "../transport/memory/pool.ts";
@@ -19,6 +20,8 @@ export interface EngineSide {
   readonly order: LayoutOrder;
   readonly model: number;
 }
+
+export type MoveOptions = Pick<FetchRequest, "priority" | "deadlineMs">;
 
 const IDENTITY = { revision: "bench", element: "bf16", rope: "", profile: "", extra: "" };
 
@@ -60,9 +63,9 @@ export class Prompt {
   }
 
   /** Seconds from offering it until the last byte is verified and in place. */
-  async move(): Promise<number> {
+  async move(how: MoveOptions = {}): Promise<number> {
     const startMs = performance.now();
-    await this.fetch(await this.offer());
+    await this.fetch(await this.offer(), how);
     return (performance.now() - startMs) / 1000;
   }
 
@@ -71,10 +74,11 @@ export class Prompt {
     return this.#from.ferry.offer({ model: this.#from.model, groups });
   }
 
-  async fetch(handle: string): Promise<void> {
+  async fetch(handle: string, how: MoveOptions = {}): Promise<TransferReport> {
     const into = [{ group: 0, blocks: this.#target, tokens: this.#slice.tokens }];
-    const transfer = await this.#to.ferry.fetch({ peer: this.#from.sidecar.name, model: this.#to.model, source: { handle }, into });
-    await transfer.done;
+    const peer = this.#from.sidecar.address;
+    const transfer = await this.#to.ferry.fetch({ peer, model: this.#to.model, source: { handle }, into, ...how });
+    return transfer.done;
   }
 
   /** Writes new content at the sender, poison at the receiver, moves, and counts what is wrong. */

@@ -14,6 +14,12 @@ export interface SidecarSettings {
   readonly blockBytes: number;
   /** NAME=HOST:PORT, ... */
   readonly peers?: string;
+  /** In front of the command: where it runs, such as at an end of an emulated link. */
+  readonly prefix?: readonly string[];
+  /** Of the address that it listens on. */
+  readonly host?: string;
+  /** Further flags of `kvferry serve`, without their dashes. */
+  readonly flags?: Readonly<Record<string, string>>;
   /** Folder for a CPU profile, written when it ends. */
   readonly profileFolder?: string;
 }
@@ -33,7 +39,8 @@ export class SidecarProcess {
     // The pool's file lies in there too: a pool outlives its process by design, and this one must not.
     const folder = mkdtempSync(join(memoryFolder(settings.poolBytes), "kvferry-bench-"));
     folders.add(folder);
-    const address = `127.0.0.1:${await freePort()}`;
+    const { host = "127.0.0.1", prefix = [], flags: more = {} } = settings;
+    const address = `${host}:${await freePort()}`;
     const socket = join(folder, "api.sock");
     const flags: Record<string, string> = {
       name: settings.name,
@@ -43,10 +50,12 @@ export class SidecarProcess {
       "pool-bytes": String(settings.poolBytes),
       "pool-block-bytes": String(settings.blockBytes),
       "log-level": "warn",
+      ...more,
       ...(settings.peers === undefined ? {} : { peers: settings.peers }),
     };
     const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
-    const child = spawn(process.execPath, [...nodeFlags(settings.profileFolder), cliPath(), "serve", ...args], {
+    const command = [...prefix, process.execPath, ...nodeFlags(settings.profileFolder), cliPath(), "serve", ...args];
+    const child = spawn(command[0]!, command.slice(1), {
       stdio: ["ignore", "pipe", "inherit"],
       env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^KVFERRY_(?!NATIVE)/.test(name))),
     });

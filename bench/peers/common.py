@@ -44,6 +44,8 @@ def arguments():
     parser.add_argument("--run", required=True, help="folder that both processes see")
     parser.add_argument("--pool", type=int, default=GIB)
     parser.add_argument("--pieces", type=int, default=PIECES)
+    parser.add_argument("--host", default="127.0.0.1", help="this process's own address")
+    parser.add_argument("--paged-only", action="store_true", help="reads of the paged case, each told by itself, the first one cold")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long a throughput case lasts")
     return parser.parse_args()
 
@@ -111,8 +113,22 @@ def latency(go):
     return {"p50_us": samples[len(samples) // 2], "p99_us": samples[len(samples) * 99 // 100], "samples": len(samples)}
 
 
+def run_reads(name, prepare, options):
+    """Requests one after the other, nothing before the first: it opens the connections."""
+    here, there = (layout(options.pool, PIECE_BYTES, options.pieces, seed) for seed in (1, 2))
+    go = prepare("read", here, there, PIECE_BYTES)
+    durations, end = [], time.monotonic() + options.seconds
+    while len(durations) < 2 or time.monotonic() < end:
+        begin = time.perf_counter()
+        go()
+        durations.append(time.perf_counter() - begin)
+        emit(peer=name, op="read", case="request", seconds=durations[-1])
+
+
 def run_cases(name, prepare, server_pid, options):
     """prepare(op, local offsets, remote offsets, block bytes) -> go, which returns when the peer says that it is complete."""
+    if options.paged_only:
+        return run_reads(name, prepare, options)
     for op in ("write", "read"):
         case = {"peer": name, "op": op}
         try:

@@ -10,10 +10,10 @@ def main():
     server = options.role == "server"
     pool = common.Pool(options.pool, 0 if server else 7)
     engine = TransferEngine()
-    if engine.initialize("127.0.0.1", "P2PHANDSHAKE", "tcp", "") or engine.register_memory(pool.address, options.pool):
+    if engine.initialize(options.host, "P2PHANDSHAKE", "tcp", "") or engine.register_memory(pool.address, options.pool):
         raise RuntimeError("Mooncake did not initialize")
     if server:
-        common.say_ready(options, session=f"127.0.0.1:{engine.get_rpc_port()}", address=pool.address)
+        common.say_ready(options, session=f"{options.host}:{engine.get_rpc_port()}", address=pool.address)
         common.park()
     remote = common.wait_ready(options)
     peer, base = remote["session"], remote["address"]
