@@ -83,8 +83,10 @@ export class Path {
     const congestionControl = lanes[0]?.congestionControl ?? "";
     this.#laneCount.handleReading(nowUs, { estimate, lanesUp: lanes.length, isBacklogged, congestionControl });
     this.#pace.handleReading(nowUs, { ...load, estimate, peerCap: this.#options.peerCap });
-    const { goodputBytesPerSecond, rttUs } = estimate;
-    this.#windowPath = { goodputBytesPerSecond, rttUs, lanes: Math.max(lanes.length, 1) };
+    const { goodputBytesPerSecond, latestBytesPerSecond, rttUs } = estimate;
+    // While lanes grow, what was last is more than what is certain, and a window must not hold them back.
+    const most = Math.max(goodputBytesPerSecond, latestBytesPerSecond);
+    this.#windowPath = { goodputBytesPerSecond: most, rttUs, lanes: Math.max(lanes.length, 1) };
     return this.decision;
   }
 
