@@ -48,7 +48,7 @@ export function chooseChunkSize(input: ChunkSizeInput): ChunkSize {
   const least = Math.max(FRAMING_BYTES * OVERHEAD_PARTS, (laneRate * DECISION_US * OVERHEAD_PARTS) / 1_000_000);
   const spread = transferBytes > 0 ? transferBytes / (lanes * CHUNKS_PER_LANE) : Number.POSITIVE_INFINITY;
   const wanted = Math.max(Math.min(waited, limits.chunkBytesDefault, spread), least);
-  const bytes = clamp(powerOfTwo(wanted), mostBytes);
+  const bytes = clamp(powerOfTwo(wanted, least), mostBytes);
   const chunkUs = Math.round((bytes * 1_000_000) / laneRate);
   const bound =
     wanted === least
@@ -68,16 +68,16 @@ const NOT_SENT_LEAST = 64 * 1024;
 /** @returns TCP_NOTSENT_LOWAT for a lane of so many bytes a second (0 = not known) */
 export function notSentLow(laneRate: number): number {
   if (laneRate <= 0) return limits.notSentLowBytes;
-  return Math.max(Math.min(powerOfTwo((laneRate * NOT_SENT_US) / 1_000_000), limits.notSentLowBytes), NOT_SENT_LEAST);
+  return Math.max(Math.min(powerOfTwo((laneRate * NOT_SENT_US) / 1_000_000, 0), limits.notSentLowBytes), NOT_SENT_LEAST);
 }
 
 function clamp(bytes: number, mostBytes: number): number {
   return Math.max(Math.min(bytes, mostBytes), limits.chunkBytesMin);
 }
 
-/** The largest that is not above `bytes`, so that sizes do not change with every measurement. */
-function powerOfTwo(bytes: number): number {
+/** The largest that is not above `bytes`, but not below `least`: so sizes do not change with every measurement. */
+function powerOfTwo(bytes: number, least: number): number {
   let power = limits.chunkBytesMin;
-  while (power * 2 <= bytes) power *= 2;
+  while (power * 2 <= bytes || power < least) power *= 2;
   return power;
 }

@@ -1,9 +1,13 @@
 /**
  * How many lanes a path has. PURE; every answer has its reason.
  *
- * By marginal goodput: the number is doubled, and stays doubled only if that gained enough; halved where lanes stand in each other's way, and stays
- * halved only if nothing was lost. What tells where to try: a loss-based congestion control with loss, a window or buffer that is too small for one lane
- * (both: more lanes), a standing queue with repeats (fewer). A path whose queue stands is full: more lanes would only take from others on it.
+ * A look is a stretch of readings with the same lanes, all of them busy. After each look one thing is decided by what was seen in it:
+ *
+ *   a queue stood all the time      the path is full: a third of the lanes goes; back, if that cost goodput, unless others had it: then the queue stays
+ *   lanes wait for a window         twice the lanes; back, if that gained less than a twentieth
+ *   no queue was ever seen          the same, where more lanes can help: a loss-based congestion control, or lanes so fast that a processor may bound them
+ *
+ * So lanes are never added where a queue stands: they would only take from others on the path. What failed is not tried again for a while.
  */
 import { assert } from "../check.ts";
 import { isLossBased } from "./congestion.ts";
@@ -35,40 +39,104 @@ const START_LOCAL = 4;
 /** A path this long fills slowly from a few lanes' initial windows: so many begin together, and what is too many goes again. */
 const LONG_RTT_US = 2_000;
 const START_LONG = 16;
-/** A trial: time for lanes to grow, then time to look. */
-const SETTLE_US = 500_000;
-const SETTLE_RTTS = 8;
-const LOOK_US = 700_000;
-const LOOK_RTTS = 6;
-/** Twice the lanes must gain a tenth; half of them may lose a fiftieth. */
-const GAIN_PARTS = 10;
-const LOSS_PARTS = 50;
-/** After a trial that failed nothing is tried for so long, and for twice as long after the next. */
-const HOLD_US = 10_000_000;
-const HOLD_MOST_US = 320_000_000;
-/** A queue that stands for a quarter of the round trip, and repeats of a hundredth: lanes in each other's way. */
-const QUEUE_PARTS = 4;
+/** Before a look: time for lanes to take their share. BBR looks for a quarter more once in eight round trips, and new lanes begin with a small window. */
+const SETTLE_US = 300_000;
+const SETTLE_ROUNDS = 8;
+/** The last of two lanes needs three times as long for twice its share; on a path longer than this two stay. */
+const LAST_ROUNDS = 24;
+const LAST_RTT_US = 100_000;
+const LOOK_US = 500_000;
+const LOOK_ROUNDS = 4;
+/** Twice the lanes must gain a twentieth; fewer may lose as much, or a tenth of a loss-based congestion control to others. */
+const GAIN_PARTS = 20;
+const YIELD_PARTS = 10;
+/** Who has less than so much of a path leaves no more to others. */
+const SHARE_LEAST = 0.1;
+const FEWER_PARTS = 3;
+/** What failed is not tried again for so long, and for twice as long after the next. */
+const HOLD_US = 60_000_000;
+const HOLD_MOST_US = 960_000_000;
+/** A path that gives so much more or less than when something failed is another one. */
+const OTHER_PARTS = 4;
+/** BBR leaves a path for two readings every ten seconds. */
+const PAUSE_PARTS = 2;
+/** A queue that is worth the name: an eighth of the round trip; one that shows is a sixteenth. */
+const STANDS_PARTS = 8;
+const SHOWS_PARTS = 16;
 const QUEUE_LEAST_US = 1_000;
-const CROWDED_LOSS = 0.01;
-/** Loss that a loss-based congestion control feels on a long path. */
-const FELT_LOSS = 0.00001;
+/** Lanes that wait for a window: for a sixteenth of the time, because BBR does so only where it looks for more. */
+const HELD_PARTS = 16;
+/** A lane slower than this is not bounded by a processor. */
+const EASY_BYTES_PER_SECOND = 500_000_000;
 
+/** What was seen with one number of lanes. */
+class Look {
+  readonly #startUs: number;
+  readonly endUs: number;
+  readonly #rates: number[] = [];
+  #held = 0;
+  /** Lanes paused, or the path is another one now: what was seen before and after are two things. */
+  isBroken = false;
+  leastQueueUs = Number.POSITIVE_INFINITY;
+  mostQueueUs = 0;
+
+  /** `rounds`: round trips before it begins; 0 = nothing has changed. */
+  constructor(nowUs: number, rttUs: number, rounds: number) {
+    this.#startUs = nowUs + (rounds > 0 ? Math.max(SETTLE_US, rounds * rttUs) : 0);
+    this.endUs = this.#startUs + Math.max(LOOK_US, LOOK_ROUNDS * rttUs);
+  }
+
+  add(nowUs: number, { goodputBytesPerSecond, latestBytesPerSecond, queueUs, heldRatio }: PathEstimate): void {
+    if (nowUs < this.#startUs) return;
+    if (latestBytesPerSecond * PAUSE_PARTS < goodputBytesPerSecond) this.isBroken = true;
+    this.#rates.push(latestBytesPerSecond);
+    this.#held += heldRatio;
+    this.leastQueueUs = Math.min(this.leastQueueUs, queueUs);
+    this.mostQueueUs = Math.max(this.mostQueueUs, queueUs);
+  }
+
+  /** Lanes were held back by windows. */
+  get isHeld(): boolean {
+    return this.#held * HELD_PARTS > this.#rates.length;
+  }
+
+  stands(minRttUs: number): boolean {
+    return this.leastQueueUs > Math.max(minRttUs / STANDS_PARTS, QUEUE_LEAST_US);
+  }
+
+  shows(minRttUs: number): boolean {
+    return this.mostQueueUs > Math.max(minRttUs / SHOWS_PARTS, QUEUE_LEAST_US);
+  }
+
+  /** The middle one. */
+  get rate(): number {
+    return [...this.#rates].sort((a, b) => a - b)[this.#rates.length >> 1] ?? 0;
+  }
+}
+
+/** A number that is tried, and what the path gave with the one before. */
 interface Trial {
   readonly from: number;
-  readonly to: number;
-  readonly baseline: number;
-  readonly lookAtUs: number;
-  readonly endsUs: number;
-  looks: number;
-  sum: number;
+  readonly rate: number;
+}
+
+/** What failed: when it may be tried again, how long that was, and with how many lanes the path gave what then. */
+interface Hold {
+  untilUs: number;
+  us: number;
+  lanes: number;
+  rate: number;
 }
 
 export class LaneCountPolicy {
   readonly #options: LaneCountOptions;
   #answer: LaneCount;
+  #look: Look | undefined;
   #trial: Trial | undefined;
-  #holdUntilUs = 0;
-  #holdUs = HOLD_US;
+  /** Others fill what we leave: a queue stood, and stayed, when fewer lanes got less. */
+  #isShared = false;
+  readonly #more: Hold = { untilUs: 0, us: HOLD_US, lanes: 0, rate: 0 };
+  readonly #fewer: Hold = { untilUs: 0, us: HOLD_US, lanes: 0, rate: 0 };
 
   constructor(options: LaneCountOptions) {
     assert(options.least >= 1 && options.least <= options.most, "bounds of lanes are ordered");
@@ -86,6 +154,9 @@ export class LaneCountPolicy {
 
   /** The round trip of a new connection is known, from its handshake. */
   handleConnected(rttUs: number): LaneCount {
+    this.#look = undefined;
+    this.#trial = undefined;
+    this.#isShared = false;
     if (this.#isFixed || rttUs < LONG_RTT_US || this.#answer.lanes >= START_LONG) return this.#answer;
     const lanes = Math.min(START_LONG, this.#options.most);
     return this.#say(lanes, `start on a path of ${rttUs} us: that many initial windows fill it sooner`);
@@ -95,63 +166,94 @@ export class LaneCountPolicy {
     const { estimate, isBacklogged, lanesUp } = input;
     if (this.#isFixed) return this.#answer;
     if (!isBacklogged || estimate.goodputBytesPerSecond <= 0) {
-      // A trial without load says nothing.
+      // Without load there is nothing to see, of a trial neither.
+      this.#look = undefined;
       this.#trial = undefined;
       return this.#answer;
     }
-    if (this.#trial !== undefined) return this.#judge(nowUs, this.#trial, estimate);
-    if (lanesUp < this.#answer.lanes || nowUs < this.#holdUntilUs) return this.#answer;
-    const next = this.#next(input);
-    return next === undefined ? this.#answer : this.#try(nowUs, next, estimate);
+    const { lanes } = this.#answer;
+    const rounds = lanes === 1 && this.#trial?.from === 2 ? LAST_ROUNDS : SETTLE_ROUNDS;
+    if (this.#look === undefined || lanesUp < lanes) this.#look = new Look(nowUs, estimate.rttUs, rounds);
+    const look = this.#look;
+    look.add(nowUs, estimate);
+    if (nowUs < look.endUs) return this.#answer;
+    if (look.isBroken || look.rate <= 0) {
+      this.#look = new Look(nowUs, estimate.rttUs, 0);
+      return this.#answer;
+    }
+    const after = this.#judge(nowUs, look, input) ?? this.#next(nowUs, look, input);
+    this.#look = after.lanes === lanes ? new Look(nowUs, estimate.rttUs, 0) : undefined;
+    return this.#say(after.lanes, after.reason);
   }
 
   get #isFixed(): boolean {
     return this.#options.least === this.#options.most || this.#options.local;
   }
 
-  /** What to try next; undefined: all is well as it is. */
-  #next({ estimate, congestionControl }: LaneCountInput): LaneCount | undefined {
-    const { lanes } = this.#answer;
-    const { queueUs, minRttUs, lossRatio, limit } = estimate;
-    const isQueued = queueUs > Math.max(minRttUs / QUEUE_PARTS, QUEUE_LEAST_US);
-    const more = Math.min(lanes * 2, this.#options.most);
-    const fewer = Math.max(lanes >> 1, this.#options.least);
-    if (limit === "receiver" || limit === "send buffer")
-      return more > lanes ? { lanes: more, reason: `lanes wait for the ${limit}` } : undefined;
-    if (isQueued) {
-      const isCrowded = lossRatio > CROWDED_LOSS && fewer < lanes;
-      return isCrowded ? { lanes: fewer, reason: `a queue of ${queueUs} us and ${percent(lossRatio)} repeated` } : undefined;
-    }
-    if (more === lanes) return undefined;
-    if (isLossBased(congestionControl) && lossRatio > FELT_LOSS)
-      return { lanes: more, reason: `${congestionControl} slows down for a loss of ${percent(lossRatio)}` };
-    return { lanes: more, reason: "no queue: the path may have more" };
-  }
-
-  #try(nowUs: number, { lanes, reason }: LaneCount, { goodputBytesPerSecond, rttUs }: PathEstimate): LaneCount {
-    const lookAtUs = nowUs + Math.max(SETTLE_US, SETTLE_RTTS * rttUs);
-    const endsUs = lookAtUs + Math.max(LOOK_US, LOOK_RTTS * rttUs);
-    this.#trial = { from: this.#answer.lanes, to: lanes, baseline: goodputBytesPerSecond, lookAtUs, endsUs, looks: 0, sum: 0 };
-    return this.#say(lanes, `trying ${lanes} after ${this.#trial.from}: ${reason}`);
-  }
-
-  #judge(nowUs: number, trial: Trial, { goodputBytesPerSecond }: PathEstimate): LaneCount {
-    if (nowUs < trial.lookAtUs) return this.#answer;
-    trial.looks += 1;
-    trial.sum += goodputBytesPerSecond;
-    if (nowUs < trial.endsUs) return this.#answer;
+  /** Whether what was tried stays; undefined: it does, or nothing was. */
+  #judge(nowUs: number, look: Look, { estimate, congestionControl }: LaneCountInput): LaneCount | undefined {
+    const trial = this.#trial;
     this.#trial = undefined;
-    const gain = trial.sum / trial.looks / trial.baseline - 1;
-    const isMore = trial.to > trial.from;
-    const kept = isMore ? gain * GAIN_PARTS >= 1 : gain * LOSS_PARTS >= -1;
-    const found = `${trial.to} lanes after ${trial.from} ${gain >= 0 ? "gained" : "lost"} ${percent(Math.abs(gain))}`;
-    if (kept) {
-      this.#holdUs = HOLD_US;
-      return this.#say(trial.to, found);
+    if (trial === undefined) return undefined;
+    const { lanes } = this.#answer;
+    const isMore = lanes > trial.from;
+    const gain = look.rate / trial.rate - 1;
+    const hold = isMore ? this.#more : this.#fewer;
+    if (isMore ? gain * GAIN_PARTS >= 1 : gain >= -this.#mayLose(trial.from, look, estimate, congestionControl)) {
+      hold.us = HOLD_US;
+      this.#isShared ||= gain * GAIN_PARTS < -1;
+      return undefined;
     }
-    this.#holdUntilUs = nowUs + this.#holdUs;
-    this.#holdUs = Math.min(this.#holdUs * 2, HOLD_MOST_US);
-    return this.#say(trial.from, `${found}: back`);
+    hold.untilUs = nowUs + hold.us;
+    hold.us = Math.min(hold.us * 2, HOLD_MOST_US);
+    hold.lanes = trial.from;
+    hold.rate = trial.rate;
+    const found = gain >= 0 ? `gained ${percent(gain)}` : `lost ${percent(-gain)}`;
+    return { lanes: trial.from, reason: `${lanes} lanes ${found} against ${trial.from}: back` };
+  }
+
+  /**
+   * What fewer lanes lose while the queue stays goes to others on the path, whose share it is: a lane that takes the n-th part of what we have loses us
+   * nothing where we are alone, and the n-th part where we are nobody. Not the last but one, and not lanes that are held back by more than the path; and a
+   * loss-based flow beside one that is not gets far less than its share.
+   */
+  #mayLose(from: number, look: Look, { minRttUs }: PathEstimate, congestionControl: string): number {
+    const { lanes } = this.#answer;
+    const isFast = look.rate / lanes >= EASY_BYTES_PER_SECOND;
+    const isTheirs = look.stands(minRttUs) && !look.isHeld && !isFast && lanes > 1;
+    if (!isTheirs) return 1 / GAIN_PARTS;
+    return isLossBased(congestionControl) ? 1 / YIELD_PARTS : (1 - SHARE_LEAST) * (1 - lanes / from);
+  }
+
+  #next(nowUs: number, look: Look, { estimate, congestionControl }: LaneCountInput): LaneCount {
+    const { lanes } = this.#answer;
+    const { minRttUs, lossRatio, limit } = estimate;
+    const rate = look.rate;
+    const more = Math.min(lanes * 2, this.#options.most);
+    const stands = look.stands(minRttUs);
+    this.#isShared &&= stands;
+    const floor = isLossBased(congestionControl) || minRttUs > LAST_RTT_US || this.#isShared ? 2 : 1;
+    const fewer = Math.max(lanes - Math.max(Math.floor(lanes / FEWER_PARTS), 1), Math.min(floor, lanes), this.#options.least);
+    const isHeld = (hold: Hold): boolean =>
+      nowUs < hold.untilUs && hold.lanes === lanes && Math.abs(rate - hold.rate) * OTHER_PARTS < Math.max(rate, hold.rate);
+    if (stands) {
+      const queue = `a queue of ${look.leastQueueUs} us stands`;
+      if (look.isHeld) return { lanes, reason: `${queue}, and lanes wait for a window (${limit}): others fill the path` };
+      if (fewer === lanes || isHeld(this.#fewer)) return { lanes, reason: `${queue}: the path is full` };
+      return this.#try(fewer, rate, `${queue}: fewer lanes than ${lanes} may fill the path as well`);
+    }
+    if (more === lanes || isHeld(this.#more)) return { lanes, reason: more === lanes ? "as many as allowed" : "more did not help" };
+    if (look.isHeld) return this.#try(more, rate, `${lanes} lanes wait for a window (${limit})`);
+    if (look.shows(minRttUs)) return { lanes, reason: "a queue shows at times: the path is full" };
+    if (isLossBased(congestionControl))
+      return this.#try(more, rate, `no queue, and ${congestionControl} slows down for losses (${percent(lossRatio)})`);
+    if (rate / lanes >= EASY_BYTES_PER_SECOND) return this.#try(more, rate, "no queue: a processor may be what bounds a lane");
+    return { lanes, reason: `${congestionControl || "the congestion control"} fills a path with few lanes` };
+  }
+
+  #try(lanes: number, rate: number, reason: string): LaneCount {
+    this.#trial = { from: this.#answer.lanes, rate };
+    return { lanes, reason };
   }
 
   #say(lanes: number, reason: string): LaneCount {

@@ -22,8 +22,10 @@ export interface PaceInput {
 }
 
 /** A queue of a twentieth of the round trip, or 2 ms where that is more, is somebody's. */
-const QUEUE_PARTS = 20;
+const QUEUE_PARTS = 8;
 const QUEUE_LEAST_US = 2_000;
+/** One that stands in so many readings: a flow that looks for more makes one for a moment. */
+const READINGS = 3;
 /** Up by a sixteenth of itself a reading, down to seven tenths. */
 const UP_PARTS = 16;
 const DOWN = 0.7;
@@ -33,6 +35,8 @@ const LEAST = 125_000;
 
 export class PacePolicy {
   #background = 0;
+  /** Of the last readings, the newest first. */
+  #queues: readonly number[] = [];
   #best = 0;
   #answer: Pace = { bytesPerSecond: 0, reason: "no cap" };
 
@@ -56,7 +60,9 @@ export class PacePolicy {
   }
 
   #yield(estimate: PathEstimate, onlyBackground: boolean): Pace | undefined {
-    const { goodputBytesPerSecond: goodput, queueUs, minRttUs } = estimate;
+    const { goodputBytesPerSecond: goodput, minRttUs } = estimate;
+    this.#queues = [estimate.queueUs, ...this.#queues].slice(0, READINGS);
+    const queueUs = Math.min(...this.#queues);
     this.#best = Math.max(this.#best, goodput);
     if (!onlyBackground || goodput <= 0 || minRttUs <= 0) {
       this.#background = 0;

@@ -2,9 +2,10 @@
  * What a path (all lanes to one peer) gives now, from what the kernel counts of each lane (TCP_INFO) and from chunk acknowledgements. PURE.
  *
  * Delivered bytes of all lanes over the time between two readings are one sample. A sample counts as what is *available* only while the lanes
- * had more to send than the path took; a sender that had nothing to say proves no more than that so much is possible. The median of the last
- * samples keeps out what a congestion control does to itself for a moment (BBR leaves the path for 200 ms every 10 s); samples that agree with
- * each other and not with those before them are a step, and the past is forgotten.
+ * had more to send than the path took; a sender that had nothing to say proves no more than that so much is possible. The estimate is the
+ * mean of the last samples that agree with a typical one, which keeps out what a congestion control does to itself for a moment (BBR leaves the path for
+ * 200 ms every 10 s). Two samples above all before them, or three below that agree with each other, are a step, and the past is forgotten: bytes that
+ * have arrived prove what the path can, a pause proves nothing.
  */
 import { assert } from "../check.ts";
 import type { LaneInfo } from "../link/link.ts";
@@ -16,6 +17,8 @@ export type PathLimit = "network" | "receiver" | "send buffer" | "nothing to sen
 export interface PathEstimate {
   /** Bytes a second that the path takes, lanes together; 0 = nothing known. */
   readonly goodputBytesPerSecond: number;
+  /** What it took between the last two readings alone. */
+  readonly latestBytesPerSecond: number;
   /** 0 = nothing known .. 1 = measured long and recently. */
   readonly confidence: number;
   /** Least and mean round trip over the lanes, and what the second has more than the first; 0 = not known. */
@@ -25,6 +28,8 @@ export interface PathEstimate {
   /** Of the bytes that were sent, the share that was sent again; of the last second or so. */
   readonly lossRatio: number;
   readonly limit: PathLimit;
+  /** Of the time between the last two readings, the share in which lanes waited for the other end's window or their own buffer. */
+  readonly heldRatio: number;
   readonly reason: string;
 }
 
@@ -34,20 +39,26 @@ export const READING_US = 100_000;
 const SAMPLES = 7;
 /** A sample agrees with another if it is within a quarter of it. */
 const AGREES_PARTS = 4;
-/** So many that agree among themselves and not with the estimate are a step. */
-const STEP_SAMPLES = 3;
+/** So many above, or below, all that were before are a step. */
+const STEP_UP_SAMPLES = 2;
+const STEP_DOWN_SAMPLES = 3;
 const LOSS_WEIGHT_PARTS = 8;
 const HALF_AFTER = 4;
 const SILENCE_HALF_US = 30_000_000;
-/** A lane that was kept from sending for so much of its time by the other end's window, or by its own buffer, is limited by it. */
-const LIMITED_PARTS = 4;
+/** Lanes that were kept from sending for so much of their time by the other end's window, or by their own buffer, are limited by it. */
+const LIMITED_PARTS = 2;
+
+const NEW_LANE = Object.freeze({
+  ...{ bytesDelivered: 0, bytesSent: 0, bytesRetransmitted: 0 },
+  ...{ busyUs: 0, receiveWindowLimitedUs: 0, sendBufferLimitedUs: 0 },
+});
 
 interface Sample {
   readonly bytesPerSecond: number;
   readonly us: number;
 }
 
-/** Sums over the lanes of two readings. */
+/** Sums over the lanes of two readings; of times the longest `busy`, and the mean of what held lanes back. */
 interface Interval {
   readonly us: number;
   readonly deliveredBytes: number;
@@ -69,10 +80,12 @@ export class PathEstimator {
   #measured = 0;
   #sampleUs = 0;
   #goodput = 0;
+  #latest = 0;
   #loss = 0;
   #rttUs = 0;
   #minRttUs = 0;
   #limit: PathLimit = "unknown";
+  #held = 0;
   #reason = "nothing measured";
 
   /** A chunk of `bytes` was acknowledged `durationUs` after it was submitted. */
@@ -96,7 +109,9 @@ export class PathEstimator {
     if (interval === undefined) return;
     if (interval.sentBytes > 0) this.#loss += (interval.repeatedBytes / interval.sentBytes - this.#loss) / LOSS_WEIGHT_PARTS;
     this.#limit = limitOf(interval);
+    this.#held = Math.min(Math.max(interval.receiverUs, interval.bufferUs) / interval.us, 1);
     const bytesPerSecond = (interval.deliveredBytes * 1_000_000) / interval.us;
+    this.#latest = bytesPerSecond;
     if (interval.deliveredBytes === 0) return;
     if (!interval.isBacklogged && bytesPerSecond <= this.#goodput) return;
     this.#add(nowUs, { bytesPerSecond, us: interval.us });
@@ -119,12 +134,13 @@ export class PathEstimator {
       queueUs: Math.max(this.#rttUs - this.#minRttUs, 0),
       lossRatio: this.#loss,
       limit: this.#limit,
+      heldRatio: this.#held,
     };
-    if (this.#measured === 0) return { ...shared, ...acks };
+    if (this.#measured === 0) return { ...shared, latestBytesPerSecond: acks.goodputBytesPerSecond, ...acks };
     let confidence = this.#measured / (this.#measured + HALF_AFTER);
     for (let silentUs = nowUs - this.#sampleUs; silentUs >= SILENCE_HALF_US && confidence > 0.001; silentUs -= SILENCE_HALF_US)
       confidence /= 2;
-    return { ...shared, goodputBytesPerSecond: this.#goodput, confidence, reason: this.#reason };
+    return { ...shared, goodputBytesPerSecond: this.#goodput, latestBytesPerSecond: this.#latest, confidence, reason: this.#reason };
   }
 
   #interval(nowUs: number, lanes: readonly LaneInfo[], backlogBytes: number): Interval | undefined {
@@ -134,13 +150,15 @@ export class PathEstimator {
     for (const lane of lanes) {
       const before = this.#before.get(lane.lane);
       // A lane that was opened anew under its number has counted from nothing.
-      const since = before !== undefined && before.bytesSent <= lane.bytesSent && before.busyUs <= lane.busyUs ? before : undefined;
-      sum.deliveredBytes += lane.bytesDelivered - (since?.bytesDelivered ?? 0);
-      sum.sentBytes += lane.bytesSent - (since?.bytesSent ?? 0);
-      sum.repeatedBytes += lane.bytesRetransmitted - (since?.bytesRetransmitted ?? 0);
-      sum.busyUs = Math.max(sum.busyUs, lane.busyUs - (since?.busyUs ?? 0));
-      sum.receiverUs = Math.max(sum.receiverUs, lane.receiveWindowLimitedUs - (since?.receiveWindowLimitedUs ?? 0));
-      sum.bufferUs = Math.max(sum.bufferUs, lane.sendBufferLimitedUs - (since?.sendBufferLimitedUs ?? 0));
+      const since = before !== undefined && before.bytesSent <= lane.bytesSent && before.busyUs <= lane.busyUs ? before : NEW_LANE;
+      // The kernel counts delivered segments; where their size has changed, their bytes do not grow with what was sent.
+      const delivered = Math.min(lane.bytesDelivered, lane.bytesSent) - since.bytesDelivered;
+      sum.deliveredBytes += Math.max(delivered, 0);
+      sum.sentBytes += lane.bytesSent - since.bytesSent;
+      sum.repeatedBytes += Math.max(lane.bytesRetransmitted - since.bytesRetransmitted, 0);
+      sum.busyUs = Math.max(sum.busyUs, lane.busyUs - since.busyUs);
+      sum.receiverUs += Math.max(lane.receiveWindowLimitedUs - since.receiveWindowLimitedUs, 0) / lanes.length;
+      sum.bufferUs += Math.max(lane.sendBufferLimitedUs - since.sendBufferLimitedUs, 0) / lanes.length;
     }
     return { us, ...sum, isBacklogged: this.#wasBacklogged && isBacklogged(lanes, backlogBytes) };
   }
@@ -161,21 +179,27 @@ export class PathEstimator {
     if (this.#samples.length > SAMPLES) this.#samples.shift();
     this.#measured += 1;
     this.#sampleUs = nowUs;
-    const latest = this.#samples.slice(-STEP_SAMPLES);
-    const middle = medianOf(latest);
-    const isStep =
-      latest.length === STEP_SAMPLES && latest.every((one) => agrees(one.bytesPerSecond, middle)) && !agrees(middle, this.#goodput);
-    if (isStep) this.#samples = latest;
-    const median = isStep ? middle : medianOf(this.#samples);
-    const near = this.#samples.filter((one) => agrees(one.bytesPerSecond, median));
-    // The middle of an even number may be far from all of them.
-    const good = near.length > 0 ? near : this.#samples;
+    const step = stepIn(this.#samples);
+    if (step > 0) this.#samples = this.#samples.slice(-step);
+    const typical = typicalOf(this.#samples);
+    const good = this.#samples.filter((one) => agrees(one.bytesPerSecond, typical));
     const us = good.reduce((total, one) => total + one.us, 0);
     this.#goodput = good.reduce((total, one) => total + one.bytesPerSecond * one.us, 0) / us;
-    this.#reason = isStep
-      ? `a step: the last ${STEP_SAMPLES} readings agree with each other and not with those before`
-      : `${good.length} of the last ${this.#samples.length} readings agree, ${this.#measured} in all`;
+    this.#reason =
+      step > 0
+        ? `a step: the last ${step} readings lie beyond all before`
+        : `${good.length} of the last ${this.#samples.length} readings agree, ${this.#measured} in all`;
   }
+}
+
+/** How many of the last samples are a step away from all before; 0 = none. */
+function stepIn(samples: readonly Sample[]): number {
+  const rates = samples.map(({ bytesPerSecond }) => bytesPerSecond);
+  const [up, down] = [rates.slice(-STEP_UP_SAMPLES), rates.slice(-STEP_DOWN_SAMPLES)];
+  const [beforeUp, beforeDown] = [rates.slice(0, -STEP_UP_SAMPLES), rates.slice(0, -STEP_DOWN_SAMPLES)];
+  if (beforeUp.length > 0 && Math.min(...up) > Math.max(...beforeUp)) return STEP_UP_SAMPLES;
+  const isDown = beforeDown.length > 0 && Math.max(...down) < Math.min(...beforeDown);
+  return isDown && agrees(Math.min(...down), Math.max(...down)) ? STEP_DOWN_SAMPLES : 0;
 }
 
 function isBacklogged(lanes: readonly LaneInfo[], backlogBytes: number): boolean {
@@ -193,8 +217,8 @@ function agrees(one: number, other: number): boolean {
   return Math.abs(one - other) * AGREES_PARTS <= Math.max(one, other);
 }
 
-function medianOf(samples: readonly Sample[]): number {
+/** One of them that a third is not below: a pause, and what it leaves of the reading before and after, are up to four of seven. */
+function typicalOf(samples: readonly Sample[]): number {
   const sorted = samples.map(({ bytesPerSecond }) => bytesPerSecond).sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+  return sorted[Math.floor((sorted.length * 2) / 3)]!;
 }

@@ -75,8 +75,9 @@ export class Path {
   }
 
   /** How long its handshake took to go there and back. */
-  handleRoundTrip(rttUs: number): void {
+  handleRoundTrip(rttUs: number): PathDecision {
     this.#laneCount.handleConnected(rttUs);
+    return this.decision;
   }
 
   handleAcked(nowUs: number, bytes: number, durationUs: number): void {
@@ -96,8 +97,10 @@ export class Path {
     const congestionControl = lanes[0]?.congestionControl ?? "";
     this.#laneCount.handleReading(nowUs, { estimate, lanesUp: load.lanesActive, isBacklogged, congestionControl });
     this.#pace.handleReading(nowUs, { ...load, estimate, peerCap: this.#options.peerCap });
-    const { goodputBytesPerSecond, rttUs } = estimate;
-    this.#windowPath = { goodputBytesPerSecond, rttUs, lanes: Math.max(load.lanesActive, 1) };
+    const { goodputBytesPerSecond, latestBytesPerSecond, rttUs } = estimate;
+    // While lanes grow, what was last is more than what is certain, and a window must not hold them back.
+    const most = Math.max(goodputBytesPerSecond, latestBytesPerSecond);
+    this.#windowPath = { goodputBytesPerSecond: most, rttUs, lanes: Math.max(load.lanesActive, 1) };
     return this.decision;
   }
 

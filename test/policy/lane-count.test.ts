@@ -1,0 +1,186 @@
+/** The number of lanes, one sentence for each rule: readings of one kind are played until a look is over, and the answer is looked at; then as a property. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { type LaneCountOptions, LaneCountPolicy } from "../../transport/policy/lane-count.ts";
+import type { PathEstimate } from "../../transport/policy/path-estimate.ts";
+
+const MB = 1_000_000;
+const OPTIONS: LaneCountOptions = { least: 1, most: 64, local: false };
+const ESTIMATE: PathEstimate = {
+  ...{ goodputBytesPerSecond: 100 * MB, latestBytesPerSecond: 100 * MB, confidence: 0.9 },
+  ...{ minRttUs: 50_000, rttUs: 50_000, queueUs: 0, lossRatio: 0, limit: "network", heldRatio: 0, reason: "a test" },
+};
+const QUEUE = { queueUs: 30_000, rttUs: 80_000 };
+
+class Play {
+  readonly policy: LaneCountPolicy;
+  readonly congestionControl: string;
+  nowUs = 0;
+
+  constructor(congestionControl = "bbr", options: Partial<LaneCountOptions> = {}, rttUs = 50_000) {
+    this.policy = new LaneCountPolicy({ ...OPTIONS, ...options });
+    this.congestionControl = congestionControl;
+    this.policy.handleConnected(rttUs);
+  }
+
+  get lanes(): number {
+    return this.policy.answer.lanes;
+  }
+
+  get reason(): string {
+    return this.policy.answer.reason;
+  }
+
+  /** Ten readings a second for so long, with a rate that the number of lanes decides. */
+  for(
+    seconds: number,
+    estimate: Partial<PathEstimate> = {},
+    rateOf: (lanes: number) => number = () => 100 * MB,
+    isBacklogged = true,
+  ): this {
+    for (const endUs = this.nowUs + seconds * 1_000_000; this.nowUs < endUs; ) {
+      this.nowUs += 100_000;
+      const rate = rateOf(this.lanes);
+      const input = { ...ESTIMATE, goodputBytesPerSecond: rate, latestBytesPerSecond: rate, ...estimate };
+      this.policy.handleReading(this.nowUs, {
+        estimate: input,
+        lanesUp: this.lanes,
+        isBacklogged,
+        congestionControl: this.congestionControl,
+      });
+    }
+    return this;
+  }
+}
+
+test("begins with four lanes, and with sixteen where the first round trip is long; within the bounds", () => {
+  assert.equal(new Play("bbr", {}, 200).lanes, 4);
+  assert.equal(new Play("bbr", {}, 50_000).lanes, 16);
+  assert.equal(new Play("bbr", { most: 3 }).lanes, 3);
+  assert.equal(new Play("bbr", { least: 6 }, 200).lanes, 6);
+});
+
+test("a number that the operator fixed, and lanes of one host, stay as they are", () => {
+  const fixed = new Play("cubic", { least: 8, most: 8 }).for(60, { lossRatio: 0.01 });
+  assert.deepEqual([fixed.lanes, fixed.reason], [8, "fixed by the configuration"]);
+  assert.equal(new Play("cubic", { local: true }, 100).for(60).lanes, 4);
+});
+
+test("where a queue stands lanes go, a third at a time, as long as nothing is lost, to the last", () => {
+  const play = new Play();
+  const seen: number[] = [];
+  for (let look = 0; look < 300; look++) seen.push(play.for(0.1, QUEUE).lanes);
+  assert.deepEqual([...new Set(seen)], [16, 11, 8, 6, 4, 3, 2, 1]);
+  assert.match(play.reason, /queue of 30000 us stands: the path is full/);
+});
+
+test("two stay where one would take seconds to fill the path again: a loss-based congestion control, or a very long path", () => {
+  assert.equal(new Play("cubic").for(30, QUEUE).lanes, 2);
+  assert.equal(new Play().for(60, { ...QUEUE, minRttUs: 150_000, rttUs: 200_000, queueUs: 50_000 }).lanes, 2);
+});
+
+test("lanes that were needed come back, and that is not tried again for a minute", () => {
+  const play = new Play();
+  // Eleven lanes cannot fill it, and then no queue is left.
+  const rate = (lanes: number): number => Math.min(lanes * 8, 100) * MB;
+  for (let step = 0; step < 100 && play.lanes === 16; step++) play.for(0.1, QUEUE, rate);
+  assert.equal(play.lanes, 11);
+  for (let step = 0; step < 100 && play.lanes === 11; step++) play.for(0.1, {}, rate);
+  assert.equal(play.lanes, 16);
+  assert.match(play.reason, /11 lanes lost 12.0 % against 16: back/);
+  assert.equal(play.for(50, QUEUE, rate).lanes, 16);
+  assert.ok(play.for(15, QUEUE, rate).lanes < 16);
+});
+
+test("what fewer lanes lose while the queue stays goes to others, down to two lanes", () => {
+  // One foreign flow beside us, which takes as much as a lane of ours.
+  const rate = (lanes: number): number => (100 * MB * lanes) / (lanes + 1);
+  assert.equal(new Play().for(40, QUEUE, rate).lanes, 2);
+  // A loss-based flow beside one that is not would lose it all.
+  assert.equal(new Play("cubic").for(40, QUEUE, (lanes) => lanes * MB).lanes, 16);
+});
+
+test("lanes that wait for a window are not given up to a queue that others make", () => {
+  const play = new Play().for(20, { ...QUEUE, heldRatio: 0.5, limit: "receiver" });
+  assert.equal(play.lanes, 16);
+  assert.match(play.reason, /others fill the path/);
+});
+
+test("lanes are never added where a queue stands", () => {
+  for (const estimate of [QUEUE, { ...QUEUE, lossRatio: 0.05 }, { ...QUEUE, heldRatio: 1, limit: "send buffer" as const }])
+    assert.ok(new Play("cubic").for(60, estimate, (lanes) => lanes * MB).lanes <= 16);
+});
+
+test("a loss-based congestion control without a queue gets twice the lanes, as long as they help", () => {
+  const play = new Play("cubic").for(60, { lossRatio: 0.001 }, (lanes) => lanes * MB);
+  assert.equal(play.lanes, 64);
+  assert.equal(play.reason, "as many as allowed");
+  const enough = new Play("cubic").for(12, { lossRatio: 0.001 }, (lanes) => Math.min(lanes, 20) * MB);
+  assert.equal(enough.lanes, 32);
+  assert.equal(new Play("cubic", { most: 24 }).for(60, {}, (lanes) => lanes * MB).lanes, 24);
+});
+
+test("lanes that wait for a window get company, whatever their congestion control", () => {
+  const play = new Play().for(8, { heldRatio: 0.2, limit: "send buffer" }, (lanes) => Math.min(lanes * 4, 200) * MB);
+  assert.equal(play.lanes, 64);
+});
+
+test("BBR fills a path with few lanes: no more of them unless a processor may be what bounds one", () => {
+  const slow = new Play().for(30, {}, () => 100 * MB);
+  assert.equal(slow.lanes, 16);
+  assert.match(slow.reason, /few lanes/);
+  const fast = new Play("bbr", {}, 300).for(30, { minRttUs: 300, rttUs: 300 }, (lanes) => Math.min(lanes * 1_500, 20_000) * MB);
+  assert.equal(fast.lanes, 16);
+});
+
+test("more that gained nothing goes again, and is not tried again for a minute unless the path gives something else", () => {
+  const play = new Play("cubic").for(4, {});
+  assert.equal(play.lanes, 16);
+  assert.equal(play.reason, "more did not help");
+  assert.equal(play.for(40, {}).lanes, 16);
+  assert.equal(play.for(1, {}, (lanes) => lanes * 20 * MB).lanes, 32);
+});
+
+test("without load, or with lanes still on their way, nothing is decided", () => {
+  const play = new Play("cubic").for(30, {}, (lanes) => lanes * MB, false);
+  assert.equal(play.lanes, 16);
+  for (let nowUs = 40_000_000; nowUs < 60_000_000; nowUs += 100_000)
+    play.policy.handleReading(nowUs, { estimate: ESTIMATE, lanesUp: 10, isBacklogged: true, congestionControl: "cubic" });
+  assert.equal(play.lanes, 16);
+});
+
+test("a look in which the lanes paused says nothing", () => {
+  const play = new Play("cubic");
+  for (let second = 0; second < 40; second++)
+    play.for(0.3, {}, (lanes) => lanes * MB).for(0.1, { latestBytesPerSecond: MB / 10 }, () => 16 * MB);
+  assert.equal(play.lanes, 16);
+});
+
+const number = (max: number) => fc.double({ min: 0, max, noNaN: true });
+const anyEstimate: fc.Arbitrary<PathEstimate> = fc.record({
+  ...{ goodputBytesPerSecond: number(1e11), latestBytesPerSecond: number(1e11), confidence: number(1), minRttUs: fc.nat(500_000) },
+  ...{ rttUs: fc.nat(1_000_000), queueUs: fc.nat(500_000), lossRatio: number(1), heldRatio: number(1), reason: fc.constant("any") },
+  limit: fc.constantFrom("network" as const, "receiver" as const, "send buffer" as const, "nothing to send" as const, "unknown" as const),
+});
+
+test("property: whatever is read, the number stays in its bounds and has a reason", () => {
+  const bounds = fc.tuple(fc.integer({ min: 1, max: 64 }), fc.integer({ min: 1, max: 64 }));
+  const reading = fc.record({ us: fc.nat(3_000_000), estimate: anyEstimate, lanesUp: fc.nat(64), isBacklogged: fc.boolean() });
+  const control = fc.constantFrom("bbr", "cubic", "reno", "");
+  fc.assert(
+    fc.property(bounds, control, fc.nat(400_000), fc.array(reading, { maxLength: 80 }), ([a, b], congestionControl, rttUs, readings) => {
+      const [least, most] = [Math.min(a, b), Math.max(a, b)];
+      const policy = new LaneCountPolicy({ least, most, local: false });
+      policy.handleConnected(rttUs);
+      let nowUs = 0;
+      for (const { us, estimate, lanesUp, isBacklogged } of readings) {
+        nowUs += us;
+        policy.handleReading(nowUs, { estimate, lanesUp, isBacklogged, congestionControl });
+        const { lanes, reason } = policy.answer;
+        assert.ok(Number.isInteger(lanes) && lanes >= least && lanes <= most && reason !== "", `${lanes} of ${least}..${most}: ${reason}`);
+        if (us % 50 === 0) policy.handleConnected(us);
+      }
+    }),
+  );
+});
