@@ -29,6 +29,17 @@ Address TcpConnection::remote() {
   return remote_;
 }
 
+void TcpConnection::set_stage(Stage stage) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  stage_ = stage;
+  for (const std::shared_ptr<TcpLane>& lane : lanes_) lane->wake();
+}
+
+TcpConnection::Stage TcpConnection::stage() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return stage_;
+}
+
 bool TcpConnection::add_lane(std::shared_ptr<TcpLane> lane) {
   std::lock_guard<std::mutex> lock(ends_mutex_);
   if (ending_) return false;

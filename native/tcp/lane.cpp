@@ -1,4 +1,4 @@
-// A lane's life: connecting, greeting, up, dead.
+// A lane's life: connecting, waiting (for its control channel), greeting, up, dead.
 #include "lane.h"
 
 #include <sys/epoll.h>
@@ -28,27 +28,44 @@ std::shared_ptr<LaneEnd> TcpLane::share() { return std::static_pointer_cast<TcpL
 void TcpLane::on_attached() {
   copied_ = std::make_unique_for_overwrite<uint8_t[]>(kCopiedBytes);
   ahead_ = std::make_unique_for_overwrite<uint8_t[]>(kCopiedChunkBytes);
-  const bool accepted = state_ == State::up;
+  if (state_ == State::connecting) {
+    poller_.set_deadline(*this, now_us() + uint64_t(connection_->mover.bounds.connect_timeout_ms) * 1000);
+    return connect();
+  }
+  bool watched = false;
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    set_lane_options(fd_, options_);
+    interest_ = EPOLLIN;
+    watched = poller_.watch(*this, fd_, interest_);
+    // The confirmation is the first thing that the initiator hears.
+    answers_.push({.type = FrameType::pong});
+  }
+  if (!watched) return close(Code::connect_failed);
+  come_up();
+}
+
+// As soon as it is known where to.
+void TcpLane::connect() {
+  if (fd_ >= 0 || connection_->stage() == TcpConnection::Stage::unknown) return;
   Failure failure;
   bool watched = false;
   {
     std::lock_guard<std::mutex> lock(send_mutex_);
-    if (!accepted) fd_ = begin_connect(connection_->remote(), &failure);
+    fd_ = begin_connect(connection_->remote(), &failure);
     if (fd_ >= 0) {
       set_lane_options(fd_, options_);
-      interest_ = accepted ? EPOLLIN : EPOLLOUT;
+      interest_ = EPOLLOUT;
       watched = poller_.watch(*this, fd_, interest_);
     }
-    // The confirmation is the first thing that the initiator hears.
-    if (accepted) answers_.push({.type = FrameType::pong});
   }
-  if (!watched) return close(Code::connect_failed);
-  if (accepted) return come_up();
-  poller_.set_deadline(*this, now_us() + uint64_t(connection_->mover.bounds.connect_timeout_ms) * 1000);
+  if (!watched) close(Code::connect_failed);
 }
 
 void TcpLane::on_ready(uint32_t epoll_events) {
   if (state_ == State::connecting) return connected();
+  // Nobody speaks before a lane has said what it is.
+  if (state_ == State::waiting) return close(Code::connect_failed);
   if ((epoll_events & EPOLLOUT) != 0) send(true);
   if (state_ == State::dead || (epoll_events & (EPOLLIN | EPOLLERR | EPOLLHUP)) == 0) return;
   // While reading is paused a broken socket would be reported for ever.
@@ -64,6 +81,8 @@ void TcpLane::on_requests(uint32_t requests) {
     std::lock_guard<std::mutex> lock(send_mutex_);
     abandon();
   }
+  if (state_ == State::connecting) return connect();
+  if (state_ == State::waiting) return greet();
   if (state_ != State::up) return;
   if ((requests & (request::kSend | request::kLetGo)) != 0) send(false);
   if (state_ == State::dead || (requests & request::kRead) == 0) return;
@@ -79,6 +98,19 @@ void TcpLane::on_deadline() { close(Code::connect_timeout); }
 
 void TcpLane::connected() {
   if (connect_result(fd_) != 0) return close(Code::connect_failed);
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    // Now that both addresses are known.
+    set_lane_options(fd_, options_);
+    state_ = State::waiting;
+    set_interest_locked();
+  }
+  greet();
+}
+
+// Once the control channel stands: who answers there is who was dialled.
+void TcpLane::greet() {
+  if (connection_->stage() != TcpConnection::Stage::open) return;
   uint8_t bytes[kPreambleBytes];
   Preamble preamble;
   preamble.kind = PreambleKind::lane;
@@ -88,10 +120,7 @@ void TcpLane::connected() {
   // The buffer of a new socket takes this whole.
   if (::send(fd_, bytes, sizeof bytes, MSG_NOSIGNAL) != ssize_t(sizeof bytes)) return close(Code::connect_failed);
   std::lock_guard<std::mutex> lock(send_mutex_);
-  // Now that both addresses are known.
-  set_lane_options(fd_, options_);
   state_ = State::greeting;
-  set_interest_locked();
 }
 
 void TcpLane::come_up() {

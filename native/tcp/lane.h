@@ -50,11 +50,13 @@ class TcpLane : public Channel, public LaneEnd {
   void on_deadline() override;
 
  private:
-  enum class State { connecting, greeting, up, dead };
+  enum class State { connecting, waiting, greeting, up, dead };
   enum class Flow { idle, blocked, broken };
 
   // Life; poller's thread.
+  void connect();
   void connected();
+  void greet();
   void come_up();
   void close(Code code);
   void set_interest_locked();

@@ -68,11 +68,17 @@ void Greeting::on_attached() {
 }
 
 void Greeting::on_ready(uint32_t) {
+  // Nothing but its end is watched.
+  if (held_) return close();
   const ssize_t count = recv(fd_, bytes_.data() + have_, bytes_.size() - have_, 0);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0) return close();
   have_ += size_t(count);
   if (have_ == bytes_.size()) admit();
+}
+
+void Greeting::on_requests(uint32_t) {
+  if (held_) admit();
 }
 
 void Greeting::on_deadline() { close(); }
@@ -84,6 +90,9 @@ void Greeting::admit() {
     if (preamble.kind == PreambleKind::control) refuse_version(fd_);
     return close();
   }
+  held_ = preamble.kind == PreambleKind::lane && mover_.hold_lane(*this, preamble);
+  // What a lane says meanwhile stays in the socket.
+  if (held_) return poller_.change(*this, fd_, EPOLLRDHUP);
   // From here on the socket is another channel's, with another poller perhaps.
   poller_.unwatch(fd_);
   const int fd = std::exchange(fd_, -1);
@@ -97,6 +106,7 @@ void Greeting::close() {
     poller_.unwatch(fd_);
     ::close(std::exchange(fd_, -1));
   }
+  if (held_) mover_.let_go_of_lane(*this);
   mover_.end_greeting();
   poller_.retire(*this);
 }

@@ -26,7 +26,8 @@ class Greeting : public Channel {
   Greeting(Poller& poller, TcpMover& mover, int fd);
   void on_attached() override;
   void on_ready(uint32_t epoll_events) override;
-  void on_requests(uint32_t) override {}
+  // The token of a lane that waited is known now.
+  void on_requests(uint32_t requests) override;
   void on_deadline() override;
 
  private:
@@ -36,6 +37,7 @@ class Greeting : public Channel {
   TcpMover& mover_;
   std::array<uint8_t, kPreambleBytes> bytes_;
   size_t have_ = 0;
+  bool held_ = false;  // a lane that came before the Hello that brings its token was judged
 };
 
 }  // namespace kvferry

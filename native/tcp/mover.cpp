@@ -37,6 +37,7 @@ void TcpMover::close() {
   for (auto& [id, connection] : connections_) connection->drop_channels();
   connections_.clear();
   tokens_.clear();
+  held_.clear();
   drop_placements();
 }
 
@@ -70,6 +71,7 @@ void TcpMover::dial(uint64_t id, const std::vector<std::string>& hosts, uint16_t
   connection->set_remote(addresses.front());
   auto control = std::make_shared<ControlChannel>(poller, connection, std::move(addresses), std::max(1u, timeout_ms));
   connection->set_control(control);
+  if (hosts.size() == 1) connection->set_stage(TcpConnection::Stage::dialing);
   poller.attach(std::move(control));
 }
 
@@ -80,7 +82,7 @@ void TcpMover::abandon(uint64_t id, Code code, const std::string& detail) {
   connection->control_closed(code, detail);
 }
 
-Failure TcpMover::admit_lanes(uint64_t id, const uint8_t* bytes) {
+Failure TcpMover::admit_lanes(uint64_t id, const uint8_t* bytes, const LaneOptions& options) {
   Token token;
   memcpy(token.data(), bytes, token.size());
   std::lock_guard<std::mutex> lock(registry_);
@@ -90,6 +92,10 @@ Failure TcpMover::admit_lanes(uint64_t id, const uint8_t* bytes) {
   if (known != tokens_.end() && known->second != id) return {Code::invalid_argument, "the token belongs to another connection"};
   std::erase_if(tokens_, [&](const auto& entry) { return entry.second == id; });
   tokens_.emplace(token, id);
+  found->second->accepted_lanes = options;
+  const auto [first, last] = held_.equal_range(token);
+  for (auto lane = first; lane != last; lane++) lane->second->post(request::kRead);
+  held_.erase(first, last);
   return {};
 }
 
@@ -180,11 +186,13 @@ bool TcpMover::adopt_lane(int fd, const Preamble& preamble) {
   Token token;
   memcpy(token.data(), preamble.token, token.size());
   std::shared_ptr<TcpConnection> connection;
+  LaneOptions options;
   {
     std::lock_guard<std::mutex> lock(registry_);
     const auto found = tokens_.find(token);
     if (found == tokens_.end()) return false;
     connection = connections_.at(found->second);
+    options = connection->accepted_lanes;
   }
   if (preamble.lane >= bounds.lanes || !events_.reserve(Quota::lane)) return false;
   if (!events_.reserve(Quota::lane)) {
@@ -192,8 +200,6 @@ bool TcpMover::adopt_lane(int fd, const Preamble& preamble) {
     return false;
   }
   Poller& poller = this->poller(connection->first_poller + preamble.lane);
-  LaneOptions options;
-  options.not_sent_low_bytes = bounds.not_sent_low_bytes;
   auto lane = std::make_shared<TcpLane>(poller, connection, preamble.lane, fd, options);
   if (!connection->add_lane(lane)) {
     events_.release(Quota::lane);
@@ -203,6 +209,21 @@ bool TcpMover::adopt_lane(int fd, const Preamble& preamble) {
   }
   poller.attach(std::move(lane));
   return true;
+}
+
+bool TcpMover::hold_lane(Greeting& greeting, const Preamble& preamble) {
+  Token token;
+  memcpy(token.data(), preamble.token, token.size());
+  std::lock_guard<std::mutex> lock(registry_);
+  // Greetings of others keep half of the room.
+  if (tokens_.contains(token) || held_.size() >= bounds.greetings / 2) return false;
+  held_.emplace(token, greeting.shared_from_this());
+  return true;
+}
+
+void TcpMover::let_go_of_lane(const Greeting& greeting) {
+  std::lock_guard<std::mutex> lock(registry_);
+  std::erase_if(held_, [&](const auto& entry) { return entry.second.get() == &greeting; });
 }
 
 void TcpMover::connection_ended(TcpConnection& connection) {

@@ -17,7 +17,9 @@ import type {
 import { checkLane, checkMessage, checkSpec, checkToken } from "./arguments.ts";
 import { CODE, Exchange, Placement } from "./exchange.ts";
 import type { Faults } from "./faults.ts";
+import { type HeldLane, HeldLanes } from "./held.ts";
 import { VirtualLane } from "./lane.ts";
+import { limits } from "./limits.ts";
 import type { Host, Listener, Network, Pipe } from "./network.ts";
 import type { Random } from "./random.ts";
 import { scatter } from "./runs.ts";
@@ -49,6 +51,8 @@ export interface VirtualLinkOptions {
   readonly connectionsMax: number;
   readonly lanesMax: number;
   readonly laneRateBytesPerSecond: number;
+  /** Former versions close a lane whose token they do not know. */
+  readonly holdsLanes: boolean;
 }
 
 export class VirtualLink implements Link, Listener {
@@ -57,6 +61,7 @@ export class VirtualLink implements Link, Listener {
   readonly placements = new Map<PlacementId, { readonly placement: Placement; readonly exchange: Exchange }>();
   readonly #exchanges = new Map<ConnectionId, Exchange>();
   readonly #byToken = new Map<string, Exchange>();
+  readonly #held: HeldLanes;
   /** Chunks submitted whose event was not polled yet; chunks that arrive or whose event was not polled; messages that were not. */
   answers = 0;
   arrivals = 0;
@@ -71,6 +76,7 @@ export class VirtualLink implements Link, Listener {
 
   constructor(options: VirtualLinkOptions) {
     this.options = options;
+    this.#held = new HeldLanes(options.world);
   }
 
   get world(): World {
@@ -139,33 +145,37 @@ export class VirtualLink implements Link, Listener {
     return exchange;
   }
 
-  admitLanes(connection: ConnectionId, token: Uint8Array): void {
+  admitLanes(connection: ConnectionId, token: Uint8Array, options?: LaneOptions): void {
     checkToken(token);
     const exchange = this.#exchanges.get(connection);
     if (exchange === undefined || exchange.gone) return;
     const text = Buffer.from(token).toString("hex");
     exchange.tokens.add(text);
+    exchange.acceptedRate = options?.paceBytesPerSecond || this.options.laneRateBytesPerSecond;
     this.#byToken.set(text, exchange);
+    for (const held of this.#held.take(text)) this.#joinLane(exchange, held);
   }
 
   openLane(connection: ConnectionId, lane: number, token: Uint8Array, options: LaneOptions): void {
     const exchange = this.#exchanges.get(connection);
     checkToken(token);
-    checkLane(lane, this.options.lanesMax, exchange?.lanes.has(lane) === true, options);
+    const isOpen = exchange?.lanes.has(lane) === true || exchange?.opening.has(lane) === true;
+    checkLane(lane, this.options.lanesMax, isOpen, options);
     if (exchange === undefined || exchange.gone) return;
     const first = { lane, token: Buffer.from(token).toString("hex") };
-    let settled = false;
     const fail = (code: number): void => {
-      if (settled || exchange.gone || this.#dead) return;
-      settled = true;
+      if (exchange.opening.get(lane) !== fail || this.#dead) return;
+      exchange.opening.delete(lane);
       this.emit({ kind: "laneDown", connection, lane, code });
     };
+    exchange.opening.set(lane, fail);
     this.options.network.dial(this.host, exchange.remote, first, (pipe) => {
-      if (settled || exchange.gone || this.#dead || pipe === "refused" || !pipe.alive(0)) {
+      const isWanted = exchange.opening.get(lane) === fail && !this.#dead;
+      if (!isWanted || pipe === "refused" || !pipe.alive(0)) {
         if (pipe !== "refused") pipe.close(0);
         return fail(CODE.connectFailed);
       }
-      settled = true;
+      exchange.opening.delete(lane);
       const rate = options.paceBytesPerSecond > 0 ? options.paceBytesPerSecond : this.options.laneRateBytesPerSecond;
       const end = new VirtualLane(exchange, lane, pipe, 0, rate);
       exchange.lanes.set(lane, end);
@@ -184,7 +194,9 @@ export class VirtualLink implements Link, Listener {
   }
 
   closeLane(connection: ConnectionId, lane: number): void {
-    this.#exchanges.get(connection)?.lanes.get(lane)?.end(CODE.closed);
+    const exchange = this.#exchanges.get(connection);
+    exchange?.lanes.get(lane)?.end(CODE.closed);
+    exchange?.opening.get(lane)?.(CODE.closed);
   }
 
   send(connection: ConnectionId, message: Uint8Array): boolean {
@@ -282,13 +294,20 @@ export class VirtualLink implements Link, Listener {
       this.emit({ kind: "accepted", connection: exchange.id, remote });
       return;
     }
-    const { lane, token } = first as { readonly lane: number; readonly token: string };
-    const exchange = this.#byToken.get(token);
+    const greeted: HeldLane = { pipe, ...(first as { readonly lane: number; readonly token: string }) };
+    const exchange = this.#byToken.get(greeted.token);
+    if (exchange !== undefined) return this.#joinLane(exchange, greeted);
+    if (!this.options.holdsLanes) return pipe.close(1);
+    this.#held.hold(greeted);
+    this.watchQueue("lanes without a connection", this.#held.size, limits.greetingsMax / 2);
+  }
+
+  #joinLane(exchange: Exchange, { pipe, lane }: HeldLane): void {
     // An index may still be in use here: the listener has not heard yet that the other end let go of it.
-    if (exchange === undefined || exchange.gone || exchange.lanes.has(lane)) return pipe.close(1);
-    const end = new VirtualLane(exchange, lane, pipe, 1, this.options.laneRateBytesPerSecond);
+    if (exchange.gone || exchange.lanes.has(lane)) return pipe.close(1);
+    const end = new VirtualLane(exchange, lane, pipe, 1, exchange.acceptedRate);
     exchange.lanes.set(lane, end);
-    ends.set(pipe, [undefined, end]);
+    ends.set(pipe, [ends.get(pipe)?.[0], end]);
     end.setUp();
     end.tell(48, (other) => other.setUp());
   }
@@ -350,6 +369,7 @@ export class VirtualLink implements Link, Listener {
     if (this.#dead) return;
     if (this.#address !== undefined) this.options.network.unlisten(this.#address);
     this.#dead = true;
+    this.#held.close();
     for (const exchange of this.#exchanges.values()) exchange.end(CODE.closed, "the process has ended");
     this.#events = [];
   }

@@ -19,6 +19,7 @@ export class Connection implements ControlOwner {
   readonly isInitiator: boolean;
   /** Of lanes that the peer opens. */
   token: string | undefined;
+  acceptedLanes: LaneOptions | undefined;
   readonly #context: LinkContext;
   readonly #control: ControlChannel;
   readonly #lanes = new Map<number, Lane>();
@@ -64,7 +65,7 @@ export class Connection implements ControlOwner {
   /** False: the lane is not wanted. */
   acceptLane(lane: number, socket: Socket, rest: Uint8Array): boolean {
     if (this.#isEnding || this.#lanes.has(lane)) return false;
-    const added = this.#add(lane, { socket }, { paceBytesPerSecond: 0, notSentLowBytes: 0, congestionControl: "" });
+    const added = this.acceptedLanes === undefined ? undefined : this.#add(lane, { socket }, this.acceptedLanes);
     added?.begin(rest);
     return added !== undefined;
   }

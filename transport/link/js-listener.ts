@@ -1,12 +1,17 @@
-/** A listening socket and those that it accepted and whose preamble has not come: the first bytes tell control from lane. */
+/**
+ * A listening socket and those that it accepted and whose preamble has not come: the first bytes tell control from lane. A lane that comes before its
+ * token was admitted waits for that, as long as for a preamble.
+ */
 import { createServer, type Server, type Socket } from "node:net";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { decodePreamble, encodeControl, type Preamble } from "./frame.ts";
-import type { LinkContext } from "./js-context.ts";
+import { type LinkContext, PIECE_BYTES } from "./js-context.ts";
 import type { Endpoint } from "./link.ts";
 
 export interface ListenerOwner {
+  /** Of a lane: its token was admitted. */
+  knows(preamble: Preamble): boolean;
   /** A preamble of our version; `rest` came behind it. False: not wanted. */
   handleGreeted(socket: Socket, preamble: Preamble, rest: Uint8Array): boolean;
 }
@@ -22,6 +27,8 @@ export class Listener {
   readonly #owner: ListenerOwner;
   readonly #server: Server;
   readonly #greetings = new Set<Socket>();
+  /** Lanes that wait, and how they go on. */
+  readonly #held = new Map<Socket, { readonly token: Uint8Array; readonly admit: () => void }>();
 
   constructor(context: LinkContext, owner: ListenerOwner) {
     this.#context = context;
@@ -50,6 +57,11 @@ export class Listener {
     });
   }
 
+  /** A token was admitted: lanes that came with it wait no longer. */
+  handleAdmitted(token: Uint8Array): void {
+    for (const held of [...this.#held.values()]) if (Buffer.compare(held.token, token) === 0) held.admit();
+  }
+
   #greet(socket: Socket): void {
     // A socket that breaks also closes.
     socket.on("error", () => {});
@@ -63,6 +75,7 @@ export class Listener {
     const leave = (): void => {
       clearTimeout(timer);
       this.#greetings.delete(socket);
+      this.#held.delete(socket);
     };
     socket.once("close", leave);
     const read = (bytes: Uint8Array): void => {
@@ -72,9 +85,22 @@ export class Listener {
       socket.off("data", read);
       if (preamble === "wrong") return void socket.destroy();
       if (preamble.version !== limits.protocolVersion) return refuseVersion(socket, preamble);
-      socket.off("close", leave);
-      leave();
-      if (!this.#owner.handleGreeted(socket, preamble, come.subarray(limits.preambleBytes))) socket.destroy();
+      const admit = (): void => {
+        socket.off("data", wait).off("close", leave);
+        leave();
+        if (this.#owner.handleGreeted(socket, preamble, come.subarray(limits.preambleBytes))) socket.resume();
+        else socket.destroy();
+      };
+      if (this.#owner.knows(preamble)) return admit();
+      // Greetings of others keep half of the room.
+      if (this.#held.size >= this.#context.limits.greetingsMax / 2) return void socket.destroy();
+      this.#held.set(socket, { token: preamble.token, admit });
+      socket.on("data", wait);
+    };
+    /** Reads on, as far as there is room, to see whether it goes. */
+    const wait = (bytes: Uint8Array): void => {
+      come = Buffer.concat([come, bytes]);
+      if (come.length > PIECE_BYTES) socket.pause();
     };
     socket.on("data", read);
   }

@@ -25,6 +25,8 @@ export function createJsLink(options: JsLinkOptions): Link {
   return new JsLink(options);
 }
 
+const UNPACED: LaneOptions = Object.freeze({ paceBytesPerSecond: 0, notSentLowBytes: 0, congestionControl: "" });
+
 interface Placed {
   readonly placement: Placement;
   readonly connection: Connection;
@@ -70,15 +72,18 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     return this.#add({ endpoint, timeoutMs }).id;
   }
 
-  admitLanes(connection: ConnectionId, token: Uint8Array): void {
+  admitLanes(connection: ConnectionId, token: Uint8Array, options: LaneOptions = UNPACED): void {
     checkToken(token);
+    checkLaneOptions(options);
     const found = this.#connections.get(connection);
     if (found === undefined) return;
     const name = nameOf(token);
     if ((this.#tokens.get(name) ?? found) !== found) throw new KvferryError("invalid_argument", "the token is in use");
     if (found.token !== undefined) this.#tokens.delete(found.token);
     found.token = name;
+    found.acceptedLanes = options;
     this.#tokens.set(name, found);
+    for (const listener of this.#listeners) listener.handleAdmitted(token);
   }
 
   openLane(connection: ConnectionId, lane: number, token: Uint8Array, options: LaneOptions): void {
@@ -162,6 +167,10 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
   close(): Promise<void> {
     this.#closing ??= this.#shut();
     return this.#closing;
+  }
+
+  knows({ kind, token }: Preamble): boolean {
+    return kind === "control" || this.#tokens.has(nameOf(token));
   }
 
   handleGreeted(socket: Socket, preamble: Preamble, rest: Uint8Array): boolean {

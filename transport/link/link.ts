@@ -175,9 +175,12 @@ export interface Link {
   listen(endpoint: Endpoint): Promise<Endpoint>;
   /** Begins a control connection: `connected` or `disconnected` follows within `timeoutMs`. */
   dial(endpoint: Endpoint, timeoutMs: number): ConnectionId;
-  /** Listener side: lanes that present this token (16 bytes) belong to the connection. */
-  admitLanes(connection: ConnectionId, token: Uint8Array): void;
-  /** Initiator side: opens lane `lane` beside the control connection. `laneUp` or `laneDown` follows. */
+  /**
+   * Listener side: lanes that present this token (16 bytes) belong to the connection, also those that have presented it already and wait. What this
+   * end sends over them goes by `options`, from the first byte; absent: as fast as it can.
+   */
+  admitLanes(connection: ConnectionId, token: Uint8Array, options?: LaneOptions): void;
+  /** Initiator side: opens lane `lane` beside the control connection, which need not be there yet. `laneUp` or `laneDown` follows. */
   openLane(connection: ConnectionId, lane: number, token: Uint8Array, options: LaneOptions): void;
   /** Applies to a live lane, whoever opened it. */
   tuneLane(connection: ConnectionId, lane: number, options: LaneOptions): void;

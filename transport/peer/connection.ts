@@ -15,6 +15,8 @@ export interface ConnectionOwner {
   hello(laneToken: Uint8Array): Hello;
   /** Throws KvferryError if the remote may not talk to us. */
   admit(hello: Hello, remote: Endpoint): void;
+  /** Dialler: our Hello is said. What needs no capability may be said behind it, before the remote's has come. */
+  onGreeted(nowUs: number): void;
   onUp(nowUs: number, hello: Hello): void;
   onDown(nowUs: number, code: ErrorCode, detail: string): void;
   onMessage(nowUs: number, message: Message): void;
@@ -43,6 +45,8 @@ export class Connection {
   #hello: Hello | undefined;
   #outbox: Uint8Array[] = [];
   readonly #lanes: Lanes;
+  /** Of its lanes: chosen by who dials, or by who listens if it was not. */
+  #laneToken: Uint8Array = new Uint8Array(0);
   #heardUs = 0;
   #pingAtUs = Number.POSITIVE_INFINITY;
   #greetingEndsUs = Number.POSITIVE_INFINITY;
@@ -59,8 +63,9 @@ export class Connection {
     this.#lanes = new Lanes({ link, lane, initiates: address !== undefined, onLost: (index, code) => owner.onLaneLost(index, code) });
   }
 
+  /** While memory can be granted over it. */
   get id(): ConnectionId | undefined {
-    return this.#state === "up" ? this.#id : undefined;
+    return this.#state === "up" || this.greets ? this.#id : undefined;
   }
   /** The link's name for it, from the dial on. */
   get linkId(): ConnectionId | undefined {
@@ -68,6 +73,10 @@ export class Connection {
   }
   get up(): boolean {
     return this.#state === "up";
+  }
+  /** Dialler: our Hello is said, and the remote's has not come. */
+  get greets(): boolean {
+    return this.#state === "greeting" && this.#options.address !== undefined;
   }
   get lanesUp(): number {
     return this.#lanes.up;
@@ -90,6 +99,8 @@ export class Connection {
     if (this.#isSought) return;
     this.#state = "dialling";
     this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+    this.#laneToken = this.#options.runtime.random(16);
+    this.#lanes.openEarly(this.#id, this.#laneToken, this.#options.lanes);
   }
 
   /** Acceptor: the remote dialled us and has said Hello already. */
@@ -107,11 +118,11 @@ export class Connection {
 
   /**
    * Messages while the remote is away are not kept: whoever needs them says them again when it is up. One that is too large throws at once in
-   * either case, where its cause can be told, and not when it is said again.
+   * either case, where its cause can be told, and not when it is said again. `early`: it may be said before the remote's Hello has come.
    */
-  send(message: Message | Uint8Array): void {
+  send(message: Message | Uint8Array, early = false): void {
     const bytes = message instanceof Uint8Array ? message : encodeMessage(message);
-    if (this.#state === "up") this.#post(bytes);
+    if (this.#state === "up" || (early && this.greets)) this.#post(bytes);
   }
 
   #post(bytes: Uint8Array): void {
@@ -135,7 +146,7 @@ export class Connection {
     if (event.kind === "message" || event.kind === "laneUp") this.#heardUs = nowUs;
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
-    else if (event.kind === "laneUp") this.#lanes.handleUp(event.connection, event.lane);
+    else if (event.kind === "laneUp") this.#lanes.handleUp(event.lane);
     else if (event.kind === "laneDown") this.#lanes.handleDown(nowUs, event.lane, event.code, this.up);
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
   }
@@ -149,7 +160,8 @@ export class Connection {
     this.#state = "greeting";
     this.#remote = remote;
     this.#greetingEndsUs = nowUs + limits.helloTimeoutMs * 1000;
-    this.#post(encodeMessage(this.#options.owner.hello(new Uint8Array(0))));
+    this.#post(encodeMessage(this.#options.owner.hello(this.#laneToken)));
+    this.#options.owner.onGreeted(nowUs);
   }
 
   #handleMessage(nowUs: number, bytes: Uint8Array): void {
@@ -184,6 +196,7 @@ export class Connection {
       commonVersion(hello);
       owner.admit(hello, this.#remote ?? { host: "", port: 0 });
       if (address !== undefined && hello.laneToken.length !== 16) throw new KvferryError("protocol_error", "no lane token");
+      if (address === undefined) this.#admitLanes(hello.laneToken);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
       this.#refuse(error);
@@ -192,9 +205,7 @@ export class Connection {
     this.#hello = hello;
     if (address === undefined && this.#id !== undefined) {
       // Only now: a stranger that is refused learns nothing of this node.
-      const token = this.#options.runtime.random(16);
-      this.#options.link.admitLanes(this.#id, token);
-      this.#post(encodeMessage(owner.hello(token)));
+      this.#post(encodeMessage(owner.hello(this.#laneToken)));
     }
     this.#state = "up";
     this.#refused = undefined;
@@ -207,6 +218,13 @@ export class Connection {
       this.#lanes.open(nowUs, this.#id, hello.laneToken, Math.max(Math.min(this.#options.lanes, hello.lanesMax), 1));
     }
     owner.onUp(nowUs, hello);
+  }
+
+  /** With the token that the remote has chosen: its lanes are on their way, or wait. One of the former version has none. Throws invalid_argument. */
+  #admitLanes(chosen: Uint8Array): void {
+    this.#laneToken = chosen.length === 16 ? chosen : this.#options.runtime.random(16);
+    // They carry what we send as well, at our own pace.
+    if (this.#id !== undefined) this.#options.link.admitLanes(this.#id, this.#laneToken, this.#options.lane);
   }
 
   #refuse(error: KvferryError): void {

@@ -1,4 +1,7 @@
-/** The lanes of one connection: opened by whoever dialled, and again when they die while the connection lives. */
+/**
+ * The lanes of one connection: opened by whoever dialled, beside the control connection, so that they are there when the first chunk is; and again when
+ * they die while the connection lives.
+ */
 import { codeOfNumber, type ErrorCode } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { ConnectionId, LaneOptions, Link } from "../link/link.ts";
@@ -15,6 +18,10 @@ export interface LanesOptions {
 export class Lanes {
   readonly #options: LanesOptions;
   #token: Uint8Array = new Uint8Array(0);
+  /** So many, once the listener has said Hello. */
+  #count: number | undefined;
+  /** Asked for before that, and not up yet. */
+  readonly #early = new Set<number>();
   readonly #up = new Set<number>();
   readonly #openAtUs = new Map<number, number>();
   /** Those that died, to be told of if the connection lives on. */
@@ -28,10 +35,22 @@ export class Lanes {
     return this.#up.size;
   }
 
-  /** The listener takes them. */
-  open(nowUs: number, id: ConnectionId, token: Uint8Array, count: number): void {
+  /** Beside the connection that is being dialled, with a token that its listener will hear of in our Hello. */
+  openEarly(id: ConnectionId, token: Uint8Array, count: number): void {
     this.#token = token;
-    for (let lane = 0; lane < count; lane++) this.#openAtUs.set(lane, nowUs);
+    for (let lane = 0; lane < count; lane++) {
+      this.#early.add(lane);
+      this.#options.link.openLane(id, lane, token, this.#options.lane);
+    }
+  }
+
+  /** The listener has said Hello: it takes so many, with this token. One of the former version knows nothing of ours, and has closed what came with it. */
+  open(nowUs: number, id: ConnectionId, token: Uint8Array, count: number): void {
+    const isOurs = Buffer.compare(token, this.#token) === 0;
+    this.#token = token;
+    this.#count = count;
+    for (let lane = 0; lane < count; lane++) if (!this.#early.has(lane) && !this.#up.has(lane)) this.#openAtUs.set(lane, nowUs);
+    for (const lane of [...this.#early, ...this.#up]) if (!isOurs || lane >= count) this.#options.link.closeLane(id, lane);
     this.#openDue(nowUs, id);
   }
 
@@ -43,20 +62,20 @@ export class Lanes {
     }
   }
 
-  handleUp(id: ConnectionId, lane: number): void {
-    const { link, lane: options, initiates } = this.#options;
+  handleUp(lane: number): void {
+    this.#early.delete(lane);
     this.#up.add(lane);
-    // A lane that the remote opened carries what we send as well, at our own pace.
-    if (!initiates) link.tuneLane(id, lane, options);
   }
 
   /** `lives`: the connection is up. One that ends takes its lanes along, and they are told first: that is no loss of a lane. */
   handleDown(nowUs: number, lane: number, code: number, lives: boolean): void {
+    const wasEarly = this.#early.delete(lane);
     this.#up.delete(lane);
-    if (!lives) return;
-    const afterUs = nowUs + limits.redialMinMs * 1000;
+    if (!lives || (this.#count !== undefined && lane >= this.#count)) return;
+    const afterUs = wasEarly ? nowUs : nowUs + limits.redialMinMs * 1000;
     if (this.#options.initiates) this.#openAtUs.set(lane, afterUs);
-    this.#lost.push({ lane, code: codeOfNumber(code), afterUs });
+    // What never was up is no loss.
+    if (!wasEarly) this.#lost.push({ lane, code: codeOfNumber(code), afterUs });
   }
 
   /** Of a connection that is up. */
@@ -83,6 +102,8 @@ export class Lanes {
 
   handleGone(): void {
     this.handleEnding();
+    this.#count = undefined;
+    this.#early.clear();
     this.#up.clear();
   }
 }

@@ -102,6 +102,10 @@ export class Ongoing {
       if (fetch !== 0 && transfer.fetch === fetch && transfer.grant === grant) transfer.handleDone(nowUs);
   }
 
+  handleGreeted(nowUs: number): void {
+    for (const transfer of this.incoming.values()) transfer.handleGreeted(nowUs);
+  }
+
   /** The connection is away, and what was granted over it has ended. */
   handleDown(nowUs: number): void {
     for (const id of this.preparing.keys()) this.preparing.set(id, undefined);

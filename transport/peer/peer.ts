@@ -12,6 +12,7 @@ import { Acquaintance } from "./acquaintance.ts";
 import { Connection } from "./connection.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
+import type { Capability } from "./greeting.ts";
 import type { Ask, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { PendingLookups } from "./lookups.ts";
@@ -45,6 +46,7 @@ export class Peer implements Remote, PeerPort {
       heartbeatMs: options.host.heartbeatMs,
       owner: {
         hello: (token) => options.host.hello(this, token),
+        onGreeted: (nowUs) => this.#handleGreeted(nowUs),
         admit: (hello, remote) => options.host.admit(hello, remote, options.address !== undefined),
         onUp: (nowUs, hello) => this.#handleUp(nowUs, hello),
         onDown: (nowUs, code, detail) => this.#handleDown(nowUs, code, detail),
@@ -63,8 +65,8 @@ export class Peer implements Remote, PeerPort {
   get stallUs(): number {
     return this.#host.stallUs;
   }
-  send(message: Message | Uint8Array): void {
-    this.#connection.send(message);
+  send(message: Message | Uint8Array, early = false): void {
+    this.#connection.send(message, early);
   }
   bind(placement: PlacementId, transfer: PlacedTransfer): void {
     this.#host.bind(placement, this, transfer);
@@ -115,8 +117,11 @@ export class Peer implements Remote, PeerPort {
   get checksum(): boolean {
     return this.#host.checksum;
   }
-  get takesEarly(): boolean {
-    return this.up && this.#known.isCapable("early");
+  get greets(): boolean {
+    return this.#connection.greets;
+  }
+  isCapable(capability: Capability): boolean {
+    return this.#known.isCapable(capability);
   }
   layoutOf(fingerprint: string): Uint8Array | undefined {
     return this.#known.layoutOf(fingerprint);
@@ -230,15 +235,15 @@ export class Peer implements Remote, PeerPort {
     if (this.up && this.layoutOf(fingerprint) === undefined) return done(0, "");
     if (this.#lookups.isFull) return done(0, "full");
     const message: Lookup = { kind: "lookup", id: this.#ongoing.newId(), fingerprint, group, keys };
-    this.send(message);
-    this.#lookups.add(nowUs, message, done);
+    this.send(message, true);
+    this.#lookups.add(nowUs, message, this.up || this.greets, done);
     this.#connection.want(nowUs);
     this.#host.touched();
   }
 
   /** Nobody will fetch that offer of the remote. A hint: without it, the offer ends by its own deadline. */
   discard(nowUs: number, handle: string): void {
-    if (!this.#known.isCapable("discard")) return;
+    if (!this.isCapable("discard")) return;
     const discard = { kind: "discard", handle } as const;
     if (this.up) return this.send(discard);
     this.#lookups.keep(nowUs, discard);
@@ -294,6 +299,12 @@ export class Peer implements Remote, PeerPort {
     return transfer;
   }
 
+  /** Our Hello is said. Whoever listens there will act upon what is behind it when it has accepted that, and every version knows these. */
+  #handleGreeted(nowUs: number): void {
+    this.#ongoing.handleGreeted(nowUs);
+    for (const message of this.#lookups.takeLookups()) this.send(message, true);
+  }
+
   #handleUp(nowUs: number, hello: Hello): void {
     const restarted = this.#known.meet(hello);
     if (restarted) this.#ongoing.forgetIds();
@@ -302,14 +313,16 @@ export class Peer implements Remote, PeerPort {
       if (restarted && transfer.met) transfer.handleRestarted(nowUs);
       else if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
     }
-    for (const message of this.#lookups.takeMessages(this.#known.isCapable("discard"))) this.send(message);
+    for (const message of this.#lookups.takeLookups()) this.send(message);
+    for (const message of this.#lookups.takeDiscards()) if (this.isCapable("discard")) this.send(message);
     this.#host.onPeer(this, true, "");
   }
 
   #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
     this.#idleSinceUs = nowUs;
     this.#ongoing.handleDown(nowUs);
-    if (!this.#known.isCapable("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
+    this.#lookups.handleDown();
+    if (!this.isCapable("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
     // A refusal will not heal by dialling again.
     if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
     this.#host.onPeer(this, false, detail);
@@ -318,7 +331,7 @@ export class Peer implements Remote, PeerPort {
 
   #refuseIncapable(nowUs: number, transfer: PlacedTransfer): boolean {
     const { needs } = transfer;
-    if (needs === "" || this.#known.isCapable(needs)) return false;
+    if (needs === "" || this.isCapable(needs)) return false;
     transfer.cancel(nowUs, "unsupported", `the peer's version has no ${needs}`, false);
     return true;
   }
