@@ -61,6 +61,17 @@ bool TcpConnection::is_of_peer(const Stream& stream) {
   return peer_ && peer_->identity == stream.tls()->peer().identity;
 }
 
+void TcpConnection::set_stage(Stage stage) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  stage_ = stage;
+  for (const std::shared_ptr<TcpLane>& lane : lanes_) lane->wake();
+}
+
+TcpConnection::Stage TcpConnection::stage() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return stage_;
+}
+
 bool TcpConnection::add_lane(std::shared_ptr<TcpLane> lane) {
   std::lock_guard<std::mutex> lock(ends_mutex_);
   if (ending_) return false;
