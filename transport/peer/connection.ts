@@ -97,8 +97,15 @@ export class Connection {
     if (this.#state !== "down" || this.#options.address === undefined) return;
     this.#isSought = nowUs < this.#dialAtUs;
     if (this.#isSought) return;
+    try {
+      this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
+    } catch (error) {
+      if (!(error instanceof KvferryError)) throw error;
+      // Strangers may hold every place that the link has for a while.
+      this.#lastFailure = error;
+      return this.#pause(nowUs);
+    }
     this.#state = "dialling";
-    this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs);
     this.#laneToken = this.#options.runtime.random(16);
     this.#lanes.openEarly(this.#id, this.#laneToken, this.#options.lanes);
   }
@@ -258,9 +265,14 @@ export class Connection {
     this.#outbox = [];
     this.#forgetDeadlines();
     this.#lanes.handleGone();
+    this.#pause(nowUs);
+    this.#options.owner.onDown(nowUs, failure.code, failure.detail);
+  }
+
+  /** Before the next try. */
+  #pause(nowUs: number): void {
     this.#dialAtUs = nowUs + this.#pauseMs * 1000;
     this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
-    this.#options.owner.onDown(nowUs, failure.code, failure.detail);
   }
 
   turn(nowUs: number): void {

@@ -2,7 +2,7 @@
  * The lanes of one connection: opened by whoever dialled, beside the control connection, so that they are there when the first chunk is; and again when
  * they die while the connection lives.
  */
-import { codeOfNumber, type ErrorCode } from "../errors.ts";
+import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { ConnectionId, LaneOptions, Link } from "../link/link.ts";
 
@@ -38,9 +38,17 @@ export class Lanes {
   /** Beside the connection that is being dialled, with a token that its listener will hear of in our Hello. */
   openEarly(id: ConnectionId, token: Uint8Array, count: number): void {
     this.#token = token;
-    for (let lane = 0; lane < count; lane++) {
-      this.#early.add(lane);
-      this.#options.link.openLane(id, lane, token, this.#options.lane);
+    for (let lane = 0; lane < count; lane++) if (this.#ask(id, lane)) this.#early.add(lane);
+  }
+
+  /** False: the link has no room for more. */
+  #ask(id: ConnectionId, lane: number): boolean {
+    try {
+      this.#options.link.openLane(id, lane, this.#token, this.#options.lane);
+      return true;
+    } catch (error) {
+      if (error instanceof KvferryError && error.code === "full") return false;
+      throw error;
     }
   }
 
@@ -57,8 +65,8 @@ export class Lanes {
   #openDue(nowUs: number, id: ConnectionId): void {
     for (const [lane, atUs] of this.#openAtUs) {
       if (nowUs < atUs) continue;
-      this.#openAtUs.delete(lane);
-      this.#options.link.openLane(id, lane, this.#token, this.#options.lane);
+      if (this.#ask(id, lane)) this.#openAtUs.delete(lane);
+      else this.#openAtUs.set(lane, nowUs + limits.redialMinMs * 1000);
     }
   }
 
