@@ -140,6 +140,11 @@ void TcpConnection::control_closed(Code code, const std::string& detail) {
   if (last) finish();
 }
 
+bool TcpConnection::is_ending() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return ending_;
+}
+
 Code TcpConnection::lane_code() {
   std::lock_guard<std::mutex> lock(ends_mutex_);
   return lane_code_;

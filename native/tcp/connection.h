@@ -64,6 +64,7 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   void end_lanes(Code code);
   // The control channel is closed. `disconnected` comes when the lanes are too.
   void control_closed(Code code, const std::string& detail);
+  bool is_ending();
   // What lanes give as their reason when the connection takes them down.
   Code lane_code();
 

@@ -98,7 +98,8 @@ void TcpMover::dial(uint64_t id, const std::vector<std::string>& hosts, uint16_t
 
 void TcpMover::abandon(uint64_t id, Code code, const std::string& detail) {
   const std::shared_ptr<TcpConnection> connection = find(id);
-  if (connection == nullptr || closed_ || connection->control() != nullptr || connection->is_gone()) return;
+  // One without a control channel may have had one, and wait for its lanes.
+  if (connection == nullptr || closed_ || connection->control() != nullptr || connection->is_ending()) return;
   events_.release(Quota::table);
   connection->control_closed(code, detail);
 }

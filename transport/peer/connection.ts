@@ -123,12 +123,11 @@ export class Connection {
       this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs, this.#options.identity);
       this.#state = "dialling";
     } catch (error) {
-      // The link has no room for another connection.
       if (!(error instanceof KvferryError)) throw error;
+      // Strangers may hold every place that the link has for a while.
       this.#lastFailure = error;
-      this.#dialAtUs = nowUs + this.#pauseMs * 1000;
       this.#isSought = true;
-      return;
+      return this.#pause(nowUs);
     }
     this.#openEarly(this.#id);
   }
@@ -331,9 +330,14 @@ export class Connection {
     this.#id = undefined;
     this.#outbox = [];
     this.#forgetDeadlines();
+    this.#pause(nowUs);
+    this.#options.owner.onDown(nowUs, failure.code, failure.detail);
+  }
+
+  /** Before the next try. */
+  #pause(nowUs: number): void {
     this.#dialAtUs = nowUs + this.#pauseMs * 1000;
     this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
-    this.#options.owner.onDown(nowUs, failure.code, failure.detail);
   }
 
   /** `isBusy`: the remote is expected to say something soon. */

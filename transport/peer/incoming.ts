@@ -114,8 +114,11 @@ export class IncomingTransfer implements PlacedTransfer {
       const terms = foretell(content, fetch, this.#remote);
       if (terms === undefined) return false;
       const plan = this.#prepare(nowUs, terms);
-      // Of nothing nobody would say whether it is there.
-      if (plan.chunks.length === 0) return false;
+      if (plan.chunks.length === 0) {
+        // Of nothing it would be all here at once, and nobody have said whether it is there.
+        this.#terms = this.#plan = this.#receiver = undefined;
+        return false;
+      }
       const of = { grant: this.grant, generation: this.#generation + 1, order: plan.order };
       const message = encodeMessage({ ...fetch, grant: earlyGrantOf(content, terms, of) });
       if (!this.#place(nowUs)) return false;

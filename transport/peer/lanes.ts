@@ -3,7 +3,7 @@
  * either side rested, paced and read as the policy of the path says. A lane that is not needed rests at the sender, where its window is known, and stays
  * open: the other direction may need it, and so may the next transfer.
  */
-import { codeOfNumber, type ErrorCode } from "../errors.ts";
+import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { ConnectionId, LaneInfo, LaneOptions, Link } from "../link/link.ts";
 import { notSentLow } from "../policy/chunk-size.ts";
@@ -78,8 +78,7 @@ export class Lanes {
     this.#most = limits.lanesMax;
     this.#tuned = this.#tuning();
     for (let lane = 0; lane < this.#wanted; lane++) {
-      this.#early.add(lane);
-      this.#openLane(connection, lane);
+      if (this.#openLane(connection, lane)) this.#early.add(lane);
     }
   }
 
@@ -240,14 +239,21 @@ export class Lanes {
     if (!this.#isUp || this.#connection === undefined || !this.#options.isDialler) return;
     for (let lane = 0; lane < this.#wanted; lane++) {
       if (this.#up.has(lane) || this.#opening.has(lane) || nowUs < (this.#reopenAtUs.get(lane) ?? 0)) continue;
-      this.#reopenAtUs.delete(lane);
-      this.#openLane(this.#connection, lane);
+      if (this.#openLane(this.#connection, lane)) this.#reopenAtUs.delete(lane);
+      else this.#reopenAtUs.set(lane, nowUs + limits.redialMinMs * 1000);
     }
   }
 
-  #openLane(connection: ConnectionId, lane: number): void {
+  /** False: the link has no room for more just now. */
+  #openLane(connection: ConnectionId, lane: number): boolean {
+    try {
+      this.#options.link.openLane(connection, lane, this.#token, this.#tuned);
+    } catch (error) {
+      if (error instanceof KvferryError && error.code === "full") return false;
+      throw error;
+    }
     this.#opening.add(lane);
-    this.#options.link.openLane(connection, lane, this.#token, this.#tuned);
+    return true;
   }
 
   /** As many as the policy says take chunks: those that do already, then those with the largest windows. */

@@ -58,6 +58,21 @@ export function waitingTests(suite: Suite): void {
     a.check();
   });
 
+  test("a connection that failed and is given up while its lanes end is counted once", async (t) => {
+    const { b, endpoint } = await openListener(t, suite);
+    await b.link.close();
+    const a = await End.open("dialler", suite.make, { connectionsMax: 4 });
+    t.after(() => a.link.close());
+    for (let round = 0; round < 200; round++) {
+      const connection = a.link.dial(endpoint, 5_000);
+      for (let lane = 0; lane < 4; lane++) a.link.openLane(connection, lane, TOKEN, LANE);
+      if (round % 2 === 0) await new Promise((resolve) => setImmediate(resolve));
+      a.link.disconnect(connection);
+      await a.event("disconnected", { connection });
+    }
+    a.check();
+  });
+
   test("lanes that wait leave half of the room to others, and their place when they go", async (t) => {
     const { b, endpoint } = await openListener(t, suite, { greetingsMax: 8 });
     const crowd: RawPeer[] = [];
