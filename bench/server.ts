@@ -175,11 +175,9 @@ class Session {
     };
     endpoint.onOther = (event) => {
       if (event.kind === "accepted") {
-        endpoint.link.admitLanes(event.connection, token);
-        this.#accept(event.connection);
-      } else if (event.kind === "laneUp") {
         // What this end sends obeys the client's flags too.
-        endpoint.link.tuneLane(event.connection, event.lane, laneOptions(this.#lane));
+        endpoint.link.admitLanes(event.connection, token, laneOptions(this.#lane));
+        this.#accept(event.connection);
       } else if (event.kind === "message") {
         this.#handleGo(event.bytes);
       }

@@ -167,6 +167,7 @@ assert(limits.tlsRecordsPerKey <= 2 ** 24, "a TLS key is changed before AES-GCM 
 assert(limits.stallMs <= limits.deadlineRemoteMs && limits.heartbeatMs < limits.stallMs, "silence is noticed before a deadline");
 assert(limits.poolHoldersMax >= limits.apiClientsMax + limits.transfersMax, "each client and each transfer can be a holder of blocks");
 assert(limits.sendQueueChunks >= limits.windowChunksMax, "one transfer's window fits the send queue");
+assert(limits.greetingsMax >= 2 * limits.lanesMax, "all lanes of a connection may come before its Hello");
 assert(limits.planesMax >= 2 * limits.layersMax, "K and V of every layer fit the planes of a transfer");
 assert(limits.poolBlockBytesMax < 2 ** 32, "a block as one run fits the 32 bits that native gives a run of a plane");
 assert(limits.blockTokensMax <= limits.keyTokensMax, "the tokens of a block can have their keys");

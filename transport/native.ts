@@ -134,7 +134,15 @@ export interface NativeMover {
   /** Numeric addresses, tried in order. */
   dial(connection: number, hosts: readonly string[], port: number, timeoutMs: number, identity: string): void;
   abandon(connection: number, code: number, detail: string): void;
-  admitLanes(connection: number, token: Uint8Array): void;
+  admitLanes(
+    connection: number,
+    token: Uint8Array,
+    paceBytesPerSecond: number,
+    notSentLowBytes: number,
+    congestionControl: string,
+    socketBufferBytes: number,
+    dscp: number,
+  ): void;
   openLane(
     connection: number,
     lane: number,

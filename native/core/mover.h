@@ -72,7 +72,7 @@ class Mover {
   virtual void dial(uint64_t connection, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms, const std::string& identity) = 0;
   // Ends a connection that could not even be dialled: `disconnected` follows.
   virtual void abandon(uint64_t connection, Code code, const std::string& detail) = 0;
-  virtual Failure admit_lanes(uint64_t connection, const uint8_t* token) = 0;
+  virtual Failure admit_lanes(uint64_t connection, const uint8_t* token, const LaneOptions& options) = 0;
   virtual Failure open_lane(uint64_t connection, uint32_t lane, const uint8_t* token, const LaneOptions& options) = 0;
   virtual void tune_lane(uint64_t connection, uint32_t lane, const LaneOptions& options) = 0;
   virtual void close_lane(uint64_t connection, uint32_t lane) = 0;

@@ -1,4 +1,5 @@
 // The fake mover's thread, and how lanes and connections of two movers begin and end together.
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <utility>
@@ -149,7 +150,11 @@ void FakeMover::serve_refill() {
 
 void FakeMover::join_lane(FakeConnection& connection, std::shared_ptr<FakeLane> lane) {
   FakeConnection* const peer = connection.peer;
-  const bool known = peer != nullptr && peer->admits && peer->token == lane->token && lane->lane_index < peer->mover.bounds.lanes;
+  // Joined or closed already: it may be asked for twice.
+  if (lane->pair != nullptr || std::find(connection.lanes.begin(), connection.lanes.end(), lane) == connection.lanes.end()) return;
+  // Tried again when the other end has a token.
+  if (peer != nullptr && !peer->admits) return;
+  const bool known = peer != nullptr && peer->token == lane->token && lane->lane_index < peer->mover.bounds.lanes;
   if (!known || !peer->mover.events_.reserve(Quota::lane)) return close_pair(*lane, Code::lane_lost, Code::none);
   if (!peer->mover.events_.reserve(Quota::lane)) {
     peer->mover.events_.release(Quota::lane);

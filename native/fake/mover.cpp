@@ -88,12 +88,15 @@ void FakeMover::abandon(uint64_t id, Code code, const std::string& detail) {
   end(*connection, code, detail);
 }
 
-Failure FakeMover::admit_lanes(uint64_t id, const uint8_t* token) {
+Failure FakeMover::admit_lanes(uint64_t id, const uint8_t* token, const LaneOptions&) {
   const auto lock = lock_board();
   const std::shared_ptr<FakeConnection> connection = find(id);
   if (connection == nullptr) return {};
   memcpy(connection->token.data(), token, kTokenBytes);
   connection->admits = true;
+  FakeConnection* const peer = connection->peer;
+  if (peer == nullptr) return {};
+  for (const std::shared_ptr<FakeLane>& lane : peer->lanes) peer->mover.post(Task::open_lane, peer->mover.find(peer->id), lane);
   return {};
 }
 

@@ -28,7 +28,7 @@ class FakeMover : public Mover {
   uint64_t open() override;
   void dial(uint64_t connection, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms, const std::string&) override;
   void abandon(uint64_t connection, Code code, const std::string& detail) override;
-  Failure admit_lanes(uint64_t connection, const uint8_t* token) override;
+  Failure admit_lanes(uint64_t connection, const uint8_t* token, const LaneOptions& options) override;
   Failure open_lane(uint64_t connection, uint32_t lane, const uint8_t* token, const LaneOptions& options) override;
   void tune_lane(uint64_t, uint32_t, const LaneOptions&) override {}
   void close_lane(uint64_t connection, uint32_t lane) override;

@@ -182,8 +182,9 @@ Napi::Value MoverHandle::js_admit_lanes(Info info) {
   Arguments arguments(info);
   const uint64_t connection = arguments.number<uint64_t>(0);
   const uint8_t* token = arguments.token(1);
+  const LaneOptions options = arguments.lane_options(2);
   if (arguments.failed() || mover_ == nullptr) return info.Env().Undefined();
-  if (Failure failure = mover_->admit_lanes(connection, token)) throw_failure(info.Env(), failure);
+  if (Failure failure = mover_->admit_lanes(connection, token, options)) throw_failure(info.Env(), failure);
   return info.Env().Undefined();
 }
 

@@ -61,6 +61,17 @@ bool TcpConnection::is_of_peer(const Stream& stream) {
   return peer_ && peer_->identity == stream.tls()->peer().identity;
 }
 
+void TcpConnection::set_stage(Stage stage) {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  stage_ = stage;
+  for (const std::shared_ptr<TcpLane>& lane : lanes_) lane->wake();
+}
+
+TcpConnection::Stage TcpConnection::stage() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return stage_;
+}
+
 bool TcpConnection::add_lane(std::shared_ptr<TcpLane> lane) {
   std::lock_guard<std::mutex> lock(ends_mutex_);
   if (ending_) return false;
@@ -127,6 +138,11 @@ void TcpConnection::control_closed(Code code, const std::string& detail) {
     last = lanes_.empty() && lanes_closing_ == 0;
   }
   if (last) finish();
+}
+
+bool TcpConnection::is_ending() {
+  std::lock_guard<std::mutex> lock(ends_mutex_);
+  return ending_;
 }
 
 Code TcpConnection::lane_code() {

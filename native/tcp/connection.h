@@ -27,7 +27,8 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   TcpMover& mover;
   const bool initiator;
   const uint32_t first_poller;
-  bool ended = false;  // guarded by the mover's registry
+  bool ended = false;          // guarded by the mover's registry
+  LaneOptions accepted_lanes;  // of those that the other end opens; guarded by the mover's registry
 
   void set_control(std::shared_ptr<ControlChannel> control);
   std::shared_ptr<ControlChannel> control();
@@ -42,6 +43,11 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   std::optional<TlsPeer> peer();
   // Lanes are of the same peer as the connection, in the same manner.
   bool is_of_peer(const Stream& stream);
+
+  // dialing: where to is known, and lanes may connect beside the control channel; open: that stands, and they may say what they are.
+  enum class Stage { unknown, dialing, open };
+  void set_stage(Stage stage);
+  Stage stage();
 
   // False: the connection is ending or has a lane of this index.
   bool add_lane(std::shared_ptr<TcpLane> lane);
@@ -58,6 +64,7 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   void end_lanes(Code code);
   // The control channel is closed. `disconnected` comes when the lanes are too.
   void control_closed(Code code, const std::string& detail);
+  bool is_ending();
   // What lanes give as their reason when the connection takes them down.
   Code lane_code();
 
@@ -77,6 +84,7 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   Address remote_;
   std::string expected_;
   std::optional<TlsPeer> peer_;
+  Stage stage_ = Stage::unknown;
   std::vector<std::shared_ptr<TcpLane>> lanes_;
   uint32_t lanes_closing_ = 0;
   bool ending_ = false;

@@ -150,6 +150,7 @@ void ControlChannel::opened() {
     set_interest_locked();
   }
   connection_->emit(EventKind::connected);
+  connection_->set_stage(TcpConnection::Stage::open);
   if (!alive) close(Code::connection_lost, "the connection broke as it began");
 }
 

@@ -52,13 +52,19 @@ void Greeting::on_ready(uint32_t) {
   if (state_ == State::silent) return sniff();
   if (state_ == State::securing) return secure();
   if (state_ == State::greeting) return read_preamble();
+  // Nothing but its end is watched.
+  if (state_ == State::held) return close();
   // Until it has left, so that unread bytes of its do not make the kernel take back what we said.
   const ssize_t count = recv(stream_.fd(), poller_.sink(), Poller::kSinkBytes, 0);
   if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)) close();
 }
 
+void Greeting::on_requests(uint32_t) {
+  if (state_ == State::held) admit();
+}
+
 void Greeting::on_deadline() {
-  if (state_ == State::leaving) return close();
+  if (state_ == State::leaving || state_ == State::held) return close();
   refuse(Refusal::timeout, state_ == State::securing ? "the handshake took too long" : "no preamble in time");
 }
 
@@ -124,6 +130,11 @@ void Greeting::admit() {
     if (preamble.kind == PreambleKind::control) return answer(Code::version_unsupported, "");
     return close();
   }
+  if (preamble.kind == PreambleKind::lane && mover_.hold_lane(*this, preamble)) {
+    state_ = State::held;
+    // What a lane says meanwhile stays in the socket.
+    return poller_.change(*this, stream_.fd(), EPOLLRDHUP);
+  }
   // From here on the socket is another channel's, with another poller perhaps.
   poller_.unwatch(stream_.fd());
   if (preamble.kind == PreambleKind::control) mover_.adopt_control(std::move(stream_));
@@ -153,6 +164,7 @@ void Greeting::refuse(Refusal reason, const std::string& detail) {
 void Greeting::close() {
   if (stream_.fd() >= 0) poller_.unwatch(stream_.fd());
   stream_.close();
+  if (state_ == State::held) mover_.let_go_of_lane(*this);
   mover_.end_greeting();
   poller_.retire(*this);
 }

@@ -16,11 +16,13 @@ class Greeting : public Channel {
   Greeting(Poller& poller, TcpMover& mover, Stream stream);
   void on_attached() override;
   void on_ready(uint32_t epoll_events) override;
-  void on_requests(uint32_t) override {}
+  // The token of a lane that waited is known now.
+  void on_requests(uint32_t requests) override;
   void on_deadline() override;
 
  private:
-  enum class State { silent, securing, greeting, leaving };
+  // held: a lane that came before the Hello that brings its token was judged.
+  enum class State { silent, securing, greeting, held, leaving };
 
   void sniff();
   void secure();

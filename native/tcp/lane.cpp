@@ -1,4 +1,4 @@
-// A lane's life: connecting, securing (over TLS), greeting, up, dead.
+// A lane's life: connecting, securing (over TLS), waiting (for its control channel), greeting, up, dead.
 #include "lane.h"
 
 #include <sys/epoll.h>
@@ -26,33 +26,47 @@ std::shared_ptr<LaneEnd> TcpLane::share() { return std::static_pointer_cast<TcpL
 void TcpLane::on_attached() {
   copied_ = std::make_unique_for_overwrite<uint8_t[]>(kCopiedBytes);
   ahead_ = std::make_unique_for_overwrite<uint8_t[]>(kCopiedChunkBytes);
-  const bool accepted = state_ == State::up;
+  if (state_ == State::connecting) {
+    poller_.set_deadline(*this, now_us() + uint64_t(connection_->mover.bounds.connect_timeout_ms) * 1000);
+    return connect();
+  }
+  bool watched = false;
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    set_lane_options(stream_.fd(), options_);
+    interest_ = EPOLLIN;
+    watched = poller_.watch(*this, stream_.fd(), interest_);
+    // The confirmation is the first thing that the initiator hears.
+    answers_.push({.type = FrameType::pong});
+  }
+  if (!watched) return close(Code::connect_failed);
+  come_up();
+  // What came together with the preamble.
+  if (stream_.pending()) post(request::kRead);
+}
+
+// As soon as it is known where to.
+void TcpLane::connect() {
+  if (stream_.fd() >= 0 || connection_->stage() == TcpConnection::Stage::unknown) return;
   Failure failure;
   bool watched = false;
   {
     std::lock_guard<std::mutex> lock(send_mutex_);
-    if (!accepted) stream_ = Stream(begin_connect(connection_->remote(), &failure));
+    stream_ = Stream(begin_connect(connection_->remote(), &failure));
     if (stream_.fd() >= 0) {
       set_lane_options(stream_.fd(), options_);
-      interest_ = accepted ? EPOLLIN : EPOLLOUT;
+      interest_ = EPOLLOUT;
       watched = poller_.watch(*this, stream_.fd(), interest_);
     }
-    // The confirmation is the first thing that the initiator hears.
-    if (accepted) answers_.push({.type = FrameType::pong});
   }
-  if (!watched) return close(Code::connect_failed);
-  if (accepted) {
-    come_up();
-    // What came together with the preamble.
-    if (stream_.pending()) post(request::kRead);
-    return;
-  }
-  poller_.set_deadline(*this, now_us() + uint64_t(connection_->mover.bounds.connect_timeout_ms) * 1000);
+  if (!watched) close(Code::connect_failed);
 }
 
 void TcpLane::on_ready(uint32_t epoll_events) {
   if (state_ == State::connecting) return connected();
   if (state_ == State::securing) return secure();
+  // Nobody speaks before a lane has said what it is.
+  if (state_ == State::waiting) return close(Code::connect_failed);
   if ((epoll_events & EPOLLOUT) != 0) send(true);
   if (state_ == State::dead || (epoll_events & (EPOLLIN | EPOLLERR | EPOLLHUP)) == 0) return;
   // While reading is paused a broken socket would be reported for ever.
@@ -68,6 +82,8 @@ void TcpLane::on_requests(uint32_t requests) {
     std::lock_guard<std::mutex> lock(send_mutex_);
     abandon();
   }
+  if (state_ == State::connecting) return connect();
+  if (state_ == State::waiting) return greet();
   if (state_ != State::up) return;
   if ((requests & (request::kSend | request::kLetGo)) != 0) send(false);
   if (state_ == State::dead || (requests & request::kRead) == 0) return;
@@ -83,38 +99,42 @@ void TcpLane::on_deadline() { close(Code::connect_timeout); }
 
 void TcpLane::connected() {
   if (connect_result(stream_.fd()) != 0) return close(Code::connect_failed);
+  std::shared_ptr<TlsContext> context = connection_->mover.tls();
+  bool secured = true;
   {
     std::lock_guard<std::mutex> lock(send_mutex_);
     // Now that both addresses are known.
     set_lane_options(stream_.fd(), options_);
+    state_ = context == nullptr ? State::waiting : State::securing;
+    if (context == nullptr) set_interest_locked();
+    else secured = stream_.secure(connection_->dialogue(std::move(context)));
   }
-  if (!connection_->peer()) return greet();
-  bool begun = false;
-  {
-    std::lock_guard<std::mutex> lock(send_mutex_);
-    state_ = State::securing;
-    begun = stream_.secure(connection_->dialogue(connection_->mover.tls()));
-  }
-  if (!begun) return close(Code::tls_failed);
-  secure();
+  if (!secured) return close(Code::tls_failed);
+  if (state_ == State::securing) return secure();
+  greet();
 }
 
 void TcpLane::secure() {
   TlsProblem problem;
-  switch (stream_.tls()->handshake(&problem)) {
-    case TlsStream::Step::failed:
-      return close(problem.failure.code);
-    case TlsStream::Step::again: {
-      std::lock_guard<std::mutex> lock(send_mutex_);
-      wants_out_ = stream_.waiting();
-      return set_interest_locked();
+  const TlsStream::Step step = stream_.tls()->handshake(&problem);
+  if (step == TlsStream::Step::failed) return close(problem.failure.code);
+  {
+    std::lock_guard<std::mutex> lock(send_mutex_);
+    wants_out_ = stream_.waiting();
+    if (step == TlsStream::Step::done) {
+      state_ = State::waiting;
+      // The listener's tickets come before it knows what this is; they stay in the socket.
+      wants_in_ = wants_out_ = false;
     }
-    case TlsStream::Step::done:
-      return connection_->is_of_peer(stream_) ? greet() : close(Code::certificate_rejected);
+    set_interest_locked();
   }
+  if (step == TlsStream::Step::done) greet();
 }
 
+// Once the control channel stands: who answers there is who was dialled, and over TLS must be who answers here.
 void TcpLane::greet() {
+  if (connection_->stage() != TcpConnection::Stage::open) return;
+  if (!connection_->is_of_peer(stream_)) return close(Code::certificate_rejected);
   uint8_t bytes[kPreambleBytes];
   Preamble preamble;
   preamble.kind = PreambleKind::lane;
@@ -125,6 +145,7 @@ void TcpLane::greet() {
   if (stream_.send(bytes, sizeof bytes) != ssize_t(sizeof bytes)) return close(Code::connect_failed);
   std::lock_guard<std::mutex> lock(send_mutex_);
   state_ = State::greeting;
+  wants_in_ = true;
   wants_out_ = stream_.waiting();
   set_interest_locked();
 }

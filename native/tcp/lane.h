@@ -48,10 +48,11 @@ class TcpLane : public Channel, public LaneEnd {
   void on_deadline() override;
 
  private:
-  enum class State { connecting, securing, greeting, up, dead };
+  enum class State { connecting, securing, waiting, greeting, up, dead };
   enum class Flow { idle, blocked, broken };
 
   // Life; poller's thread.
+  void connect();
   void connected();
   void secure();
   void greet();

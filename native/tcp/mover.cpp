@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "control.h"
+#include "greeting.h"
 #include "lane.h"
 #include "listener.h"
 
@@ -39,6 +40,7 @@ void TcpMover::close() {
   for (auto& [id, connection] : connections_) connection->drop_channels();
   connections_.clear();
   tokens_.clear();
+  held_.clear();
   drop_placements();
 }
 
@@ -90,17 +92,19 @@ void TcpMover::dial(uint64_t id, const std::vector<std::string>& hosts, uint16_t
   connection->set_expected(identity);
   auto control = std::make_shared<ControlChannel>(poller, connection, std::move(addresses), std::max(1u, timeout_ms));
   connection->set_control(control);
+  if (hosts.size() == 1) connection->set_stage(TcpConnection::Stage::dialing);
   poller.attach(std::move(control));
 }
 
 void TcpMover::abandon(uint64_t id, Code code, const std::string& detail) {
   const std::shared_ptr<TcpConnection> connection = find(id);
-  if (connection == nullptr || closed_ || connection->control() != nullptr || connection->is_gone()) return;
+  // One without a control channel may have had one, and wait for its lanes.
+  if (connection == nullptr || closed_ || connection->control() != nullptr || connection->is_ending()) return;
   events_.release(Quota::table);
   connection->control_closed(code, detail);
 }
 
-Failure TcpMover::admit_lanes(uint64_t id, const uint8_t* bytes) {
+Failure TcpMover::admit_lanes(uint64_t id, const uint8_t* bytes, const LaneOptions& options) {
   Token token;
   memcpy(token.data(), bytes, token.size());
   std::lock_guard<std::mutex> lock(registry_);
@@ -110,6 +114,10 @@ Failure TcpMover::admit_lanes(uint64_t id, const uint8_t* bytes) {
   if (known != tokens_.end() && known->second != id) return {Code::invalid_argument, "the token belongs to another connection"};
   std::erase_if(tokens_, [&](const auto& entry) { return entry.second == id; });
   tokens_.emplace(token, id);
+  found->second->accepted_lanes = options;
+  const auto [first, last] = held_.equal_range(token);
+  for (auto lane = first; lane != last; lane++) lane->second->post(request::kRead);
+  held_.erase(first, last);
   return {};
 }
 
@@ -211,11 +219,13 @@ void TcpMover::adopt_lane(Stream stream, const Preamble& preamble) {
   Token token;
   memcpy(token.data(), preamble.token, token.size());
   std::shared_ptr<TcpConnection> connection;
+  LaneOptions options;
   {
     std::lock_guard<std::mutex> lock(registry_);
     const auto found = tokens_.find(token);
     if (found == tokens_.end()) return;
     connection = connections_.at(found->second);
+    options = connection->accepted_lanes;
   }
   if (!connection->is_of_peer(stream)) {
     return refusals_.add(Refusal::wrong_identity, Address::of_peer(stream.fd()).endpoint(), "a lane of another than its connection is of");
@@ -226,8 +236,6 @@ void TcpMover::adopt_lane(Stream stream, const Preamble& preamble) {
     return;
   }
   Poller& poller = this->poller(connection->first_poller + preamble.lane);
-  LaneOptions options;
-  options.not_sent_low_bytes = bounds.not_sent_low_bytes;
   auto lane = std::make_shared<TcpLane>(poller, connection, preamble.lane, std::move(stream), options);
   if (!connection->add_lane(lane)) {
     events_.release(Quota::lane);
@@ -235,6 +243,21 @@ void TcpMover::adopt_lane(Stream stream, const Preamble& preamble) {
     return;
   }
   poller.attach(std::move(lane));
+}
+
+bool TcpMover::hold_lane(Greeting& greeting, const Preamble& preamble) {
+  Token token;
+  memcpy(token.data(), preamble.token, token.size());
+  std::lock_guard<std::mutex> lock(registry_);
+  // Greetings of others keep half of the room.
+  if (tokens_.contains(token) || held_.size() >= bounds.greetings / 2) return false;
+  held_.emplace(token, greeting.shared_from_this());
+  return true;
+}
+
+void TcpMover::let_go_of_lane(const Greeting& greeting) {
+  std::lock_guard<std::mutex> lock(registry_);
+  std::erase_if(held_, [&](const auto& entry) { return entry.second.get() == &greeting; });
 }
 
 void TcpMover::connection_ended(TcpConnection& connection) {

@@ -15,6 +15,8 @@
 
 namespace kvferry {
 
+class Greeting;
+
 class TcpMover : public Mover {
  public:
   TcpMover(const Bounds& bounds, uint32_t io_threads, EventQueue::Callback wake);
@@ -27,7 +29,7 @@ class TcpMover : public Mover {
   uint64_t open() override;
   void dial(uint64_t connection, const std::vector<std::string>& hosts, uint16_t port, uint32_t timeout_ms, const std::string& identity) override;
   void abandon(uint64_t connection, Code code, const std::string& detail) override;
-  Failure admit_lanes(uint64_t connection, const uint8_t* token) override;
+  Failure admit_lanes(uint64_t connection, const uint8_t* token, const LaneOptions& options) override;
   Failure open_lane(uint64_t connection, uint32_t lane, const uint8_t* token, const LaneOptions& options) override;
   void tune_lane(uint64_t connection, uint32_t lane, const LaneOptions& options) override;
   void close_lane(uint64_t connection, uint32_t lane) override;
@@ -47,6 +49,9 @@ class TcpMover : public Mover {
   // A socket whose preamble has been read; closed if it is not wanted.
   void adopt_control(Stream stream);
   void adopt_lane(Stream stream, const Preamble& preamble);
+  // True: nobody has admitted its token yet, and it may wait for that; request::kRead comes then, if the greeting does not end first.
+  bool hold_lane(Greeting& greeting, const Preamble& preamble);
+  void let_go_of_lane(const Greeting& greeting);
   void connection_ended(TcpConnection& connection);
   bool begin_greeting();
   void end_greeting();
@@ -79,6 +84,7 @@ class TcpMover : public Mover {
   std::unordered_map<uint64_t, std::shared_ptr<TcpConnection>> connections_;
   std::map<Token, uint64_t> tokens_;
   std::shared_ptr<TlsContext> tls_;
+  std::multimap<Token, std::shared_ptr<Channel>> held_;  // greetings
 };
 
 }  // namespace kvferry

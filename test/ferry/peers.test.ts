@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
 import { freeAddress } from "../../engines/demo/processes.ts";
 import { parseAddress } from "../../transport/config/address.ts";
+import { createTcpLink } from "../../transport/link/tcp.ts";
 import { openTestNode, type TestNode } from "./node.ts";
 import { IDENTITY, layoutOf, skip, until } from "./pair.ts";
 
@@ -44,6 +45,23 @@ test("two nodes that know each other are connected both ways before anybody asks
   const b = await open(t, "b", second, { name: "a", port: first });
   await isUp(a, "b", 4);
   await isUp(b, "a", 4);
+});
+
+test("where the link has no place for another connection, that is tried again, and whoever waits for it hears why", { skip }, async (t) => {
+  const makeLink = (onWake: () => void) => createTcpLink({ onWake, limits: { connectionsMax: 1 } });
+  const [a, b, c] = [await openTestNode({ name: "a" }), await openTestNode({ name: "b" }), await openTestNode({ name: "c", makeLink })];
+  for (const node of [a, b, c]) t.after(() => node.close());
+  const { model } = await c.ferry.registerModel(IDENTITY, layoutOf(c.pool.blockCount));
+  const ask = async ({ address }: TestNode) => {
+    const into = [{ group: 0, blocks: await c.ferry.alloc(1), tokens: 1 }];
+    const request = { peer: `127.0.0.1:${address.port}`, model, source: { handle: "none" }, into, deadlineMs: 1_000 };
+    return (await c.ferry.fetch(request)).done;
+  };
+  await assert.rejects(ask(a), { code: "handle_unknown" });
+  await assert.rejects(ask(b), { code: "full" });
+  for (const peer of c.node.peers.all()) peer.close("the other one is wanted");
+  await until(() => c.events.some((event) => event.kind === "peer" && !event.up && event.peer.endsWith(String(a.address.port))));
+  await assert.rejects(ask(b), { code: "handle_unknown" });
 });
 
 test("a configured peer that is named by its address is the same peer, and is shown the secret that it has with us", {

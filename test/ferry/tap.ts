@@ -34,7 +34,7 @@ export class Tap {
       return isTaken;
     };
     link.poll = (sink, max) => {
-      for (const event of this.#released.splice(0)) sink(event);
+      for (const event of this.#released.splice(0)) this.#take(event, sink);
       return poll((event) => this.#take(event, sink), max);
     };
     link.place = (spec) => (this.isFull(spec) ? "full" : place(spec));

@@ -17,6 +17,7 @@ import { laneTests } from "./conformance/lanes.ts";
 import { placementTests } from "./conformance/placements.ts";
 import { queueTests } from "./conformance/queues.ts";
 import { revokeTests } from "./conformance/revokes.ts";
+import { waitingTests } from "./conformance/waiting.ts";
 
 export interface ConformanceOptions {
   /** The listening end, if it is another kind of link: the two must understand each other. */
@@ -51,5 +52,6 @@ export function linkConformance(name: string, make: MakeLink, options: Conforman
     arrivalTests(suite);
     faultTests(suite);
     hostileTests(suite);
+    waitingTests(suite);
   });
 }

@@ -220,6 +220,21 @@ for (const kind of KINDS) {
       a.link.openLane(atA, 0, TOKEN, LANE);
       await b.event("laneUp");
     });
+
+    test("nor is one that waited for its token to be admitted", async (t) => {
+      const { b, endpoint } = await openListening(t, kind, tlsMaterial());
+      const a = await openEnd(t, kind, tlsMaterial({ uri: "spiffe://fleet/one" }));
+      const other = dialBare(t, endpoint, bareTls(tlsMaterial({ uri: "spiffe://fleet/two" })));
+      other.say(encodePreamble({ version: 1, kind: "lane", lane: 0, token: TOKEN }));
+      const atA = a.link.dial(endpoint, 10_000);
+      a.link.openLane(atA, 1, TOKEN, LANE);
+      const { connection } = await b.event("accepted");
+      b.link.admitLanes(connection, TOKEN);
+      await other.closed();
+      await turnedAway(b, "wrong_identity");
+      await b.event("laneUp", { connection, lane: 1 });
+      assert.equal(b.all("laneUp").length, 1);
+    });
   });
 
   describe(`a ${kind} dialler over TLS`, () => {

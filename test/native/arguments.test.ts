@@ -89,6 +89,7 @@ const RIGHT: Readonly<Record<string, readonly unknown[]>> = {
   copy: [2, ...stream, ...stream],
   place: [1, 5, 1, 1, ...stream.slice(0, 2), [blocks], Float64Array.of(0, 0, 4_096), new Uint32Array(0)],
   dial: [1, ["127.0.0.1"], 1, 100],
+  admitLanes: [1, new Uint8Array(16), 0, 65_536, "", 65_536, 10],
   openLane: [1, 0, new Uint8Array(16), 0, 65_536, "", 65_536, 10],
   tuneLane: [1, 0, 0, 65_536, "", 65_536, 10],
   abandon: [1, 21, "why"],

@@ -140,6 +140,20 @@ test("a peer that dialled us is dialled by its name where it says that it is rea
   await assert.rejects(write(node, "silent"), { code: "peer_not_allowed" });
 });
 
+test("a listener that knows nothing of the token in our Hello gets its lanes with its own, so many as it takes; none counts as lost", async (t) => {
+  const lost: string[] = [];
+  const node = await openNode(t, { laneLost: (_peer, lane) => lost.push(lane.toString()) });
+  let ups = 0;
+  const remote = await listen(t, { lanesMax: 3 }, () => (ups += 1));
+  const transfer = await write(node, remote.address);
+  await remote.next();
+  const lanes = async (): Promise<number> => (await node.ferry.stats()).peers[0]?.lanes ?? 0;
+  for (let round = 0; round < 500 && (await lanes()) < 3; round++) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.deepEqual([await lanes(), ups, lost], [3, 3, []]);
+  transfer.cancel();
+  await assert.rejects(transfer.done, { code: "cancelled" });
+});
+
 test("a lane that dies is told, and opened again", async (t) => {
   let lost = (_lane: string): void => {};
   const told = new Promise<string>((resolve) => (lost = resolve));

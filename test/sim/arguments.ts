@@ -1,6 +1,6 @@
 /** What the virtual link refuses at once, as link.ts and the conformance suite want it. */
 import { KvferryError } from "../../transport/errors.ts";
-import type { LaneOptions, PlacementSpec } from "../../transport/link/link.ts";
+import type { ChunkSend, LaneOptions, PlacementSpec } from "../../transport/link/link.ts";
 import { limits } from "./limits.ts";
 
 function refuseUnless(isRight: boolean, what: string, code: "invalid_argument" | "range_invalid" = "invalid_argument"): void {
@@ -48,6 +48,18 @@ export function checkSpec(spec: PlacementSpec): void {
     refuseUnless(reach(spec, index) <= spec.region.bytes, `plane ${index} leaves the region`, "range_invalid");
   });
   for (const chunk of committed) refuseUnless(isInteger(chunk, 0, chunks.length - 1), `committed chunk ${chunk}`);
+}
+
+/** `placement`: what the chunk is of, if it is there. */
+export function checkSend(
+  placement: { readonly revoked: boolean; readonly spec: PlacementSpec } | undefined,
+  { chunk, sequence }: ChunkSend,
+): void {
+  const isRight = placement !== undefined && !placement.revoked && placement.spec.direction === "out" && sequence >= 1;
+  refuseUnless(
+    isRight && chunk < placement.spec.chunks.length,
+    "a chunk that is not there, or of a placement that is incoming, revoked or not there",
+  );
 }
 
 /** Bytes behind the last one that the plane has. */

@@ -96,6 +96,8 @@ export class Exchange implements PipeEnd {
   readonly link: VirtualLink;
   readonly remote: Endpoint;
   readonly lanes = new Map<number, VirtualLane>();
+  /** Lanes that are being dialled, and what ends that. */
+  readonly opening = new Map<number, (code: number) => void>();
   readonly placements = new Set<Placement>();
   readonly grants = new Map<number, Placement>();
   /** Chunks that no lane has taken, by placement; placements take turns. */
@@ -105,6 +107,8 @@ export class Exchange implements PipeEnd {
   /** Messages that were sent before the connection was there. */
   #early: Uint8Array[] = [];
   readonly tokens = new Set<string>();
+  /** Of lanes that the other end opens. */
+  acceptedRate = 0;
   pipe: Pipe | undefined;
   side: 0 | 1 = 0;
   /** Told its owner that it is there. */
@@ -170,7 +174,9 @@ export class Exchange implements PipeEnd {
     if (this.gone) return;
     this.gone = true;
     this.link.world.note(() => `${this.link.host.name} loses ${this.id}: ${detail}`);
-    for (const lane of [...this.lanes.values()]) lane.end(code === CODE.closed ? CODE.closed : CODE.laneLost);
+    const laneCode = code === CODE.closed ? CODE.closed : CODE.laneLost;
+    for (const fail of [...this.opening.values()]) fail(laneCode);
+    for (const lane of [...this.lanes.values()]) lane.end(laneCode);
     for (const queue of this.#queues.values()) {
       for (const { to, chunk, sequence } of queue) this.fail(to, chunk, sequence, -1, CODE.laneLost);
     }

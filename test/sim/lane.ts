@@ -2,6 +2,7 @@
  * One end of a virtual lane. Sending takes as long as the lane's rate says, and reads the memory at the last moment; an arriving chunk lies in memory
  * in part (as garbage, if faults say so) before it is verified and committed as a whole. Revoked memory is let go of a little later, not at once.
  */
+import type { LaneInfo } from "../../transport/link/link.ts";
 import { CODE, type Exchange, type Head, type Placement } from "./exchange.ts";
 import type { Pipe, PipeEnd } from "./network.ts";
 import { gather } from "./runs.ts";
@@ -58,6 +59,14 @@ export class VirtualLane implements PipeEnd {
     this.up = true;
     this.exchange.link.emit({ kind: "laneUp", connection: this.exchange.id, lane: this.index });
     this.pump();
+  }
+
+  info(): LaneInfo {
+    const { index: lane, bytesSent, bytesReceived, rate } = this;
+    const unknown = { rttUs: 0, minRttUs: 0, retransmits: 0, lost: 0, congestionWindowBytes: 0, notSentBytes: 0, busyUs: 0 };
+    const counted = { bytesDelivered: 0, bytesRetransmitted: 0 };
+    const limited = { receiveWindowLimitedUs: 0, sendBufferLimitedUs: 0, congestionControl: "", unansweredBytes: 0, isReceiving: false };
+    return { lane, bytesSent, bytesReceived, deliveryRateBytesPerSecond: rate, ...unknown, ...counted, ...limited };
   }
 
   /** To the other end. */

@@ -37,6 +37,7 @@ linkConformance(
       connectionsMax: limits?.connectionsMax ?? 1_024,
       lanesMax: limits?.lanesMax ?? 64,
       laneRateBytesPerSecond: 1_000_000_000,
+      holdsLanes: true,
     }),
   { wire: false, listenAt: () => ({ host: `host${hosts - 1}`, port: ports++ }) },
 );

@@ -17,10 +17,12 @@ import type {
   Rank,
 } from "../../transport/link/link.ts";
 import { type RefusalCounts, refusalCounts } from "../../transport/link/refusals.ts";
-import { checkLane, checkMessage, checkSpec, checkToken } from "./arguments.ts";
+import { checkLane, checkMessage, checkSend, checkSpec, checkToken } from "./arguments.ts";
 import { CODE, Exchange, Placement } from "./exchange.ts";
 import type { Faults } from "./faults.ts";
+import { type HeldLane, HeldLanes } from "./held.ts";
 import { VirtualLane } from "./lane.ts";
+import { limits } from "./limits.ts";
 import type { Host, Listener, Network, Pipe } from "./network.ts";
 import type { Random } from "./random.ts";
 import { scatter } from "./runs.ts";
@@ -52,6 +54,8 @@ export interface VirtualLinkOptions {
   readonly connectionsMax: number;
   readonly lanesMax: number;
   readonly laneRateBytesPerSecond: number;
+  /** Former versions close a lane whose token they do not know. */
+  readonly holdsLanes: boolean;
 }
 
 export class VirtualLink implements Link, Listener {
@@ -60,6 +64,7 @@ export class VirtualLink implements Link, Listener {
   readonly placements = new Map<PlacementId, { readonly placement: Placement; readonly exchange: Exchange }>();
   readonly #exchanges = new Map<ConnectionId, Exchange>();
   readonly #byToken = new Map<string, Exchange>();
+  readonly #held: HeldLanes;
   /** Chunks submitted whose event was not polled yet; chunks that arrive or whose event was not polled; messages that were not. */
   answers = 0;
   arrivals = 0;
@@ -74,6 +79,7 @@ export class VirtualLink implements Link, Listener {
 
   constructor(options: VirtualLinkOptions) {
     this.options = options;
+    this.#held = new HeldLanes(options.world);
   }
 
   get world(): World {
@@ -142,33 +148,37 @@ export class VirtualLink implements Link, Listener {
     return exchange;
   }
 
-  admitLanes(connection: ConnectionId, token: Uint8Array): void {
+  admitLanes(connection: ConnectionId, token: Uint8Array, options?: LaneOptions): void {
     checkToken(token);
     const exchange = this.#exchanges.get(connection);
     if (exchange === undefined || exchange.gone) return;
     const text = Buffer.from(token).toString("hex");
     exchange.tokens.add(text);
+    exchange.acceptedRate = options?.paceBytesPerSecond || this.options.laneRateBytesPerSecond;
     this.#byToken.set(text, exchange);
+    for (const held of this.#held.take(text)) this.#joinLane(exchange, held);
   }
 
   openLane(connection: ConnectionId, lane: number, token: Uint8Array, options: LaneOptions): void {
     const exchange = this.#exchanges.get(connection);
     checkToken(token);
-    checkLane(lane, this.options.lanesMax, exchange?.lanes.has(lane) === true, options);
+    const isOpen = exchange?.lanes.has(lane) === true || exchange?.opening.has(lane) === true;
+    checkLane(lane, this.options.lanesMax, isOpen, options);
     if (exchange === undefined || exchange.gone) return;
     const first = { lane, token: Buffer.from(token).toString("hex") };
-    let settled = false;
     const fail = (code: number): void => {
-      if (settled || exchange.gone || this.#dead) return;
-      settled = true;
+      if (exchange.opening.get(lane) !== fail || this.#dead) return;
+      exchange.opening.delete(lane);
       this.emit({ kind: "laneDown", connection, lane, code });
     };
+    exchange.opening.set(lane, fail);
     this.options.network.dial(this.host, exchange.remote, first, (pipe) => {
-      if (settled || exchange.gone || this.#dead || pipe === "refused" || !pipe.alive(0)) {
+      const isWanted = exchange.opening.get(lane) === fail && !this.#dead;
+      if (!isWanted || pipe === "refused" || !pipe.alive(0)) {
         if (pipe !== "refused") pipe.close(0);
         return fail(CODE.connectFailed);
       }
-      settled = true;
+      exchange.opening.delete(lane);
       const rate = options.paceBytesPerSecond > 0 ? options.paceBytesPerSecond : this.options.laneRateBytesPerSecond;
       const end = new VirtualLane(exchange, lane, pipe, 0, rate);
       exchange.lanes.set(lane, end);
@@ -187,7 +197,9 @@ export class VirtualLink implements Link, Listener {
   }
 
   closeLane(connection: ConnectionId, lane: number): void {
-    this.#exchanges.get(connection)?.lanes.get(lane)?.end(CODE.closed);
+    const exchange = this.#exchanges.get(connection);
+    exchange?.lanes.get(lane)?.end(CODE.closed);
+    exchange?.opening.get(lane)?.(CODE.closed);
   }
 
   restLane(connection: ConnectionId, lane: number, isResting: boolean): void {
@@ -244,10 +256,10 @@ export class VirtualLink implements Link, Listener {
   submit(batch: readonly ChunkSend[]): number {
     let taken = 0;
     const touched = new Set<Exchange>();
-    for (const send of batch) this.#checkSend(send);
+    for (const send of batch) checkSend(this.placements.get(send.placement)?.placement, send);
     for (const send of batch) {
-      const found = this.#checkSend(send);
-      if (this.draw(this.faults.submitFull) || this.answers >= this.options.eventsMax) break;
+      const found = this.placements.get(send.placement);
+      if (found === undefined || this.draw(this.faults.submitFull) || this.answers >= this.options.eventsMax) break;
       if (!found.exchange.submit(found.placement, send)) break;
       this.answers += 1;
       this.watchQueue("completions of chunks sent", this.answers, this.options.eventsMax);
@@ -257,15 +269,6 @@ export class VirtualLink implements Link, Listener {
     }
     for (const exchange of touched) this.world.after(0, () => exchange.wakeLanes());
     return taken;
-  }
-
-  #checkSend({ placement: id, chunk, sequence }: ChunkSend): { readonly placement: Placement; readonly exchange: Exchange } {
-    const found = this.placements.get(id);
-    const isRight = found !== undefined && !found.placement.revoked && found.placement.spec.direction === "out" && sequence >= 1;
-    if (!isRight || chunk >= found.placement.spec.chunks.length) {
-      throw new KvferryError("invalid_argument", "a chunk that is not there, or of a placement that is incoming, revoked or not there");
-    }
-    return found;
   }
 
   poll(sink: (event: LinkEvent) => void, max: number): number {
@@ -283,7 +286,7 @@ export class VirtualLink implements Link, Listener {
 
   laneInfo(connection: ConnectionId): LaneInfo[] {
     const lanes = [...(this.#exchanges.get(connection)?.lanes.values() ?? [])];
-    return lanes.filter(({ up }) => up).map(({ index, bytesSent, bytesReceived, rate }) => infoOf(index, bytesSent, bytesReceived, rate));
+    return lanes.filter(({ up }) => up).map((end) => end.info());
   }
 
   // The simulator's wire is its own.
@@ -308,13 +311,20 @@ export class VirtualLink implements Link, Listener {
       this.emit({ kind: "accepted", connection: exchange.id, remote });
       return;
     }
-    const { lane, token } = first as { readonly lane: number; readonly token: string };
-    const exchange = this.#byToken.get(token);
+    const greeted: HeldLane = { pipe, ...(first as { readonly lane: number; readonly token: string }) };
+    const exchange = this.#byToken.get(greeted.token);
+    if (exchange !== undefined) return this.#joinLane(exchange, greeted);
+    if (!this.options.holdsLanes) return pipe.close(1);
+    this.#held.hold(greeted);
+    this.watchQueue("lanes without a connection", this.#held.size, limits.greetingsMax / 2);
+  }
+
+  #joinLane(exchange: Exchange, { pipe, lane }: HeldLane): void {
     // An index may still be in use here: the listener has not heard yet that the other end let go of it.
-    if (exchange === undefined || exchange.gone || exchange.lanes.has(lane)) return pipe.close(1);
-    const end = new VirtualLane(exchange, lane, pipe, 1, this.options.laneRateBytesPerSecond);
+    if (exchange.gone || exchange.lanes.has(lane)) return pipe.close(1);
+    const end = new VirtualLane(exchange, lane, pipe, 1, exchange.acceptedRate);
     exchange.lanes.set(lane, end);
-    ends.set(pipe, [undefined, end]);
+    ends.set(pipe, [ends.get(pipe)?.[0], end]);
     end.setUp();
     end.tell(48, (other) => other.setUp());
   }
@@ -376,19 +386,13 @@ export class VirtualLink implements Link, Listener {
     if (this.#dead) return;
     if (this.#address !== undefined) this.options.network.unlisten(this.#address);
     this.#dead = true;
+    this.#held.close();
     for (const exchange of this.#exchanges.values()) exchange.end(CODE.closed, "the process has ended");
     this.#events = [];
   }
 }
 
 const CONNECT_US = 5_000_000;
-
-function infoOf(lane: number, bytesSent: number, bytesReceived: number, rate: number): LaneInfo {
-  const unknown = { rttUs: 0, minRttUs: 0, retransmits: 0, lost: 0, congestionWindowBytes: 0, notSentBytes: 0, busyUs: 0 };
-  const counted = { bytesDelivered: 0, bytesRetransmitted: 0 };
-  const limited = { receiveWindowLimitedUs: 0, sendBufferLimitedUs: 0, congestionControl: "", unansweredBytes: 0, isReceiving: false };
-  return { lane, bytesSent, bytesReceived, deliveryRateBytesPerSecond: rate, ...unknown, ...counted, ...limited };
-}
 
 /** Who holds the two ends of a pipe. */
 const ends = new WeakMap<Pipe, [Exchange | VirtualLane | undefined, Exchange | VirtualLane | undefined]>();

@@ -24,7 +24,7 @@ export interface NodeSpec {
   /** How this node's engines lay out their model. */
   readonly layout: Layout;
   readonly settings: NodeSettings;
-  readonly link: Omit<VirtualLinkOptions, "host" | "network" | "world" | "random" | "watch" | "onWake">;
+  readonly link: Omit<VirtualLinkOptions, "host" | "network" | "world" | "random" | "watch" | "onWake" | "holdsLanes">;
   readonly jobsMax: number;
   /** Of a node that does not say what this version says, or not the truth. */
   readonly tongue: Tongue | undefined;
@@ -110,6 +110,7 @@ export class SimNode {
       random: random.split(`link ${number}`),
       watch: this.#watch,
       onWake: () => clock.turnNow(),
+      holdsLanes: spec.tongue?.holdsLanes !== false,
     };
     const link = spec.tongue === undefined ? new VirtualLink(options) : new TranslatingLink(options, spec.tongue);
     const evicted = (key: Uint8Array): void => ferry.broadcast({ kind: "evicted", keys: key });

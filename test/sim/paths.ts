@@ -1,5 +1,7 @@
-/** Which ways fetches go: looks at what nodes hear of them. That every way is gone is a test (swarm.test.ts). */
+/** Which ways fetches and lanes go: looks at what nodes hear of them. That every way is gone is a test (swarm.test.ts). */
+import { Connection } from "../../transport/peer/connection.ts";
 import { Ongoing } from "../../transport/peer/ongoing.ts";
+import { HeldLanes } from "./held.ts";
 import { replace } from "./replace.ts";
 
 export const PATHS = [
@@ -11,6 +13,8 @@ export const PATHS = [
   "accept",
   "accept after a resume",
   "done before the offer",
+  "said before the other Hello",
+  "lane before its token",
 ] as const;
 export type Path = (typeof PATHS)[number];
 
@@ -42,7 +46,22 @@ export function watchPaths(note: (path: Path) => void): () => void {
       handleDone.call(this, nowUs, done);
     };
   });
+  const mendSend = replace(Connection, "send", (send) => {
+    return function (this: Connection, message, early) {
+      if (early === true && this.greets) note("said before the other Hello");
+      send.call(this, message, early);
+    };
+  });
+  const mendHeld = replace(HeldLanes, "take", (take) => {
+    return function (this: HeldLanes, token) {
+      const lanes = take.call(this, token);
+      if (lanes.length > 0) note("lane before its token");
+      return lanes;
+    };
+  });
   return () => {
+    mendHeld();
+    mendSend();
     mendDone();
     mendAccept();
     mendOffer();

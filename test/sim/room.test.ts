@@ -38,6 +38,7 @@ async function greet(scene: Scene, name: string): Promise<{ readonly heard: Mess
     connectionsMax: 4,
     lanesMax: 4,
     laneRateBytesPerSecond: 1_000_000,
+    holdsLanes: true,
   });
   const connection = link.dial(scene.nodes[0]!.spec.endpoint, 5_000);
   await scene.world.run(scene.world.nowUs + STEP_US);

@@ -10,9 +10,16 @@ export interface Tongue {
   /** undefined: as it is. */
   readonly say: (message: Message) => Message | undefined;
   readonly hear: (message: Message) => Message | undefined;
+  /** Its listener takes lanes that come before its Hello. */
+  readonly holdsLanes: boolean;
 }
 
-const plainHello = (hello: Hello): Hello => ({ ...hello, capabilities: hello.capabilities.filter((capability) => capability !== "early") });
+/** Only a listener has a token in it; only an initiator counts its conversations. */
+const plainHello = (hello: Hello): Hello => ({
+  ...hello,
+  capabilities: hello.capabilities.filter((capability) => capability !== "early"),
+  laneToken: hello.conversation === 0 ? hello.laneToken : new Uint8Array(0),
+});
 
 /** What it does not know it does not say, and does not see in what it hears. */
 export const FORMER: Tongue = {
@@ -22,6 +29,7 @@ export const FORMER: Tongue = {
     if (message.kind === "fetch" && message.grant !== undefined) return { ...message, grant: undefined };
     return undefined;
   },
+  holdsLanes: false,
 };
 
 /** Says of each of its models that it lies as `layout`. */
@@ -31,6 +39,7 @@ export const staleTongue = (layout: Uint8Array): Tongue => ({
     return { ...message, models: message.models.map(({ fingerprint }) => ({ fingerprint, layout })) };
   },
   hear: () => undefined,
+  holdsLanes: true,
 });
 
 export class TranslatingLink extends VirtualLink {

@@ -19,6 +19,7 @@ export class Connection implements ControlOwner {
   readonly isInitiator: boolean;
   /** Of lanes that the peer opens. */
   token: string | undefined;
+  acceptedLanes: LaneOptions | undefined;
   readonly #context: LinkContext;
   readonly #control: ControlChannel;
   readonly #lanes = new Map<number, Lane>();
@@ -26,6 +27,8 @@ export class Connection implements ControlOwner {
   readonly #identity: string;
   #remote: Endpoint;
   #peer: TlsPeer | undefined;
+  #meet: (peer: TlsPeer | undefined) => void = () => {};
+  readonly #met = new Promise<TlsPeer | undefined>((resolve) => (this.#meet = resolve));
   #isEnding = false;
 
   constructor(context: LinkContext, id: ConnectionId, from: Dial | Arrival, owner: ConnectionOwner) {
@@ -62,13 +65,13 @@ export class Connection implements ControlOwner {
   /** False: too many lanes whose events nobody has taken. */
   openLane(lane: number, token: Uint8Array, options: LaneOptions): boolean {
     if (this.#isEnding) return true;
-    return this.#add(lane, { endpoint: this.#remote, token, identity: this.#identity, peer: this.#peer }, options) !== undefined;
+    return this.#add(lane, { endpoint: this.#remote, token, identity: this.#identity, peer: this.#met }, options) !== undefined;
   }
 
   /** False: the lane is not wanted. */
   acceptLane(lane: number, from: Arrival, rest: Uint8Array): boolean {
     if (this.#isEnding || this.#lanes.has(lane)) return false;
-    const added = this.#add(lane, from, { paceBytesPerSecond: 0, notSentLowBytes: 0, congestionControl: "" });
+    const added = this.acceptedLanes === undefined ? undefined : this.#add(lane, from, this.acceptedLanes);
     added?.begin(rest);
     return added !== undefined;
   }
@@ -97,6 +100,7 @@ export class Connection implements ControlOwner {
   handleConnected(remote: Endpoint, peer: TlsPeer | undefined): void {
     this.#remote = remote;
     this.#peer = peer;
+    this.#meet(peer);
     this.#context.events.emit("table", { kind: "connected", connection: this.id, remote, ...peerOf(peer) });
   }
 

@@ -4,7 +4,7 @@ import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { TlsPeer } from "../tls/options.ts";
 import { decodePreamble, encodeControl, type Preamble } from "./frame.ts";
-import type { LinkContext } from "./js-context.ts";
+import { type LinkContext, PIECE_BYTES } from "./js-context.ts";
 import { endpointOf } from "./js-control.ts";
 import { type Handshake, JsTls } from "./js-tls.ts";
 import type { RefusalReason } from "./refusals.ts";
@@ -18,6 +18,15 @@ export interface Greeted {
   readonly peer: TlsPeer | undefined;
 }
 
+export interface GreetingOwner {
+  /** False: not wanted. */
+  onGreeted(greeted: Greeted): boolean;
+  /** Once, when it is no greeting any more, greeted or not. */
+  onLeft(): void;
+  /** A lane whose token is not known yet, and for which there is room: it waits as long as for a preamble. */
+  mayWait(preamble: Preamble): boolean;
+}
+
 /** How long somebody who was told why he is not let in may take to leave. */
 const LEAVE_MS = 1_000;
 const DETAIL_BYTES = 100;
@@ -27,26 +36,36 @@ export class Greeting {
   readonly #context: LinkContext;
   readonly #tls: JsTls | undefined;
   readonly #accepted: Socket;
-  readonly #onGreeted: (greeted: Greeted) => boolean;
-  readonly #onLeft: () => void;
+  readonly #owner: GreetingOwner;
   /** What is read: what was accepted, or TLS over it. */
   #socket: Socket;
   #peer: TlsPeer | undefined;
   #come: Uint8Array = new Uint8Array(0);
   #timer: NodeJS.Timeout;
   #isLeaving = false;
+  /** Of a lane that waits for its token to be admitted. */
+  #held: Preamble | undefined;
 
-  /** `onGreeted`: false = not wanted. `onLeft`: once, when it is no greeting any more, greeted or not. */
-  constructor(context: LinkContext, socket: Socket, onGreeted: (greeted: Greeted) => boolean, onLeft: () => void) {
+  constructor(context: LinkContext, socket: Socket, owner: GreetingOwner) {
     this.#context = context;
     this.#tls = context.tls;
     this.#accepted = socket;
     this.#socket = socket;
-    this.#onGreeted = onGreeted;
-    this.#onLeft = onLeft;
+    this.#owner = owner;
     this.#timer = setTimeout(() => this.#handleTimeout(), context.limits.preambleTimeoutMs);
     socket.on("close", this.#leave);
     socket.on("data", this.#sniff);
+  }
+
+  get heldToken(): Uint8Array | undefined {
+    return this.#held?.token;
+  }
+
+  /** Its token was admitted. */
+  admitHeld(): void {
+    if (this.#held === undefined) return;
+    this.#socket.off("data", this.#wait);
+    this.#handOver(this.#held);
   }
 
   /** At once. */
@@ -57,7 +76,7 @@ export class Greeting {
 
   readonly #leave = (): void => {
     clearTimeout(this.#timer);
-    this.#onLeft();
+    this.#owner.onLeft();
   };
 
   readonly #sniff = (bytes: Uint8Array): void => {
@@ -106,14 +125,27 @@ export class Greeting {
       return preamble.kind === "control" ? this.#answer("version_unsupported", "") : this.destroy();
     }
     this.#socket.off("data", this.#read);
+    if (!this.#owner.mayWait(preamble)) return this.#handOver(preamble);
+    this.#held = preamble;
+    this.#socket.on("data", this.#wait);
+  }
+
+  /** Reads on, as far as there is room, to see whether it goes. */
+  readonly #wait = (bytes: Uint8Array): void => {
+    this.#come = Buffer.concat([this.#come, bytes]);
+    if (this.#come.length > PIECE_BYTES) this.#socket.pause();
+  };
+
+  #handOver(preamble: Preamble): void {
     this.#accepted.off("close", this.#leave);
     this.#leave();
     const rest = this.#come.subarray(limits.preambleBytes);
-    if (!this.#onGreeted({ socket: this.#socket, preamble, rest, peer: this.#peer })) this.destroy();
+    if (this.#owner.onGreeted({ socket: this.#socket, preamble, rest, peer: this.#peer })) this.#socket.resume();
+    else this.destroy();
   }
 
   #handleTimeout(): void {
-    if (this.#isLeaving) return this.destroy();
+    if (this.#isLeaving || this.#held !== undefined) return this.destroy();
     const isSecuring = this.#peer === undefined && this.#tls !== undefined && this.#come.length === 0;
     this.#refuse("timeout", isSecuring ? "the handshake took too long" : "no preamble in time");
   }

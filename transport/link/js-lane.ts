@@ -26,8 +26,8 @@ export interface LaneDial {
   readonly endpoint: Endpoint;
   readonly token: Uint8Array;
   readonly identity: string;
-  /** Whose connection it is, over TLS: the lane must be of the same. */
-  readonly peer: TlsPeer | undefined;
+  /** Whose connection it is, over TLS, as soon as that is known: the lane must be of the same, and says what it is then. */
+  readonly peer: Promise<TlsPeer | undefined>;
 }
 
 export class Lane implements LaneHandler, ReceiverOwner {
@@ -86,17 +86,22 @@ export class Lane implements LaneHandler, ReceiverOwner {
 
   #dial({ endpoint, token, identity, peer }: LaneDial): Socket {
     const { tls } = this.#context;
-    if (peer === undefined || tls === undefined) {
+    if (tls === undefined) {
       const socket = connect({ host: endpoint.host, port: endpoint.port, noDelay: true });
       return socket.on("connect", () => this.#handleConnected(token));
     }
     return tls.dial(endpoint, identity, (handshake) => {
       if (this.#state === "dead") return;
       if ("problem" in handshake) return this.close(handshake.problem.code);
-      if (handshake.peer.identity !== peer.identity) return this.close("certificate_rejected");
       this.#peer = handshake.peer;
-      this.#handleConnected(token);
+      void peer.then((connection) => this.#handleSecured(token, connection?.identity === handshake.peer.identity));
     });
+  }
+
+  #handleSecured(token: Uint8Array, isOfConnection: boolean): void {
+    if (this.#state === "dead") return;
+    if (isOfConnection) this.#handleConnected(token);
+    else this.close("certificate_rejected");
   }
 
   /** Of an accepted lane; `rest` came behind its preamble. */

@@ -1,12 +1,15 @@
-/** A listening socket, and those that it accepted and that have not said what they are. */
+/** A listening socket, and those that it accepted and that have not said what they are, or wait for their token to be admitted. */
 import { createServer, type Server, type Socket } from "node:net";
 import { KvferryError } from "../errors.ts";
+import type { Preamble } from "./frame.ts";
 import type { LinkContext } from "./js-context.ts";
 import { endpointOf } from "./js-control.ts";
 import { type Greeted, Greeting } from "./js-greeting.ts";
 import type { Endpoint } from "./link.ts";
 
 export interface ListenerOwner {
+  /** Of a lane: its token was admitted. */
+  knows(preamble: Preamble): boolean;
   /** A preamble of our version. False: not wanted. */
   handleGreeted(greeted: Greeted): boolean;
 }
@@ -44,6 +47,13 @@ export class Listener {
     });
   }
 
+  /** A token was admitted: lanes that came with it wait no longer. */
+  handleAdmitted(token: Uint8Array): void {
+    for (const held of [...this.#greetings]) {
+      if (held.heldToken !== undefined && Buffer.compare(held.heldToken, token) === 0) held.admitHeld();
+    }
+  }
+
   #greet(socket: Socket): void {
     // A socket that breaks also closes.
     socket.on("error", () => {});
@@ -52,12 +62,19 @@ export class Listener {
       socket.destroy();
       return;
     }
-    const greeting: Greeting = new Greeting(
-      this.#context,
-      socket,
-      (greeted) => this.#owner.handleGreeted(greeted),
-      () => this.#greetings.delete(greeting),
-    );
+    const greeting: Greeting = new Greeting(this.#context, socket, {
+      onGreeted: (greeted) => this.#owner.handleGreeted(greeted),
+      onLeft: () => this.#greetings.delete(greeting),
+      mayWait: (preamble) => this.#mayWait(preamble),
+    });
     this.#greetings.add(greeting);
+  }
+
+  /** False: its token is known, or there is no room; greetings of others keep half of it. */
+  #mayWait(preamble: Preamble): boolean {
+    if (this.#owner.knows(preamble)) return false;
+    let waiting = 0;
+    for (const greeting of this.#greetings) if (greeting.heldToken !== undefined) waiting += 1;
+    return waiting < this.#context.limits.greetingsMax / 2;
   }
 }

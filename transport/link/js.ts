@@ -6,7 +6,7 @@ import { expected, integer } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { expectedOf, type TlsOptions } from "../tls/options.ts";
-import { TOKEN_BYTES } from "./frame.ts";
+import { type Preamble, TOKEN_BYTES } from "./frame.ts";
 import { Connection, type ConnectionOwner } from "./js-connection.ts";
 import { type LinkContext, nowUs, PieceBuffers } from "./js-context.ts";
 import { type Arrival, type Dial, endpointOf } from "./js-control.ts";
@@ -42,6 +42,8 @@ export interface JsLinkOptions {
 export function createJsLink(options: JsLinkOptions): Link {
   return new JsLink(options);
 }
+
+const UNPACED: LaneOptions = Object.freeze({ paceBytesPerSecond: 0, notSentLowBytes: 0, congestionControl: "" });
 
 interface Placed {
   readonly placement: Placement;
@@ -90,15 +92,18 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     return this.#add({ endpoint, timeoutMs, identity }).id;
   }
 
-  admitLanes(connection: ConnectionId, token: Uint8Array): void {
+  admitLanes(connection: ConnectionId, token: Uint8Array, options: LaneOptions = UNPACED): void {
     checkToken(token);
+    checkLaneOptions(options);
     const found = this.#connections.get(connection);
     if (found === undefined) return;
     const name = nameOf(token);
     if ((this.#tokens.get(name) ?? found) !== found) throw new KvferryError("invalid_argument", "the token is in use");
     if (found.token !== undefined) this.#tokens.delete(found.token);
     found.token = name;
+    found.acceptedLanes = options;
     this.#tokens.set(name, found);
+    for (const listener of this.#listeners) listener.handleAdmitted(token);
   }
 
   openLane(connection: ConnectionId, lane: number, token: Uint8Array, options: LaneOptions): void {
@@ -204,6 +209,10 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
   close(): Promise<void> {
     this.#closing ??= this.#shut();
     return this.#closing;
+  }
+
+  knows({ kind, token }: Preamble): boolean {
+    return kind === "control" || this.#tokens.has(nameOf(token));
   }
 
   handleGreeted({ socket, preamble, rest, peer }: Greeted): boolean {

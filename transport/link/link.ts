@@ -196,9 +196,12 @@ export interface Link {
    * over TLS; without it, the host's that is dialled.
    */
   dial(endpoint: Endpoint, timeoutMs: number, identity?: string): ConnectionId;
-  /** Listener side: lanes that present this token (16 bytes) belong to the connection. */
-  admitLanes(connection: ConnectionId, token: Uint8Array): void;
-  /** Initiator side: opens lane `lane` beside the control connection. `laneUp` or `laneDown` follows. */
+  /**
+   * Listener side: lanes that present this token (16 bytes) belong to the connection, also those that have presented it already and wait. What this
+   * end sends over them goes by `options`, from the first byte; absent: as fast as it can.
+   */
+  admitLanes(connection: ConnectionId, token: Uint8Array, options?: LaneOptions): void;
+  /** Initiator side: opens lane `lane` beside the control connection, which need not be there yet. `laneUp` or `laneDown` follows. */
   openLane(connection: ConnectionId, lane: number, token: Uint8Array, options: LaneOptions): void;
   /** Applies to a live lane, whoever opened it. */
   tuneLane(connection: ConnectionId, lane: number, options: LaneOptions): void;

@@ -98,9 +98,12 @@ export abstract class NativeLink implements Link {
     return connection;
   }
 
-  admitLanes(connection: ConnectionId, token: Uint8Array): void {
+  admitLanes(connection: ConnectionId, token: Uint8Array, options?: LaneOptions): void {
     checkToken(token);
-    typed(() => this.mover.admitLanes(connection, token));
+    if (options !== undefined) checkLaneOptions(options);
+    const { paceBytesPerSecond = 0, notSentLowBytes = this.limits.notSentLowBytes, congestionControl = "" } = options ?? {};
+    const { socketBufferBytes = 0, dscp = 0 } = options ?? {};
+    typed(() => this.mover.admitLanes(connection, token, paceBytesPerSecond, notSentLowBytes, congestionControl, socketBufferBytes, dscp));
   }
 
   openLane(connection: ConnectionId, lane: number, token: Uint8Array, options: LaneOptions): void {

@@ -17,6 +17,8 @@ export interface ConnectionOwner {
   hello(laneToken: Uint8Array): Hello;
   /** Throws KvferryError if the remote may not talk to us. */
   admit(hello: Hello, remote: Endpoint): void;
+  /** Dialler: our Hello is said. What needs no capability may be said behind it, before the remote's has come. */
+  onGreeted(nowUs: number): void;
   onUp(nowUs: number, hello: Hello): void;
   onDown(nowUs: number, code: ErrorCode, detail: string): void;
   onMessage(nowUs: number, message: Message): void;
@@ -47,6 +49,8 @@ export class Connection {
   #hello: Hello | undefined;
   #outbox: Uint8Array[] = [];
   readonly lanes: Lanes;
+  /** Of its lanes: chosen by who dials, or by who listens if it was not. */
+  #laneToken: Uint8Array = new Uint8Array(0);
   /** Of a remote that we dial. */
   readonly #probe: Probe | undefined;
   #heardUs = 0;
@@ -80,8 +84,9 @@ export class Connection {
     });
   }
 
+  /** While memory can be granted over it. */
   get id(): ConnectionId | undefined {
-    return this.#state === "up" ? this.#id : undefined;
+    return this.#state === "up" || this.greets ? this.#id : undefined;
   }
   /** The link's name for it, from the dial on. */
   get linkId(): ConnectionId | undefined {
@@ -93,6 +98,10 @@ export class Connection {
   }
   get up(): boolean {
     return this.#state === "up";
+  }
+  /** Dialler: our Hello is said, and the remote's has not come. */
+  get greets(): boolean {
+    return this.#state === "greeting" && this.#options.address !== undefined;
   }
   /** Control messages that the link has not taken yet. */
   get waitingMessages(): number {
@@ -114,12 +123,19 @@ export class Connection {
       this.#id = this.#options.link.dial(this.#options.address, limits.connectTimeoutMs, this.#options.identity);
       this.#state = "dialling";
     } catch (error) {
-      // The link has no room for another connection.
       if (!(error instanceof KvferryError)) throw error;
+      // Strangers may hold every place that the link has for a while.
       this.#lastFailure = error;
-      this.#dialAtUs = nowUs + this.#pauseMs * 1000;
       this.#isSought = true;
+      return this.#pause(nowUs);
     }
+    this.#openEarly(this.#id);
+  }
+
+  /** Lanes with a token of our choice, beside a connection whose listener will hear of it in our Hello. */
+  #openEarly(id: ConnectionId): void {
+    this.#laneToken = this.#options.runtime.random(16);
+    this.lanes.openEarly(id, this.#laneToken);
   }
 
   /** Acceptor: the remote dialled us and has said Hello already. */
@@ -137,11 +153,11 @@ export class Connection {
 
   /**
    * Messages while the remote is away are not kept: whoever needs them says them again when it is up. One that is too large throws at once in
-   * either case, where its cause can be told, and not when it is said again.
+   * either case, where its cause can be told, and not when it is said again. `early`: it may be said before the remote's Hello has come.
    */
-  send(message: Message | Uint8Array): void {
+  send(message: Message | Uint8Array, early = false): void {
     const bytes = message instanceof Uint8Array ? message : encodeMessage(message);
-    if (this.#state === "up") this.#post(bytes);
+    if (this.#state === "up" || (early && this.greets)) this.#post(bytes);
   }
 
   #post(bytes: Uint8Array): void {
@@ -169,7 +185,7 @@ export class Connection {
     if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
     else if (event.kind === "laneUp") this.lanes.handleUp(nowUs, event.lane);
-    else if (event.kind === "laneDown" && this.#state === "up") this.lanes.handleDown(nowUs, event.lane, event.code);
+    else if (event.kind === "laneDown") this.lanes.handleDown(nowUs, event.lane, event.code);
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
   }
 
@@ -192,6 +208,7 @@ export class Connection {
     this.#handleDisconnected(nowUs, ERRORS.connection_lost.number, "nothing was heard, and another connection came through");
     if (silent !== undefined) this.#options.link.disconnect(silent);
     this.#id = event.connection;
+    this.#openEarly(event.connection);
     this.#handleConnected(nowUs, event.remote);
   }
 
@@ -214,7 +231,8 @@ export class Connection {
     this.#askedUs = nowUs;
     this.#remote = remote;
     this.#greetingEndsUs = nowUs + limits.helloTimeoutMs * 1000;
-    this.#post(encodeMessage(this.#options.owner.hello(new Uint8Array(0))));
+    this.#post(encodeMessage(this.#options.owner.hello(this.#laneToken)));
+    this.#options.owner.onGreeted(nowUs);
   }
 
   #handleMessage(nowUs: number, bytes: Uint8Array): void {
@@ -250,6 +268,7 @@ export class Connection {
       commonVersion(hello);
       owner.admit(hello, this.#remote ?? { host: "", port: 0 });
       if (address !== undefined && hello.laneToken.length !== 16) throw new KvferryError("protocol_error", "no lane token");
+      if (address === undefined) this.#admitLanes(hello.laneToken);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
       this.#refuse(error);
@@ -258,9 +277,7 @@ export class Connection {
     this.#hello = hello;
     if (address === undefined && this.#id !== undefined) {
       // Only now: a stranger that is refused learns nothing of this node.
-      const token = this.#options.runtime.random(16);
-      this.#options.link.admitLanes(this.#id, token);
-      this.#post(encodeMessage(owner.hello(token)));
+      this.#post(encodeMessage(owner.hello(this.#laneToken)));
     }
     this.#state = "up";
     this.#refused = undefined;
@@ -272,6 +289,12 @@ export class Connection {
     if (address !== undefined) this.#options.path.handleRoundTrip(nowUs - this.#askedUs);
     if (this.#id !== undefined) this.lanes.begin(nowUs, this.#id, hello.laneToken, hello.lanesMax);
     owner.onUp(nowUs, hello);
+  }
+
+  /** With the token that the remote has chosen: its lanes are on their way, or wait. One of the former version has none. Throws invalid_argument. */
+  #admitLanes(chosen: Uint8Array): void {
+    this.#laneToken = chosen.length === 16 ? chosen : this.#options.runtime.random(16);
+    if (this.#id !== undefined) this.lanes.admit(this.#id, this.#laneToken);
   }
 
   #refuse(error: KvferryError): void {
@@ -307,9 +330,14 @@ export class Connection {
     this.#id = undefined;
     this.#outbox = [];
     this.#forgetDeadlines();
+    this.#pause(nowUs);
+    this.#options.owner.onDown(nowUs, failure.code, failure.detail);
+  }
+
+  /** Before the next try. */
+  #pause(nowUs: number): void {
     this.#dialAtUs = nowUs + this.#pauseMs * 1000;
     this.#pauseMs = Math.min(this.#pauseMs * 2, limits.redialMaxMs);
-    this.#options.owner.onDown(nowUs, failure.code, failure.detail);
   }
 
   /** `isBusy`: the remote is expected to say something soon. */

@@ -48,6 +48,10 @@ export class IncomingTransfer implements PlacedTransfer {
   /** Memory is to be granted again as soon as the old placement is revoked. */
   #replace = false;
   #generation = 0;
+  /** The Fetch, over this connection; then so may be what follows from it. */
+  #isSaid = false;
+  /** Chunks came over a connection that is lost. */
+  #hadChunks = false;
   /** Memory was granted over a connection that is lost. */
   #wasGranted = false;
   #resumed = 0;
@@ -81,7 +85,7 @@ export class IncomingTransfer implements PlacedTransfer {
   }
   /** The sender has answered: the transfer is bound to that process and ends with it. */
   get met(): boolean {
-    return this.#offer !== undefined || this.startedMoving;
+    return this.#offer !== undefined || this.#hadChunks || (this.#revoking && this.startedMoving);
   }
   get needs(): Capability | "" {
     const kind = this.#options.fetch?.source.kind;
@@ -91,27 +95,34 @@ export class IncomingTransfer implements PlacedTransfer {
     return (this.#receiver?.committedBytes ?? 0) > 0;
   }
 
+  /** Before the remote's Hello only what every version knows. */
   #sayFetch(nowUs: number, fetch: Fetch): void {
-    if (!this.#sayFetchWithGrant(nowUs, fetch)) this.#remote.send(fetch);
+    const isEarly = this.needs === "";
+    this.#isSaid = this.#remote.up || (isEarly && this.#remote.greets);
+    if (!this.#isSaid || !this.#sayFetchWithGrant(nowUs, fetch, isEarly)) this.#remote.send(fetch, isEarly);
   }
 
   /**
    * False: the offer cannot be foretold, or there is no memory to be had for it now; then it is waited for. Chunks of a holder whose offer was lost
    * are as good as the offer: that is said again, and is accepted with the chunks that are there.
    */
-  #sayFetchWithGrant(nowUs: number, fetch: Fetch): boolean {
+  #sayFetchWithGrant(nowUs: number, fetch: Fetch, isEarly: boolean): boolean {
     const { content } = this.#options;
-    if (!this.#remote.takesEarly || this.#placement !== undefined || this.startedMoving || this.#failure !== undefined) return false;
+    if (!this.#remote.isCapable("early") || this.#placement !== undefined || this.startedMoving || this.#failure !== undefined)
+      return false;
     try {
       const terms = foretell(content, fetch, this.#remote);
       if (terms === undefined) return false;
       const plan = this.#prepare(nowUs, terms);
-      // Of nothing nobody would say whether it is there.
-      if (plan.chunks.length === 0) return false;
+      if (plan.chunks.length === 0) {
+        // Of nothing it would be all here at once, and nobody have said whether it is there.
+        this.#terms = this.#plan = this.#receiver = undefined;
+        return false;
+      }
       const of = { grant: this.grant, generation: this.#generation + 1, order: plan.order };
       const message = encodeMessage({ ...fetch, grant: earlyGrantOf(content, terms, of) });
       if (!this.#place(nowUs)) return false;
-      this.#remote.send(message);
+      this.#remote.send(message, isEarly);
       return true;
     } catch (error) {
       // Whatever it is that cannot be: the holder's word on it counts, not what it said when it was last there.
@@ -253,6 +264,7 @@ export class IncomingTransfer implements PlacedTransfer {
     this.#remote.unbind(this.#placement);
     this.#placement = undefined;
     this.#revoking = false;
+    this.#hadChunks ||= this.startedMoving;
     const replace = this.#replace;
     this.#replace = false;
     if (this.#ending) this.#finish(nowUs);
@@ -263,10 +275,18 @@ export class IncomingTransfer implements PlacedTransfer {
   handleDown(nowUs: number): void {
     if (this.#ending) return;
     this.#replace = false;
+    this.#isSaid = false;
     this.#wasGranted ||= this.#placement !== undefined;
     this.#receiver?.handleDisconnected(nowUs);
     this.#revoke();
     this.#remote.touch(this);
+  }
+
+  /** The remote was greeted, and will say its Hello. */
+  handleGreeted(nowUs: number): void {
+    const { fetch } = this.#options;
+    const isOver = this.#ending || this.#placed || this.#failure !== undefined;
+    if (fetch !== undefined && !isOver && !this.met && this.needs === "") this.#sayFetch(nowUs, fetch);
   }
 
   handleUp(nowUs: number): void {
@@ -275,7 +295,7 @@ export class IncomingTransfer implements PlacedTransfer {
       if (this.#tellPeer) this.#sayCancel();
     } else if (this.#placed) return;
     else if (this.#offer !== undefined) this.#remote.send({ kind: "resume", id: this.id, grant: this.grant, fromReceiver: true });
-    else if (this.#options.fetch !== undefined) this.#sayFetch(nowUs, this.#options.fetch);
+    else if (this.#options.fetch !== undefined && !this.#isSaid) this.#sayFetch(nowUs, this.#options.fetch);
   }
 
   handleRestarted(nowUs: number): void {
@@ -325,7 +345,7 @@ export class IncomingTransfer implements PlacedTransfer {
       this.#ending = true;
       if (failure !== undefined) this.#failure = { code: failure.code, detail: failure.detail };
       if (!this.#orphaned) {
-        if (failure === undefined) this.#remote.send({ kind: "done", id: this.id, grant: this.grant, fetch: this.fetch });
+        if (failure === undefined) this.#remote.send({ kind: "done", id: this.id, grant: this.grant, fetch: this.fetch }, this.#isSaid);
         else this.#sayCancel();
       }
       this.#finish(nowUs);
@@ -341,7 +361,8 @@ export class IncomingTransfer implements PlacedTransfer {
 
   #sayCancel(): void {
     const { code, detail } = this.#failure ?? { code: "internal" as const, detail: "" };
-    this.#remote.send(cancelOf({ id: this.id, fetch: this.fetch, grant: this.grant, fromReceiver: true }, new KvferryError(code, detail)));
+    const cancel = cancelOf({ id: this.id, fetch: this.fetch, grant: this.grant, fromReceiver: true }, new KvferryError(code, detail));
+    this.#remote.send(cancel, this.#isSaid);
   }
 
   #revoke(): void {

@@ -1,8 +1,9 @@
 /**
- * The lanes of one connection: opened by the side that dialled, and on either side rested, paced and read as the policy of the path says. A lane that
- * is not needed rests at the sender, where its window is known, and stays open: the other direction may need it, and so may the next transfer.
+ * The lanes of one connection: opened by the side that dialled, beside the control connection, so that they are there when the first chunk is, and on
+ * either side rested, paced and read as the policy of the path says. A lane that is not needed rests at the sender, where its window is known, and stays
+ * open: the other direction may need it, and so may the next transfer.
  */
-import { codeOfNumber, type ErrorCode } from "../errors.ts";
+import { codeOfNumber, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { ConnectionId, LaneInfo, LaneOptions, Link } from "../link/link.ts";
 import { notSentLow } from "../policy/chunk-size.ts";
@@ -33,11 +34,15 @@ export class Lanes {
   readonly #options: LanesOptions;
   #connection: ConnectionId | undefined;
   #token: Uint8Array = new Uint8Array(0);
-  /** The most that both ends take. */
+  /** The connection is up: before, what happens to lanes is nobody's loss. */
+  #isUp = false;
+  /** The most that both ends take; before the listener has said Hello, that this one does. */
   #most = 1;
   /** What the remote's sender asked for. */
   #wished = 0;
   #told = 0;
+  /** Asked for before the listener's Hello, and not up yet. */
+  readonly #early = new Set<number>();
   readonly #up = new Set<number>();
   readonly #opening = new Set<number>();
   readonly #resting = new Set<number>();
@@ -66,19 +71,47 @@ export class Lanes {
     return this.#up.size - this.#resting.size;
   }
 
-  /** The connection is up. `most`: what the remote takes. */
+  /** Beside the connection that is being dialled, with a token that its listener will hear of in our Hello. */
+  openEarly(connection: ConnectionId, token: Uint8Array): void {
+    this.#connection = connection;
+    this.#token = token;
+    this.#most = limits.lanesMax;
+    this.#tuned = this.#tuning();
+    for (let lane = 0; lane < this.#wanted; lane++) {
+      if (this.#openLane(connection, lane)) this.#early.add(lane);
+    }
+  }
+
+  /** Those that the remote opens carry what we send as well, at our own pace. Throws invalid_argument: the token is another connection's. */
+  admit(connection: ConnectionId, token: Uint8Array): void {
+    this.#tuned = this.#tuning();
+    this.#options.link.admitLanes(connection, token, this.#tuned);
+  }
+
+  /**
+   * The connection is up. `most`: what the remote takes. A listener of the former version knows nothing of our token, and has closed what came with it;
+   * what did not come yet is opened again with its own.
+   */
   begin(nowUs: number, connection: ConnectionId, token: Uint8Array, most: number): void {
+    const isOurs = Buffer.compare(token, this.#token) === 0;
     this.#connection = connection;
     this.#token = token;
     this.#most = Math.max(Math.min(most, limits.lanesMax), 1);
+    this.#isUp = true;
     this.#options.path.handleConnected();
     this.#tuned = this.#tuning();
+    if (this.#options.isDialler) {
+      for (const lane of [...this.#opening, ...this.#up]) if (!isOurs || lane >= this.#most) this.#options.link.closeLane(connection, lane);
+    }
+    this.#begun(nowUs);
     this.#open(nowUs);
   }
 
   /** The connection is gone, or going: nothing of it is due any more. */
   end(): void {
     this.#connection = undefined;
+    this.#isUp = false;
+    this.#early.clear();
     this.#wished = this.#told = 0;
     this.#up.clear();
     this.#opening.clear();
@@ -90,24 +123,44 @@ export class Lanes {
   }
 
   handleUp(nowUs: number, lane: number): void {
+    this.#early.delete(lane);
     this.#opening.delete(lane);
     this.#up.add(lane);
-    if (this.#up.size === 1) this.#options.path.handleRoundTrip(this.read().find((info) => info.lane === lane)?.minRttUs ?? 0);
-    // A lane that the remote opened carries what we send as well, at our own pace.
+    if (!this.#isUp) return;
+    if (this.#up.size === 1) this.#readRoundTrip();
+    // What it is tuned to may have changed since its token was admitted.
     if (!this.#options.isDialler) this.#tune(lane);
     this.#pad(nowUs, [lane]);
   }
 
+  /** What lanes that were there before the remote's Hello have waited for. */
+  #begun(nowUs: number): void {
+    if (this.#up.size === 0) return;
+    this.#readRoundTrip();
+    for (const lane of this.#up) this.#tune(lane);
+    this.#pad(nowUs, [...this.#up]);
+    this.#rest(this.read());
+  }
+
+  #readRoundTrip(): void {
+    const [lane] = this.#up;
+    this.#options.path.handleRoundTrip(this.read().find((info) => info.lane === lane)?.minRttUs ?? 0);
+  }
+
   handleDown(nowUs: number, lane: number, code: number): void {
+    const wasEarly = this.#early.delete(lane);
     this.#opening.delete(lane);
     const isUp = this.#up.delete(lane);
     this.#resting.delete(lane);
-    if (this.#connection === undefined) return;
+    // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane, nor is one that the listener does not take.
+    if (!this.#isUp) return;
+    if (lane >= this.#most) return this.#rest([]);
+    // What never was up is no loss either.
+    if (wasEarly) return this.#open(nowUs);
     const failures = isUp ? 0 : (this.#failures.get(lane) ?? 0) + 1;
     this.#failures.set(lane, failures);
     const afterUs = nowUs + Math.min(limits.redialMinMs * 2 ** Math.min(failures, 10), limits.redialMaxMs) * 1000;
     if (this.#options.isDialler) this.#reopenAtUs.set(lane, afterUs);
-    // A connection that ends takes its lanes along, and they are told first: that is no loss of a lane.
     this.#lost.push({ lane, code: this.#slow.delete(lane) ? "peer_silent" : codeOfNumber(code), afterUs });
     this.#rest([]);
   }
@@ -183,13 +236,24 @@ export class Lanes {
   }
 
   #open(nowUs: number): void {
-    if (this.#connection === undefined || !this.#options.isDialler) return;
+    if (!this.#isUp || this.#connection === undefined || !this.#options.isDialler) return;
     for (let lane = 0; lane < this.#wanted; lane++) {
       if (this.#up.has(lane) || this.#opening.has(lane) || nowUs < (this.#reopenAtUs.get(lane) ?? 0)) continue;
-      this.#reopenAtUs.delete(lane);
-      this.#opening.add(lane);
-      this.#options.link.openLane(this.#connection, lane, this.#token, this.#tuned);
+      if (this.#openLane(this.#connection, lane)) this.#reopenAtUs.delete(lane);
+      else this.#reopenAtUs.set(lane, nowUs + limits.redialMinMs * 1000);
     }
+  }
+
+  /** False: the link has no room for more just now. */
+  #openLane(connection: ConnectionId, lane: number): boolean {
+    try {
+      this.#options.link.openLane(connection, lane, this.#token, this.#tuned);
+    } catch (error) {
+      if (error instanceof KvferryError && error.code === "full") return false;
+      throw error;
+    }
+    this.#opening.add(lane);
+    return true;
   }
 
   /** As many as the policy says take chunks: those that do already, then those with the largest windows. */

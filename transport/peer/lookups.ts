@@ -11,8 +11,16 @@ export type Hint = Discard | Prewarm;
 
 type Done = (matched: number, code: ErrorCode | "") => void;
 
+interface Pending {
+  readonly message: Lookup;
+  readonly endsUs: number;
+  readonly done: Done;
+  /** Over this connection. */
+  isSaid: boolean;
+}
+
 export class PendingLookups {
-  readonly #pending = new Map<number, { readonly message: Lookup; readonly endsUs: number; readonly done: Done }>();
+  readonly #pending = new Map<number, Pending>();
 
   /** Until when each is worth a connection. */
   readonly #hints = new Map<Hint, number>();
@@ -32,15 +40,26 @@ export class PendingLookups {
     this.#hints.set(hint, nowUs + limits.lookupTimeoutMs * 1000);
   }
 
-  add(nowUs: number, message: Lookup, done: Done): void {
-    this.#pending.set(message.id, { message, endsUs: nowUs + limits.lookupTimeoutMs * 1000, done });
+  add(nowUs: number, message: Lookup, isSaid: boolean, done: Done): void {
+    this.#pending.set(message.id, { message, endsUs: nowUs + limits.lookupTimeoutMs * 1000, done, isSaid });
   }
 
-  /** What has to be asked again over a new connection, and what could not be said before. */
-  takeMessages(isCapable: (capability: Capability) => boolean): (Lookup | Hint)[] {
+  /** What is to be asked over this connection, the first time or again. */
+  takeLookups(): Lookup[] {
+    const unsaid = [...this.#pending.values()].filter(({ isSaid }) => !isSaid);
+    for (const pending of unsaid) pending.isSaid = true;
+    return unsaid.map(({ message }) => message);
+  }
+
+  /** What could not be said before. */
+  takeHints(isCapable: (capability: Capability) => boolean): Hint[] {
     const kept = [...this.#hints.keys()].filter(({ kind }) => isCapable(kind));
     this.#hints.clear();
-    return [...Array.from(this.#pending.values(), ({ message }) => message), ...kept];
+    return kept;
+  }
+
+  handleDown(): void {
+    for (const pending of this.#pending.values()) pending.isSaid = false;
   }
 
   handleReply(reply: LookupReply): void {

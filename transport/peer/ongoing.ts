@@ -102,6 +102,20 @@ export class Ongoing {
       if (fetch !== 0 && transfer.fetch === fetch && transfer.grant === grant) transfer.handleDone(nowUs);
   }
 
+  handleGreeted(nowUs: number): void {
+    for (const transfer of this.incoming.values()) transfer.handleGreeted(nowUs);
+  }
+
+  /** `restarted`: another process listens there now. */
+  handleUp(nowUs: number, restarted: boolean, remote: Pick<Remote, "isCapable">): void {
+    if (restarted) this.forgetIds();
+    for (const transfer of this.all()) {
+      // What the former process has not heard of yet is said to the new one instead.
+      if (restarted && transfer.met) transfer.handleRestarted(nowUs);
+      else if (!refuseIncapable(nowUs, transfer, remote)) transfer.handleUp(nowUs);
+    }
+  }
+
   /** The connection is away, and what was granted over it has ended. */
   handleDown(nowUs: number): void {
     for (const id of this.preparing.keys()) this.preparing.set(id, undefined);
@@ -192,6 +206,14 @@ export class Ongoing {
     this.#started.delete(transfer);
     this.#dirty.delete(transfer);
   }
+}
+
+/** True: it needs what the remote cannot do, and has ended. */
+export function refuseIncapable(nowUs: number, transfer: PlacedTransfer, remote: Pick<Remote, "isCapable">): boolean {
+  const { needs } = transfer;
+  if (needs === "" || remote.isCapable(needs)) return false;
+  transfer.cancel(nowUs, "unsupported", `the peer's version has no ${needs}`, false);
+  return true;
 }
 
 function unreachableUs({ deadlineUs }: PlacedTransfer, startedUs: number): number {

@@ -15,10 +15,11 @@ import { Connection } from "./connection.ts";
 import type { Lanes } from "./lanes.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
+import type { Capability } from "./greeting.ts";
 import type { Ask, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { type Hint, PendingLookups } from "./lookups.ts";
-import { Ongoing } from "./ongoing.ts";
+import { Ongoing, refuseIncapable } from "./ongoing.ts";
 import type { Fetch, Hello, Lookup, Message, Offer } from "./messages.ts";
 import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
@@ -54,6 +55,7 @@ export class Peer implements Remote, PeerPort {
       heartbeatMs: options.host.heartbeatMs,
       owner: {
         hello: (token) => options.host.hello(this, token),
+        onGreeted: (nowUs) => this.#handleGreeted(nowUs),
         admit: (hello, remote) => options.host.admit(hello, remote, options.address !== undefined),
         onUp: (nowUs, hello) => this.#handleUp(nowUs, hello),
         onDown: (nowUs, code, detail) => this.#handleDown(nowUs, code, detail),
@@ -72,8 +74,8 @@ export class Peer implements Remote, PeerPort {
   get stallUs(): number {
     return this.#host.stallUs;
   }
-  send(message: Message | Uint8Array): void {
-    this.#connection.send(message);
+  send(message: Message | Uint8Array, early = false): void {
+    this.#connection.send(message, early);
   }
   bind(placement: PlacementId, transfer: PlacedTransfer): void {
     this.#host.bind(placement, this, transfer);
@@ -116,8 +118,11 @@ export class Peer implements Remote, PeerPort {
   get checksum(): boolean {
     return this.#host.checksum;
   }
-  get takesEarly(): boolean {
-    return this.up && this.#known.isCapable("early");
+  get greets(): boolean {
+    return this.#connection.greets;
+  }
+  isCapable(capability: Capability): boolean {
+    return this.#known.isCapable(capability);
   }
   layoutOf(fingerprint: string): Uint8Array | undefined {
     return this.#known.layoutOf(fingerprint);
@@ -197,7 +202,7 @@ export class Peer implements Remote, PeerPort {
       },
     });
     this.#ongoing.addOutgoing(nowUs, offer.id, transfer);
-    this.#refuseIncapable(nowUs, transfer);
+    refuseIncapable(nowUs, transfer, this);
     this.touch(transfer);
     return transfer;
   }
@@ -229,15 +234,15 @@ export class Peer implements Remote, PeerPort {
     if (this.up && this.layoutOf(fingerprint) === undefined) return done(0, "");
     if (this.#lookups.isFull) return done(0, "full");
     const message: Lookup = { kind: "lookup", id: this.#ongoing.newId(), fingerprint, group, keys };
-    this.send(message);
-    this.#lookups.add(nowUs, message, done);
+    this.send(message, true);
+    this.#lookups.add(nowUs, message, this.up || this.greets, done);
     this.#connection.want(nowUs);
     this.#host.touched();
   }
 
   /** What the remote may be glad to know, and can do without. */
   hint(nowUs: number, hint: Hint): void {
-    if (!this.#known.isCapable(hint.kind)) return;
+    if (!this.isCapable(hint.kind)) return;
     if (this.up) return this.send(hint);
     this.#lookups.keep(nowUs, hint);
     this.#connection.want(nowUs);
@@ -291,39 +296,35 @@ export class Peer implements Remote, PeerPort {
       },
     });
     this.#ongoing.addIncoming(nowUs, grant, transfer);
-    this.#refuseIncapable(nowUs, transfer);
+    refuseIncapable(nowUs, transfer, this);
     this.#connection.want(nowUs);
     this.touch(transfer);
     return transfer;
   }
 
+  /** Our Hello is said. Whoever listens there will act upon what is behind it when it has accepted that, and every version knows these. */
+  #handleGreeted(nowUs: number): void {
+    this.#ongoing.handleGreeted(nowUs);
+    for (const message of this.#lookups.takeLookups()) this.send(message, true);
+  }
+
   #handleUp(nowUs: number, hello: Hello): void {
     const restarted = this.#known.meet(hello);
-    if (restarted) this.#ongoing.forgetIds();
-    for (const transfer of this.#ongoing.all()) {
-      // What the former process has not heard of yet is said to the new one instead.
-      if (restarted && transfer.met) transfer.handleRestarted(nowUs);
-      else if (!this.#refuseIncapable(nowUs, transfer)) transfer.handleUp(nowUs);
-    }
-    for (const message of this.#lookups.takeMessages((capability) => this.#known.isCapable(capability))) this.send(message);
+    this.#ongoing.handleUp(nowUs, restarted, this);
+    for (const message of this.#lookups.takeLookups()) this.send(message);
+    for (const message of this.#lookups.takeHints((capability) => this.isCapable(capability))) this.send(message);
     this.#host.onPeer(this, true, "");
   }
 
   #handleDown(nowUs: number, code: ErrorCode, detail: string): void {
     this.#idleSinceUs = nowUs;
     this.#ongoing.handleDown(nowUs);
-    if (!this.#known.isCapable("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
+    this.#lookups.handleDown();
+    if (!this.isCapable("resume")) this.cancelAll(nowUs, "connection_lost", "the peer's version cannot resume", false);
     // A refusal will not heal by dialling again.
     if (ERRORS[code].retry === "never") this.cancelAll(nowUs, code, detail, false);
     this.#host.onPeer(this, false, detail);
     this.#host.touched();
-  }
-
-  #refuseIncapable(nowUs: number, transfer: PlacedTransfer): boolean {
-    const { needs } = transfer;
-    if (needs === "" || this.#known.isCapable(needs)) return false;
-    transfer.cancel(nowUs, "unsupported", `the peer's version has no ${needs}`, false);
-    return true;
   }
 
   #handleMessage(nowUs: number, message: Message): void {

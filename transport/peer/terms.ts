@@ -12,11 +12,14 @@ export type Terms = Pick<Offer, "groups" | "firstHead" | "heads" | "chunkBytes" 
 
 const NOTHING = new Uint8Array(0);
 
-/** What the holder will offer, if it is as it said that it is; undefined if it did not say. Throws layout_unconvertible, invalid_argument. */
+/**
+ * What the holder will offer, if it is as it said that it is; undefined if it has no such model. Who has not said anything is supposed to be as this node
+ * is: in most fleets the sidecars are alike. Throws layout_unconvertible, invalid_argument.
+ */
 export function foretell(content: Content, fetch: Fetch, remote: Remote): Terms | undefined {
   const common = { chunkBytes: Math.min(fetch.chunkBytes, remote.chunkBytesMax), checksum: remote.checksum };
   if (content.kind === "ranges") return { ...common, groups: [], firstHead: 0, heads: 0, layout: NOTHING };
-  const layout = remote.layoutOf(content.fingerprint);
+  const layout = remote.layoutOf(content.fingerprint) ?? (remote.up ? undefined : content.layoutBytes);
   if (layout === undefined) return undefined;
   const heads = commonHeads(remote.layouts.parse(layout), fetch);
   const groups = content.groups.map(({ group, tokens }) => ({ group, tokens }));

@@ -10,7 +10,7 @@ import type { Message } from "./messages.ts";
 /** The remote, from a transfer's point of view. */
 export interface Remote {
   readonly link: Link;
-  /** The control connection while it is up. */
+  /** The control connection while it is up, or greeted. */
   readonly connection: ConnectionId | undefined;
   readonly stallUs: number;
   /** The remote's, as they come with its offers and grants. */
@@ -19,12 +19,15 @@ export interface Remote {
   readonly chunkBytesMax: number;
   /** Whether offers ask for checksums: known of this node's own, supposed of the remote's. */
   readonly checksum: boolean;
-  /** It is there, and takes a grant that comes in a fetch. */
-  readonly takesEarly: boolean;
+  readonly up: boolean;
+  /** It was dialled and greeted, and has not said its own Hello: what needs no capability may be said already. */
+  readonly greets: boolean;
+  /** As far as is known. */
+  isCapable(capability: Capability): boolean;
   /** How the remote says that it lays out a model; undefined: it has none of this fingerprint. */
   layoutOf(fingerprint: string): Uint8Array | undefined;
-  /** Queues a control message, or its bytes; it is lost if the connection goes, and said again after a resume. */
-  send(message: Message | Uint8Array): void;
+  /** Queues a control message, or its bytes; it is lost if the connection goes, and said again after a resume. `early`: also if the remote is only greeted. */
+  send(message: Message | Uint8Array, early?: boolean): void;
   /** Link events of this placement come to the transfer until it is forgotten. */
   bind(placement: PlacementId, transfer: PlacedTransfer): void;
   unbind(placement: PlacementId): void;

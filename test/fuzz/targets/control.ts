@@ -87,14 +87,23 @@ class GreetingSession extends ListenerSession {
       await this.polled.until(() => this.accepted.length > before.accepted);
       client.reset();
       await this.polled.until(() => this.ended.length === this.accepted.length - 1);
-    } else if (Buffer.compare(preamble.token, TOKEN) === 0 && preamble.lane < limits.lanesMax) {
+    } else if (Buffer.compare(preamble.token, TOKEN) !== 0) {
+      // It waits for somebody to admit it, without a word; who greets behind it is heard.
+      const behind = await Client.dial(this.endpoint);
+      behind.say(PREAMBLE);
+      await this.polled.until(() => this.accepted.length > before.accepted);
+      behind.reset();
+      await this.polled.until(() => this.ended.length === this.accepted.length - 1);
+      assert.equal(client.isClosed, false, "it is let wait");
+    } else if (preamble.lane < limits.lanesMax) {
       checkAnswers(await client.take(48), [headerOf({ type: "pong" })], true);
       client.reset();
       await this.polled.until(() => this.lanesUp === before.lanesUp + 1 && this.lanesDown === this.lanesUp);
     } else assert.equal((await client.rest()).length, 0, "closed without a word");
     client.reset();
-    const isControl = typeof preamble === "object" && preamble.version === 1 && preamble.kind === "control";
-    assert.equal(this.accepted.length, before.accepted + (isControl ? 1 : 0), "connections accepted");
+    const isGreeted = typeof preamble === "object" && preamble.version === 1;
+    const accepts = isGreeted && (preamble.kind === "control" || Buffer.compare(preamble.token, TOKEN) !== 0);
+    assert.equal(this.accepted.length, before.accepted + (accepts ? 1 : 0), "connections accepted");
   }
 
   override close(): Promise<void> {

@@ -27,13 +27,13 @@ function preambleTests(suite: Suite): void {
       .filter(({ means }) => means === undefined)
       .map(({ name, bytes }) => [`golden ${name}`, bytes] as const),
     ["a lane of another version", encodePreamble({ version: 2, kind: "lane", lane: 0, token: TOKEN })],
-    ["a token that nobody admitted", encodePreamble({ version: 1, kind: "lane", lane: 0, token: TOKEN.map((byte) => byte + 1) })],
+    ["a token that nobody admits", encodePreamble({ version: 1, kind: "lane", lane: 0, token: TOKEN.map((byte) => byte + 1) })],
     ["a lane index beyond the limit", encodePreamble({ version: 1, kind: "lane", lane: limits.lanesMax, token: TOKEN })],
     ["a lane that is there already", encodePreamble({ version: 1, kind: "lane", lane: 0, token: TOKEN })],
   ];
   for (const [name, bytes] of wrong) {
     test(`closed without a word: ${name}`, async (t) => {
-      const pair = await openPair(t, suite, { lanes: 1 });
+      const pair = await openPair(t, suite, { lanes: 1, limits: { preambleTimeoutMs: 1_000 } });
       const peer = await dialRaw(t, pair.endpoint, suite.tls);
       peer.say(bytes);
       await peer.closed();
@@ -139,7 +139,8 @@ function dialTests(suite: Suite): void {
 
   test("a listener that never answers: the connection is there, its lanes do not come up", async (t) => {
     const listener = await listenRaw(t, suite.tls);
-    const a = await End.open("dialler", suite.make, { connectTimeoutMs: 100 });
+    // Over TLS the lane has a handshake to make before it says what it is.
+    const a = await End.open("dialler", suite.make, { connectTimeoutMs: suite.tls === undefined ? 100 : 1_000 });
     t.after(() => a.link.close());
     const connection = a.link.dial(listener.endpoint, 5_000);
     await a.event("connected", { connection });

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isError } from "./connections.ts";
-import { expectChunks, LANE, numberOf, openLane, openPair, placeBoth, send, finish, type Suite, TOKEN } from "./pair.ts";
+import { End } from "./end.ts";
+import { expectChunks, LANE, numberOf, openLane, openListener, openPair, placeBoth, send, finish, type Suite, TOKEN } from "./pair.ts";
 import { flatShape } from "./shapes.ts";
 
 export function laneTests(suite: Suite): void {
@@ -29,7 +30,7 @@ export function laneTests(suite: Suite): void {
   });
 
   test("a lane with a token that nobody admitted does not come up", async (t) => {
-    const { a, b, atA } = await openPair(t, suite, { lanes: 0 });
+    const { a, b, atA } = await openPair(t, suite, { lanes: 0, limits: { preambleTimeoutMs: 1_000 } });
     a.link.openLane(
       atA,
       0,
@@ -40,6 +41,50 @@ export function laneTests(suite: Suite): void {
     assert.ok([numberOf("connect_failed"), numberOf("lane_lost")].includes(code), `code ${code}`);
     assert.equal(a.all("laneUp").length + b.all("laneUp").length, 0);
     assert.equal(a.all("disconnected").length, 0);
+  });
+
+  test("lanes may be asked for with the connection, and come up when their token is admitted", async (t) => {
+    const { b, endpoint } = await openListener(t, suite);
+    const a = await End.open("dialler", suite.make);
+    t.after(() => a.link.close());
+    const atA = a.link.dial(endpoint, 5_000);
+    for (let lane = 0; lane < 3; lane++) a.link.openLane(atA, lane, TOKEN, LANE);
+    await a.event("connected", { connection: atA });
+    const { connection: atB } = await b.event("accepted");
+    assert.equal(a.all("laneUp").length + b.all("laneUp").length, 0);
+    b.link.admitLanes(atB, TOKEN);
+    for (const [end, connection] of [
+      [a, atA],
+      [b, atB],
+    ] as const)
+      await end.eventCount(3, "laneUp", { connection });
+    const pair = { a, b, atA, atB, endpoint, proxy: undefined as never };
+    const transfer = placeBoth(pair, flatShape(9, 1_000, 1_000), { backwards: true });
+    await send(transfer);
+    await finish(pair, [transfer]);
+  });
+
+  test("a lane that waits goes with its connection, and one that is asked for again takes its place", async (t) => {
+    const { b, endpoint } = await openListener(t, suite);
+    const a = await End.open("dialler", suite.make);
+    t.after(() => a.link.close());
+    const first = a.link.dial(endpoint, 5_000);
+    a.link.openLane(first, 0, TOKEN, LANE);
+    await b.event("accepted");
+    a.link.closeLane(first, 0);
+    await a.event("laneDown", { connection: first, lane: 0 });
+    a.link.openLane(first, 0, TOKEN, LANE);
+    a.link.disconnect(first);
+    await a.event("disconnected", { connection: first });
+    assert.equal(a.all("laneDown").length, 2);
+    await b.event("disconnected");
+    const second = a.link.dial(endpoint, 5_000);
+    a.link.openLane(second, 0, TOKEN, LANE);
+    await b.eventCount(2, "accepted");
+    b.link.admitLanes(b.all("accepted")[1]?.connection ?? 0, TOKEN);
+    await a.event("laneUp", { connection: second });
+    await b.event("laneUp");
+    assert.deepEqual([a.all("laneUp").length, b.all("laneUp").length], [1, 1]);
   });
 
   test("arguments are checked", async (t) => {

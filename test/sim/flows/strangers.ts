@@ -31,6 +31,7 @@ export function stranger(scene: Scene): void {
     connectionsMax: 64,
     lanesMax: 64,
     laneRateBytesPerSecond: 1_000_000,
+    holdsLanes: true,
   });
   const say = (message: Message): void => void link.send(connection, encodeMessage(message));
   const handle = (event: LinkEvent): void => {
