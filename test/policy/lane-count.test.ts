@@ -17,6 +17,7 @@ class Play {
   readonly policy: LaneCountPolicy;
   readonly congestionControl: string;
   nowUs = 0;
+  paceBytesPerSecond = 0;
 
   constructor(congestionControl = "bbr", options: Partial<LaneCountOptions> = {}, rttUs = 50_000) {
     this.policy = new LaneCountPolicy({ ...OPTIONS, ...options });
@@ -43,12 +44,8 @@ class Play {
       this.nowUs += 100_000;
       const rate = rateOf(this.lanes);
       const input = { ...ESTIMATE, goodputBytesPerSecond: rate, latestBytesPerSecond: rate, ...estimate };
-      this.policy.handleReading(this.nowUs, {
-        estimate: input,
-        lanesUp: this.lanes,
-        isBacklogged,
-        congestionControl: this.congestionControl,
-      });
+      const { lanes: lanesUp, congestionControl, paceBytesPerSecond } = this;
+      this.policy.handleReading(this.nowUs, { estimate: input, lanesUp, isBacklogged, congestionControl, paceBytesPerSecond });
     }
     return this;
   }
@@ -142,11 +139,29 @@ test("more that gained nothing goes again, and is not tried again for a minute u
   assert.equal(play.for(1, {}, (lanes) => lanes * 20 * MB).lanes, 32);
 });
 
+test("a path that is held to little has no lanes that would be slower than a megabyte a second, and gets none of them", () => {
+  const play = new Play("cubic");
+  play.paceBytesPerSecond = 2.5 * MB;
+  assert.equal(play.for(0.1).lanes, 3);
+  assert.match(play.reason, /a pace of 2500 kB\/s is enough for 3 lanes/);
+  assert.equal(play.for(60, {}, (lanes) => lanes * MB).lanes, 3);
+  play.paceBytesPerSecond = 1;
+  assert.equal(play.for(0.1).lanes, 1);
+  play.paceBytesPerSecond = 0;
+  assert.ok(play.for(60, {}, (lanes) => lanes * MB).lanes > 32);
+});
+
 test("without load, or with lanes still on their way, nothing is decided", () => {
   const play = new Play("cubic").for(30, {}, (lanes) => lanes * MB, false);
   assert.equal(play.lanes, 16);
   for (let nowUs = 40_000_000; nowUs < 60_000_000; nowUs += 100_000)
-    play.policy.handleReading(nowUs, { estimate: ESTIMATE, lanesUp: 10, isBacklogged: true, congestionControl: "cubic" });
+    play.policy.handleReading(nowUs, {
+      estimate: ESTIMATE,
+      lanesUp: 10,
+      isBacklogged: true,
+      congestionControl: "cubic",
+      paceBytesPerSecond: 0,
+    });
   assert.equal(play.lanes, 16);
 });
 
@@ -166,7 +181,13 @@ const anyEstimate: fc.Arbitrary<PathEstimate> = fc.record({
 
 test("property: whatever is read, the number stays in its bounds and has a reason", () => {
   const bounds = fc.tuple(fc.integer({ min: 1, max: 64 }), fc.integer({ min: 1, max: 64 }));
-  const reading = fc.record({ us: fc.nat(3_000_000), estimate: anyEstimate, lanesUp: fc.nat(64), isBacklogged: fc.boolean() });
+  const reading = fc.record({
+    us: fc.nat(3_000_000),
+    estimate: anyEstimate,
+    lanesUp: fc.nat(64),
+    isBacklogged: fc.boolean(),
+    pace: number(1e9),
+  });
   const control = fc.constantFrom("bbr", "cubic", "reno", "");
   fc.assert(
     fc.property(bounds, control, fc.nat(400_000), fc.array(reading, { maxLength: 80 }), ([a, b], congestionControl, rttUs, readings) => {
@@ -174,9 +195,9 @@ test("property: whatever is read, the number stays in its bounds and has a reaso
       const policy = new LaneCountPolicy({ least, most, local: false });
       policy.handleConnected(rttUs);
       let nowUs = 0;
-      for (const { us, estimate, lanesUp, isBacklogged } of readings) {
+      for (const { us, estimate, lanesUp, isBacklogged, pace } of readings) {
         nowUs += us;
-        policy.handleReading(nowUs, { estimate, lanesUp, isBacklogged, congestionControl });
+        policy.handleReading(nowUs, { estimate, lanesUp, isBacklogged, congestionControl, paceBytesPerSecond: us % 3 === 0 ? pace : 0 });
         const { lanes, reason } = policy.answer;
         assert.ok(Number.isInteger(lanes) && lanes >= least && lanes <= most && reason !== "", `${lanes} of ${least}..${most}: ${reason}`);
         if (us % 50 === 0) policy.handleConnected(us);

@@ -55,10 +55,10 @@ test("a queue for a moment, as a flow makes that looks for more, does not", () =
   assert.ok(policy.answer.bytesPerSecond >= before);
 });
 
-test("a short path's queue counts from two milliseconds, a long one's from an eighth of its round trip", () => {
+test("a short path's queue counts from one and a half milliseconds, a long one's from an eighth of its round trip", () => {
   const short = { ...ESTIMATE, minRttUs: 1_000 };
-  assert.match(yieldTo({ ...short, queueUs: 1_900 }), /no queue/);
-  assert.match(yieldTo({ ...short, queueUs: 2_100 }), /yields/);
+  assert.match(yieldTo({ ...short, queueUs: 1_400 }), /no queue/);
+  assert.match(yieldTo({ ...short, queueUs: 1_600 }), /yields/);
   assert.match(yieldTo({ ...ESTIMATE, minRttUs: 80_000, queueUs: 9_000 }), /no queue/);
   assert.match(yieldTo({ ...ESTIMATE, minRttUs: 80_000, queueUs: 11_000 }), /yields/);
 });

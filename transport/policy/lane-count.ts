@@ -32,6 +32,8 @@ export interface LaneCountInput {
   /** More waits to be sent than the path has taken. */
   readonly isBacklogged: boolean;
   readonly congestionControl: string;
+  /** What the path is held to, bytes a second; 0 = nothing. */
+  readonly paceBytesPerSecond: number;
 }
 
 /** On a host, and before anything is known of the path. */
@@ -66,6 +68,8 @@ const SHOWS_PARTS = 16;
 const QUEUE_LEAST_US = 1_000;
 /** Lanes that wait for a window: for a sixteenth of the time, because BBR does so only where it looks for more. */
 const HELD_PARTS = 16;
+/** What holds a path to so little that its lanes would be slower than this takes lanes away at once: a chunk on each of them would take seconds. */
+const PACED_BYTES_PER_SECOND = 1_000_000;
 /** A lane slower than this is not bounded by a processor. */
 const EASY_BYTES_PER_SECOND = 500_000_000;
 
@@ -163,8 +167,14 @@ export class LaneCountPolicy {
   }
 
   handleReading(nowUs: number, input: LaneCountInput): LaneCount {
-    const { estimate, isBacklogged, lanesUp } = input;
+    const { estimate, isBacklogged, lanesUp, paceBytesPerSecond: pace } = input;
     if (this.#isFixed) return this.#answer;
+    const paced = pace > 0 ? Math.max(Math.ceil(pace / PACED_BYTES_PER_SECOND), this.#options.least) : this.#options.most;
+    if (paced < this.#answer.lanes) {
+      this.#look = undefined;
+      this.#trial = undefined;
+      return this.#say(paced, `a pace of ${Math.round(pace / 1000)} kB/s is enough for ${paced} lanes`);
+    }
     if (!isBacklogged || estimate.goodputBytesPerSecond <= 0) {
       // Without load there is nothing to see, of a trial neither.
       this.#look = undefined;
@@ -181,7 +191,7 @@ export class LaneCountPolicy {
       this.#look = new Look(nowUs, estimate.rttUs, 0);
       return this.#answer;
     }
-    const after = this.#judge(nowUs, look, input) ?? this.#next(nowUs, look, input);
+    const after = this.#judge(nowUs, look, input) ?? this.#next(nowUs, look, input, Math.min(paced, this.#options.most));
     this.#look = after.lanes === lanes ? new Look(nowUs, estimate.rttUs, 0) : undefined;
     return this.#say(after.lanes, after.reason);
   }
@@ -225,11 +235,11 @@ export class LaneCountPolicy {
     return isLossBased(congestionControl) ? 1 / YIELD_PARTS : (1 - SHARE_LEAST) * (1 - lanes / from);
   }
 
-  #next(nowUs: number, look: Look, { estimate, congestionControl }: LaneCountInput): LaneCount {
+  #next(nowUs: number, look: Look, { estimate, congestionControl }: LaneCountInput, most: number): LaneCount {
     const { lanes } = this.#answer;
     const { minRttUs, lossRatio, limit } = estimate;
     const rate = look.rate;
-    const more = Math.min(lanes * 2, this.#options.most);
+    const more = Math.min(lanes * 2, most);
     const stands = look.stands(minRttUs);
     this.#isShared &&= stands;
     const floor = isLossBased(congestionControl) || minRttUs > LAST_RTT_US || this.#isShared ? 2 : 1;

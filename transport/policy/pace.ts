@@ -3,6 +3,7 @@
  * nothing but background transfers are under way, what leaves others' traffic alone: background grows while it makes no queue and falls at once when
  * there is one, whoever made it.
  */
+import { limits } from "../limits.ts";
 import type { PathEstimate } from "./path-estimate.ts";
 
 export interface Pace {
@@ -21,20 +22,22 @@ export interface PaceInput {
   readonly onlyBackground: boolean;
 }
 
-/** A queue of a twentieth of the round trip, or 2 ms where that is more, is somebody's. */
+/** A queue of an eighth of the round trip, or 1.5 ms where that is more, is somebody's. */
 const QUEUE_PARTS = 8;
-const QUEUE_LEAST_US = 2_000;
+const QUEUE_LEAST_US = 1_500;
 /** One that stands in so many readings: a flow that looks for more makes one for a moment. */
 const READINGS = 3;
-/** Up by a sixteenth of itself a reading, down to seven tenths. */
+/** Up by a quarter of itself a reading until there was a queue, by a sixteenth from then on; down to seven tenths. */
+const FIRST_PARTS = 4;
 const UP_PARTS = 16;
 const DOWN = 0.7;
-/** Never less than so much of what the path once gave, so that it notices when others have gone. */
+/** Never less than so much of what the path once gave, so that it notices when others have gone; nor so little that a chunk takes as long as a stall. */
 const LEAST_PARTS = 50;
-const LEAST = 125_000;
+const LEAST = (limits.chunkBytesDefault * 1_000) / limits.stallMs;
 
 export class PacePolicy {
   #background = 0;
+  #hasYielded = false;
   /** Of the last readings, the newest first. */
   #queues: readonly number[] = [];
   #best = 0;
@@ -66,15 +69,19 @@ export class PacePolicy {
     this.#best = Math.max(this.#best, goodput);
     if (!onlyBackground || goodput <= 0 || minRttUs <= 0) {
       this.#background = 0;
+      this.#hasYielded = false;
       return undefined;
     }
     const least = Math.max(this.#best / LEAST_PARTS, LEAST);
     const boundUs = Math.max(minRttUs / QUEUE_PARTS, QUEUE_LEAST_US);
+    const yields = queueUs > boundUs;
+    this.#hasYielded ||= yields;
+    const growth = 1 + 1 / (this.#hasYielded ? UP_PARTS : FIRST_PARTS);
     if (this.#background === 0) this.#background = Math.max(goodput / 2, least);
-    else if (queueUs > boundUs) this.#background = Math.max(this.#background * DOWN, least);
+    else if (yields) this.#background = Math.max(this.#background * DOWN, least);
     // A pace that nobody reaches says nothing about the path: it does not run away from what is used.
-    else this.#background = Math.min(this.#background * (1 + 1 / UP_PARTS), Math.max(goodput * 2, least));
-    const reason = queueUs > boundUs ? `background yields to a queue of ${queueUs} us` : "background, and no queue";
+    else this.#background = Math.min(this.#background * growth, Math.max(goodput * 2, least));
+    const reason = yields ? `background yields to a queue of ${queueUs} us` : "background, and no queue";
     return { bytesPerSecond: Math.ceil(this.#background), reason };
   }
 }

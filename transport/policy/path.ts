@@ -95,8 +95,9 @@ export class Path {
     const estimate = this.#estimator.estimate(nowUs);
     const isBacklogged = load.backlogBytes > 0 || lanes.some(({ notSentBytes }) => notSentBytes > 0);
     const congestionControl = lanes[0]?.congestionControl ?? "";
-    this.#laneCount.handleReading(nowUs, { estimate, lanesUp: load.lanesActive, isBacklogged, congestionControl });
-    this.#pace.handleReading(nowUs, { ...load, estimate, peerCap: this.#options.peerCap });
+    const { bytesPerSecond: paceBytesPerSecond } = this.#pace.handleReading(nowUs, { ...load, estimate, peerCap: this.#options.peerCap });
+    const lanesUp = load.lanesActive;
+    this.#laneCount.handleReading(nowUs, { estimate, lanesUp, isBacklogged, congestionControl, paceBytesPerSecond });
     const { goodputBytesPerSecond, latestBytesPerSecond, rttUs } = estimate;
     // While lanes grow, what was last is more than what is certain, and a window must not hold them back.
     const most = Math.max(goodputBytesPerSecond, latestBytesPerSecond);
