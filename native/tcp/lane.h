@@ -62,8 +62,7 @@ class TcpLane : public Channel, public LaneEnd {
 
   // Sending; `send` takes send_mutex_, the others are called with it held.
   void send(bool writable_now);
-  // `patient`: rather waits for another thread than to leave it to the poller.
-  Flow pump(bool writable_now, bool patient);
+  Flow pump(bool writable_now);
   bool stage();
   void stage_copied();
   void stage_padding();

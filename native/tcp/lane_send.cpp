@@ -26,7 +26,7 @@ void TcpLane::send(bool writable_now) {
   {
     std::lock_guard<std::mutex> lock(send_mutex_);
     if (state_ != State::up && state_ != State::greeting) return;
-    flow = pump(writable_now, true);
+    flow = pump(writable_now);
     wants_out_ = flow == Flow::blocked;
     set_interest_locked();
   }
@@ -37,14 +37,14 @@ void TcpLane::send_inline() {
   std::unique_lock<std::mutex> lock(send_mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return post(request::kSend);
   if (state_ != State::up) return;
-  const Flow flow = pump(false, false);
+  const Flow flow = pump(false);
   wants_out_ = flow == Flow::blocked;
   set_interest_locked();
   // The poller finds out why.
   if (flow == Flow::broken) post(request::kSend);
 }
 
-TcpLane::Flow TcpLane::pump(bool writable_now, bool patient) {
+TcpLane::Flow TcpLane::pump(bool writable_now) {
   fresh_ = writable_now || !wants_out_;
   // In the middle of a piece that the kernel did not take: epoll will say when.
   if (!fresh_ && (staged_ > 0 || stream_.waiting())) return Flow::blocked;
@@ -52,7 +52,7 @@ TcpLane::Flow TcpLane::pump(bool writable_now, bool patient) {
   if (state_ != State::up) return Flow::idle;
   for (size_t turn = 0; turn < kTurnBytes;) {
     if (staged_ == 0 && !stage()) return wants_out_ ? Flow::blocked : Flow::idle;
-    const ssize_t count = stream_.send(out_vectors_.data() + out_first_, out_count_ - out_first_, out_left_ > 0, patient);
+    const ssize_t count = stream_.send(out_vectors_.data() + out_first_, out_count_ - out_first_, out_left_ > 0);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return errno == EAGAIN ? Flow::blocked : Flow::broken;
     fresh_ = false;

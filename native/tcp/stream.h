@@ -51,11 +51,11 @@ class Stream {
   ssize_t send(const void* from, size_t bytes) {
     if (tls_ == nullptr) return ::send(fd_, from, bytes, MSG_NOSIGNAL);
     const iovec vector = {const_cast<void*>(from), bytes};
-    return tls_->send(&vector, 1, false, true);
+    return tls_->send(&vector, 1, false);
   }
-  // `more`: what follows at once may share a segment with the end of this. `patient`: rather waits for another thread than to be refused.
-  ssize_t send(const iovec* vectors, size_t count, bool more, bool patient) {
-    if (tls_ != nullptr) return tls_->send(vectors, count, more, patient);
+  // `more`: what follows at once may share a segment with the end of this.
+  ssize_t send(const iovec* vectors, size_t count, bool more) {
+    if (tls_ != nullptr) return tls_->send(vectors, count, more);
     msghdr message = {};
     message.msg_iov = const_cast<iovec*>(vectors);
     message.msg_iovlen = count;

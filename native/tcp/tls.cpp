@@ -8,6 +8,8 @@
 #include <openssl/x509.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -107,6 +109,19 @@ int keep_session(SSL* ssl, SSL_SESSION* session) {
   return 0;
 }
 
+int digit_of(char character) { return character <= '9' ? character - '0' : (character | 32) - 'a' + 10; }
+
+// One line of a key log: label, the client's random, the secret. What is no traffic secret is not kept.
+void keep_secret(const SSL* ssl, const char* line) {
+  TlsDialogue& dialogue = dialogue_of(ssl);
+  for (const auto& [label, secret] : {std::pair("CLIENT_TRAFFIC_SECRET_0 ", &dialogue.client_secret), std::pair("SERVER_TRAFFIC_SECRET_0 ", &dialogue.server_secret)}) {
+    if (strncmp(line, label, strlen(label)) != 0) continue;
+    const char* digits = strrchr(line, ' ') + 1;
+    secret->clear();
+    for (; isxdigit(digits[0]) && isxdigit(digits[1]); digits += 2) secret->push_back(char(digit_of(digits[0]) * 16 + digit_of(digits[1])));
+  }
+}
+
 Failure set_certificates(SSL_CTX* settings, const TlsMaterial& material) {
   std::vector<Certificate> chain = certificates_of(material.certificate);
   if (chain.empty()) return wrong("the certificate is no PEM certificate");
@@ -136,9 +151,10 @@ SSL_CTX* make_settings(TlsRole role, const TlsMaterial& material, Failure* failu
   right = right && SSL_CTX_set_alpn_protos(settings, kProtocol, kProtocolBytes) == 0;
   right = right && SSL_CTX_set_session_id_context(settings, kProtocol, kProtocolBytes) == 1 && SSL_CTX_set_num_tickets(settings, 1) == 1;
   SSL_CTX_set_options(settings, SSL_OP_CIPHER_SERVER_PREFERENCE);
-  // An idle socket keeps no buffers; giving them back and taking them again costs a hundredth of what a record does.
+  // For as long as a client waits for tickets.
   SSL_CTX_set_mode(settings, SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_verify(settings, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, verify);
+  SSL_CTX_set_keylog_callback(settings, keep_secret);
   SSL_CTX_set_alpn_select_cb(settings, select_protocol, nullptr);
   SSL_CTX_set_timeout(settings, kTicketSeconds);
   if (role == TlsRole::client) {

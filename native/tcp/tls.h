@@ -66,6 +66,8 @@ struct TlsDialogue {
   // What was wrong with the peer's certificate, by OpenSSL's number (0: nothing), and whose it was.
   int problem = 0;
   std::string shown;
+  // Of the connection's two directions, when the handshake has come so far.
+  std::string client_secret, server_secret;
 
   // Beyond what OpenSSL checks: the number of what is wrong with it, or 0.
   int judge(x509_st* certificate, bool is_leaf);

@@ -18,15 +18,16 @@ std::shared_ptr<TlsContext> TlsContext::make(const TlsMaterial&, uint32_t, Failu
 }
 
 TlsContext::~TlsContext() = default;
+RecordKey::~RecordKey() = default;
+void CipherBuffer::release() {}
 std::unique_ptr<TlsStream> TlsStream::make(int, TlsDialogue) { return nullptr; }
 TlsStream::~TlsStream() = default;
 TlsStream::Step TlsStream::handshake(TlsProblem*) { return Step::failed; }
 ssize_t TlsStream::receive(const iovec*, size_t) { return errno = EPROTO, -1; }
-ssize_t TlsStream::send(const iovec*, size_t, bool, bool) { return errno = EPROTO, -1; }
-bool TlsStream::flush() { return true; }
+bool TlsStream::pending() const { return false; }
+ssize_t TlsStream::send(const iovec*, size_t, bool) { return errno = EPROTO, -1; }
+bool TlsStream::flush(bool) { return true; }
 void TlsStream::farewell() {}
-bool TlsStream::pending() { return false; }
-Failure TlsStream::failure() { return {}; }
 
 }  // namespace kvferry
 #endif

@@ -1,5 +1,5 @@
-// A socket's bytes under TLS: records go out many at a time and come in as many as there are. Plaintext is taken from where it lies and
-// put where it belongs; ciphertext passes through two buffers, which an idle socket has not.
+// A socket's bytes under TLS. OpenSSL makes the handshake (tls_handshake.cpp); what flows after it is made into records and out of them here, straight
+// from and to where plaintext lies, many records to a system call. Sending and receiving share nothing: each is its owner's, on one thread at a time.
 #pragma once
 #include <sys/uio.h>
 
@@ -7,53 +7,62 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
+#include <utility>
 
 #include "tls.h"
+#include "tls_record.h"
 
-struct ssl_st;
 struct bio_st;
+struct ssl_st;
 
 namespace kvferry {
 
-constexpr size_t kRecordBytes = 16 << 10;
-// What one system call moves: records for a piece of a lane, with their headers and tags.
+// What one system call moves: records for a piece of a lane, with their heads and tags.
 constexpr size_t kCipherBytes = (256 + 24) << 10;
+
+// Ciphertext on its way; an idle stream has none. The buffers are shared by all streams.
+struct CipherBuffer {
+  std::unique_ptr<uint8_t[]> bytes;
+  size_t first = 0, end = 0;
+
+  ~CipherBuffer() { release(); }
+  size_t size() const { return end - first; }
+  uint8_t* at(size_t offset) const { return bytes.get() + offset; }
+  void claim();
+  // Only what is empty is given back, unless the stream ends.
+  void release();
+};
 
 class TlsStream {
  public:
   enum class Step { done, again, failed };
 
-  // nullptr: OpenSSL has no memory. `target`: clients with the same one share sessions.
+  // nullptr: OpenSSL has no memory.
   static std::unique_ptr<TlsStream> make(int fd, TlsDialogue dialogue);
   ~TlsStream();
   TlsStream(const TlsStream&) = delete;
   TlsStream& operator=(const TlsStream&) = delete;
 
-  // The owner's poller. `done`: what a client says first goes out with the end of the handshake.
+  // Before anything else. `done`: what a client says first goes out with the end of the handshake.
   Step handshake(TlsProblem* problem);
-  // After the handshake.
   const TlsPeer& peer() const { return peer_; }
 
-  // As readv and sendmsg; EPROTO is explained by `failure`. `patient`: waits for who uses the stream just now; else EAGAIN.
+  // As readv; EPROTO is explained by `failure`. Nothing is counted that is not authentic, but memory beyond that may have been written to.
   ssize_t receive(const iovec* vectors, size_t count);
-  ssize_t send(const iovec* vectors, size_t count, bool more, bool patient);
-  // Hands what waits to the kernel: false with EAGAIN or worse.
-  bool flush();
+  // There is something to receive that epoll does not know of.
+  bool pending() const;
+  const Failure& failure() const { return failure_; }
+
+  // As sendmsg: what was taken and the kernel did not want waits, and goes before all else.
+  ssize_t send(const iovec* vectors, size_t count, bool more);
+  bool waiting() const { return out_.size() > 0; }
+  // False with EAGAIN or worse: some of it still waits.
+  bool flush(bool more = false);
   // Says that nothing follows, as far as the socket takes it.
   void farewell();
-  // Ciphertext that the kernel has not taken: it goes before all else.
-  bool waiting() const { return waiting_.load(std::memory_order_relaxed); }
-  // There is something to receive that epoll does not know of.
-  bool pending();
-  Failure failure();
 
  private:
-  struct Cipher {
-    std::unique_ptr<uint8_t[]> bytes;
-    size_t first = 0, end = 0;
-    size_t size() const { return end - first; }
-  };
+  struct Room;
 
   explicit TlsStream(int fd, TlsDialogue dialogue) : fd_(fd), dialogue_(std::move(dialogue)) {}
   static bio_st* bridge(TlsStream* stream);
@@ -61,31 +70,56 @@ class TlsStream {
   static int bridge_write(bio_st* bio, const char* from, size_t offered, size_t* count);
   static long bridge_control(bio_st* bio, int what, long, void*);
 
-  bool refill();
-  bool flush_locked(bool more);
-  size_t encrypt(const void* from, size_t bytes);
-  ssize_t ended(int result);
-  bool finish_handshake(TlsProblem* problem);
+  bool finish_handshake(size_t flight, TlsProblem* problem);
+  bool take_over(size_t flight);
   void explain_failure(TlsProblem* problem);
+  // A record that only OpenSSL can read: a ticket.
+  void feed(const uint8_t* record, size_t bytes);
+  void drop_openssl();
+
+  bool refill();
+  // Bytes of the record at the front of in_; 0: it is not all there.
+  size_t record_bytes() const;
+  size_t open_record(Room& room);
+  size_t open_apart(size_t bytes);
+  void handle_other(ContentType type, const uint8_t* content, size_t bytes, const uint8_t* record, size_t record_bytes);
+  void handle_handshake(const uint8_t* message, size_t bytes, const uint8_t* record, size_t record_bytes);
+  void fail(const std::string& detail);
+
+  bool seal_record(ContentType type, const iovec*& vector, size_t& used, size_t bytes);
+  bool seal_message(ContentType type, const uint8_t* message, size_t bytes);
+  bool change_key();
 
   const int fd_;
   TlsDialogue dialogue_;
   TlsPeer peer_;
+  ssl_st* ssl_ = nullptr;  // gone when it is not needed any more
+  bool is_established_ = false;
 
-  // OpenSSL's object is for one thread at a time; a leaf among the locks. Guards the rest.
-  std::mutex mutex_;
-  ssl_st* ssl_ = nullptr;
-  Cipher in_, out_;
-  std::atomic<bool> waiting_{false};
-  bool dry_ = false;       // the socket had no more in this turn
-  bool ended_ = false;     // by the peer, without a word
-  int broken_ = 0;         // errno of the socket
-  bool over_ = false;      // nothing more can be received; why
-  int over_errno_ = 0;     // (0: the end)
-  bool spoke_ = false;     // something has come
-  bool foreign_ = false;   // and it was no TLS
-  uint32_t records_ = 0;   // sent under the current key
+  // Receiving.
+  RecordKey opening_;
+  CipherBuffer in_;
+  size_t plain_first_ = 0, plain_end_ = 0;  // opened in in_, because there was no room for it
+  size_t plain_next_ = 0;                   // where in_ goes on behind that record
+  std::unique_ptr<uint8_t[]> copy_;         // of a record, while OpenSSL may have to see it
+  const uint8_t* fed_ = nullptr;
+  size_t fed_bytes_ = 0;
+  size_t message_left_ = 0;  // of a ticket that goes on in the next record
+  uint32_t empty_records_ = 0;
+  bool dry_ = false;         // the socket had no more in this turn
+  bool spoke_ = false;       // something has come
+  bool foreign_ = false;     // and it was no TLS
+  bool ended_ = false;       // by the peer, without a word
+  int broken_ = 0;           // errno of the socket
+  bool over_ = false;        // nothing more can be received; why
+  int over_errno_ = 0;       // (0: the end)
   Failure failure_;
+
+  // Sending.
+  RecordKey sealing_;
+  CipherBuffer out_;
+  bool held_ = false;                   // the end of the handshake goes out with what is sent first
+  std::atomic<bool> key_asked_{false};  // the peer wants us to change ours
 };
 
 }  // namespace kvferry

@@ -131,7 +131,9 @@ test("two sidecars over TLS: who they are, who is turned away, another certifica
   await moveBlock(one, two);
   const [seen] = (await statusOf(two)).peers;
   assert.ok(seen?.up && seen.identity === "spiffe://fleet/one");
-  assert.deepEqual(seen.lane_info[0]?.tls, { protocol: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256", resumed: true });
+  // The first lanes are opened beside their connection, before there is a session to resume.
+  const { protocol, cipher } = seen.lane_info[0]?.tls ?? {};
+  assert.deepEqual({ protocol, cipher }, { protocol: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256" });
   assert.deepEqual(
     (await statusOf(one)).peers.map(({ identity }) => identity),
     ["two"],

@@ -4,14 +4,18 @@
  */
 import assert from "node:assert/strict";
 import { describe, test, type TestContext } from "node:test";
+import { connect } from "node:tls";
 import type { LaneOptions, PlacementId } from "../../transport/link/link.ts";
+import { crc32c } from "../../transport/kv/crc32c.ts";
+import { encodeControl, encodePreamble } from "../../transport/link/frame.ts";
 import type { LinkLimits } from "../../transport/link/native-link.ts";
+import { CIPHERS } from "../../transport/tls/options.ts";
 import { readGolden } from "../golden/golden.ts";
-import { tlsMaterial } from "./certificates.ts";
+import { bareTls, tlsMaterial } from "./certificates.ts";
 import { Memory } from "./conformance/memory.ts";
 import { everyChunk, expectChunks, finish, LANE, numberOf, openLane, type Pair, placeBoth, send, TOKEN } from "./conformance/pair.ts";
 import { flatShape, plainShape, SHAPES } from "./conformance/shapes.ts";
-import { chunkFrame, dialRawControl, dialRawLane } from "./raw.ts";
+import { chunkFrame, dialRawControl, dialRawLane, RawPeer } from "./raw.ts";
 import { type Kind, KINDS, meet, openEnd, openListening, PAIRINGS } from "./tls-ends.ts";
 import { startWire, type Wire } from "./wire.ts";
 
@@ -110,6 +114,24 @@ for (const kind of KINDS) {
         await b.revoke(into);
       }
     });
+
+    for (const cipher of CIPHERS.split(":")) {
+      test(`speaks ${cipher}`, async (t) => {
+        const tls = tlsMaterial();
+        const { b, endpoint } = await openListening(t, kind, tls);
+        const socket = connect({ ...endpoint, ...bareTls(tls), ciphers: cipher });
+        t.after(() => socket.destroy());
+        const peer = new RawPeer(socket);
+        peer.say(encodePreamble({ version: 1, kind: "control", lane: 0, token: new Uint8Array(16) }));
+        const { connection, peer: known } = await b.event("accepted");
+        assert.equal(known?.cipher, cipher);
+        const content = Uint8Array.from({ length: 100_000 }, (_, at) => at % 251);
+        peer.say(encodeControl(content, crc32c));
+        assert.equal(Buffer.compare((await b.event("message")).bytes, content), 0);
+        assert.ok(b.link.send(connection, content));
+        assert.equal(Buffer.compare(await peer.message(), content), 0);
+      });
+    }
 
     test("a preamble, messages and the end of the handshake in one segment", async (t) => {
       const tls = tlsMaterial();
