@@ -13,7 +13,8 @@ import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 
 const ROOT = join(import.meta.dirname, "..");
-const TOTAL_SECONDS = 600;
+// Ten minutes are the aim on two quiet cores; a busy machine has twice as long.
+const TOTAL_SECONDS = 1_200;
 const TEST_SECONDS = 300;
 const FILES_AT_ONCE = 2;
 
