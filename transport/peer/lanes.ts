@@ -219,7 +219,8 @@ export class Lanes {
 
   nextDeadlineUs(): number {
     let next = this.#lost[0]?.afterUs ?? Number.POSITIVE_INFINITY;
-    for (const atUs of this.#reopenAtUs.values()) next = Math.min(next, atUs);
+    // Those beyond what is wanted now are not opened, and nobody waits for them.
+    for (const [lane, atUs] of this.#reopenAtUs) if (lane < this.#wanted) next = Math.min(next, atUs);
     return next;
   }
 
