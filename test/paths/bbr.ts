@@ -62,7 +62,7 @@ export class Bbr implements Control {
     if (turn.ackedBytes > 0) this.#measureRoundTrip(turn);
     this.#measureBandwidth(turn);
     this.#move(turn);
-    this.#setPace();
+    this.#setPace(turn.rttUs);
     this.#setWindow(turn);
   }
 
@@ -161,9 +161,10 @@ export class Bbr implements Control {
     return (gain * this.#bandwidth * this.#minRttUs) / 1_000_000;
   }
 
-  #setPace(): void {
+  /** What goes out are whole packets: no less than one a round trip, however small a share others leave. */
+  #setPace(rttUs: number): void {
     if (this.#bandwidth === 0) return;
-    const pace = this.#paceGain * this.#bandwidth * PACE_MARGIN;
+    const pace = Math.max(this.#paceGain * this.#bandwidth * PACE_MARGIN, (SEGMENT * 1_000_000) / rttUs);
     if (this.#isFilled || pace > this.paceBytesPerSecond) this.paceBytesPerSecond = pace;
   }
 

@@ -15,7 +15,7 @@ import { type Score, scoreLink } from "./score.ts";
 const USAGE = `npm run paths                               1,000 random links
 npm run paths -- --links=10000 --seed=1     as many as you like, from this seed on
 npm run paths -- --link=7 [--trace]         one link again, every reading of it if asked
-npm run paths -- --json                     one JSON line for each link
+npm run paths -- --json                     one JSON line for each link, as it is done
 npm run paths -- --jobs=1                   in so many processes (default: one for each processor)`;
 
 const values = readFlags(USAGE, {
@@ -50,13 +50,13 @@ async function playAll(seed: number, links: number, jobs: number): Promise<void>
   const scores: Score[] = [];
   const take = (score: Score): void => {
     scores.push(score);
+    if (values.json) console.log(JSON.stringify(score));
     progress.show(() => `${scores.length} of ${links} links, ${Math.round((performance.now() - startedMs) / 1_000)} s`);
   };
   const step = Math.min(jobs, links);
   await Promise.all(Array.from({ length: step }, (_, job) => playApart({ first: seed + job, step, end: seed + links }, take)));
   progress.clear();
   scores.sort((a, b) => a.seed - b.seed);
-  if (values.json) for (const score of scores) console.log(JSON.stringify(score));
   const report = reportOf(scores);
   if (!values.json) console.log(`${report.text}\n${links} links in ${((performance.now() - startedMs) / 1_000).toFixed(1)} s`);
   process.exitCode = report.holds ? 0 : 1;
