@@ -6,6 +6,8 @@ import { runBench } from "./run.ts";
 import type { Figure, SuiteContext } from "./suite-report.ts";
 import { buildYardstick, runYardstick } from "./yardstick.ts";
 
+/** Plain and TLS, each so often. */
+const TLS_ROUNDS = 5;
 const CANONICAL_TITLE = "2,048 tokens of Llama-3.1-8B, 8,192 x 32 KiB";
 
 export async function linkFigures(context: SuiteContext): Promise<Figure[]> {
@@ -20,6 +22,7 @@ export async function linkFigures(context: SuiteContext): Promise<Figure[]> {
   const equal = await measure(context, "equal layouts", layoutFlags(context, "nhd16", "nhd16"));
   return [
     ...canonicalFigures(withCrc, withoutCrc),
+    await tlsFigure(context),
     ...(await blockFigures(context, withCrc.results[1]!)),
     {
       name: "unequal layouts (NHD 16 -> HND 32), link",
@@ -58,6 +61,32 @@ function canonicalFigures(withCrc: BenchDocument, withoutCrc: BenchDocument): Fi
       met: rawCpu === undefined ? undefined : cpu <= 1.3 * rawCpu,
     },
   ];
+}
+
+/** The medians of rounds in turns: what else the machine does then weighs on both alike. */
+async function tlsFigure(context: SuiteContext): Promise<Figure> {
+  const [plain, tls]: [BenchDocument[], BenchDocument[]] = [[], []];
+  for (let round = 1; round <= TLS_ROUNDS; round++) {
+    const time = String(context.seconds);
+    plain.push(await measure(context, `plain beside TLS, ${round} of ${TLS_ROUNDS}`, { time }));
+    tls.push(await measure(context, `TLS, ${round} of ${TLS_ROUNDS}`, { time, tls: true }));
+  }
+  const [ours, theirs] = [medianOf(tls), medianOf(plain)];
+  const openssl = process.versions.openssl ?? "";
+  // OpenSSL 3.0 has AES-GCM for AVX2 at best; since 3.2 it uses wider registers where the CPU has them.
+  const least = openssl.startsWith("3.0.") ? 0.4 : 0.55;
+  return {
+    name: "TLS 1.3 against plain, link, 4 lanes",
+    measured:
+      `${ratio(rate(ours), rate(theirs))} (${gbps(ours.results[0]!)} of ${gbps(theirs.results[0]!)} Gbit/s, in turns), ` +
+      `${ours.results[0]!.cpu.seconds_per_gib.toFixed(2)} s/GiB of both ends, OpenSSL ${openssl}`,
+    wanted: `at least ${least}x`,
+    met: rate(ours) >= least * rate(theirs) && [...plain, ...tls].every(isRight),
+  };
+}
+
+function medianOf(documents: readonly BenchDocument[]): BenchDocument {
+  return [...documents].sort((a, b) => rate(a) - rate(b))[documents.length >> 1]!;
 }
 
 /** One 4 KiB block at a time; the yardstick's own latency beside it tells how idle the machine was. */
