@@ -140,7 +140,7 @@ function dialTests(suite: Suite): void {
   test("a listener that never answers: the connection is there, its lanes do not come up", async (t) => {
     const listener = await listenRaw(t, suite.tls);
     // Over TLS the lane has a handshake to make before it says what it is.
-    const a = await End.open("dialler", suite.make, { connectTimeoutMs: suite.tls === undefined ? 100 : 1_000 });
+    const a = await End.open("dialler", suite.make, { connectTimeoutMs: suite.tls === undefined ? 100 : 3_000 });
     t.after(() => a.link.close());
     const connection = a.link.dial(listener.endpoint, 5_000);
     await a.event("connected", { connection });
