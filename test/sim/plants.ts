@@ -121,12 +121,12 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
     },
   },
   "silence-unnoticed": {
-    what: "a lane that goes down counts as a word of the remote",
+    what: "what this side does itself counts as a word of the remote",
     plant: () =>
-      replace(Connection, "handle", (handle) => {
-        return function (this: Connection, nowUs, event): void {
-          if (event.kind === "laneDown") this.heard(nowUs);
-          handle.call(this, nowUs, event);
+      replace(Connection, "turn", (turn) => {
+        return function (this: Connection, nowUs, isBusy): void {
+          this.heard(nowUs);
+          turn.call(this, nowUs, isBusy);
         };
       }),
   },
