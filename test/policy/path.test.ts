@@ -31,7 +31,7 @@ function pathAt(bytesPerSecond: number, seconds: number, options: Partial<PathOp
 test("before anything is known: lanes to begin with, no pace, room for a fast path, chunks of the default size, and a reason for each", () => {
   const path = new Path(OPTIONS);
   const { lanes, pace } = path.decision;
-  assert.deepEqual([lanes.lanes, pace.bytesPerSecond], [4, 0]);
+  assert.deepEqual([lanes.lanes, pace.bytesPerSecond], [16, 0]);
   const window = path.newWindow().window();
   const chunk = path.chunkSize(0, "out", "normal", 0, limits.chunkBytesMax);
   assert.equal(chunk.bytes, limits.chunkBytesDefault);
@@ -40,6 +40,21 @@ test("before anything is known: lanes to begin with, no pace, room for a fast pa
 
 test("a connection over a long way begins with many lanes", () => {
   assert.equal(connected(new Path(OPTIONS)).lanes.lanes, 16);
+});
+
+test("so does one to a stranger, and a short way takes some of them back, however long its handshake took", () => {
+  const path = new Path(OPTIONS);
+  path.handleConnected();
+  assert.equal(path.handleRoundTrip(3_000).lanes.lanes, 16);
+  assert.equal(path.handleRoundTrip(200).lanes.lanes, 4);
+  assert.equal(new Path({ ...OPTIONS, local: true }).decision.lanes.lanes, 4);
+});
+
+test("what looks have found on a short way stays when it is connected again", () => {
+  const path = pathAt(125 * MB, 20);
+  const { lanes } = path.decision.lanes;
+  path.handleConnected();
+  assert.equal(path.handleRoundTrip(200).lanes.lanes, lanes);
 });
 
 test("readings make the estimate, and the window and the chunk follow it", () => {

@@ -36,9 +36,12 @@ export interface LaneCountInput {
   readonly paceBytesPerSecond: number;
 }
 
-/** On a host, and before anything is known of the path. */
-const START_LOCAL = 4;
-/** A path this long fills slowly from a few lanes' initial windows: so many begin together, and what is too many goes again. */
+/** On a host, and on a path that is as short. */
+const START_SHORT = 4;
+/**
+ * A path this long fills slowly from a few lanes' initial windows: so many begin together, and what is too many goes again. A stranger on another host
+ * is taken for one until its round trip is known: lanes that are opened after that come when the others have filled the path.
+ */
 const LONG_RTT_US = 2_000;
 const START_LONG = 16;
 /** Before a look: time for lanes to take their share. BBR looks for a quarter more once in eight round trips, and new lanes begin with a small window. */
@@ -135,6 +138,8 @@ interface Hold {
 export class LaneCountPolicy {
   readonly #options: LaneCountOptions;
   #answer: LaneCount;
+  /** The number of a start, of which no look has been taken. */
+  #isStart = true;
   #look: Look | undefined;
   #trial: Trial | undefined;
   /** Others fill what we leave: a queue stood, and stayed, when fewer lanes got less. */
@@ -145,7 +150,7 @@ export class LaneCountPolicy {
   constructor(options: LaneCountOptions) {
     assert(options.least >= 1 && options.least <= options.most, "bounds of lanes are ordered");
     this.#options = options;
-    const start = Math.min(Math.max(START_LOCAL, options.least), options.most);
+    const start = Math.min(Math.max(options.local ? START_SHORT : START_LONG, options.least), options.most);
     this.#answer = {
       lanes: start,
       reason: options.least === options.most ? "fixed by the configuration" : "nothing is known of the path yet",
@@ -161,8 +166,15 @@ export class LaneCountPolicy {
     this.#look = undefined;
     this.#trial = undefined;
     this.#isShared = false;
-    if (this.#isFixed || rttUs < LONG_RTT_US || this.#answer.lanes >= START_LONG) return this.#answer;
+    if (this.#isFixed) return this.#answer;
+    if (rttUs < LONG_RTT_US) {
+      // What a handshake took may have been too much, and a lane knows better.
+      const lanes = Math.min(Math.max(START_SHORT, this.#options.least), this.#answer.lanes);
+      return this.#isStart ? this.#say(lanes, `start on a path of ${rttUs} us: a few lanes fill it at once`) : this.#answer;
+    }
     const lanes = Math.min(START_LONG, this.#options.most);
+    if (lanes <= this.#answer.lanes) return this.#answer;
+    this.#isStart = true;
     return this.#say(lanes, `start on a path of ${rttUs} us: that many initial windows fill it sooner`);
   }
 
@@ -185,6 +197,7 @@ export class LaneCountPolicy {
     const rounds = lanes === 1 && this.#trial?.from === 2 ? LAST_ROUNDS : SETTLE_ROUNDS;
     if (this.#look === undefined || lanesUp < lanes) this.#look = new Look(nowUs, estimate.rttUs, rounds);
     const look = this.#look;
+    this.#isStart = false;
     look.add(nowUs, estimate);
     if (nowUs < look.endUs) return this.#answer;
     if (look.isBroken || look.rate <= 0) {
