@@ -160,14 +160,13 @@ class Collected {
   /** What may happen at any time: a lane that dies, a signal. */
   #watch(client: BenchClient): void {
     const { output, interruption } = this.#context;
-    client.onLoss = ({ lane, code, to }) =>
-      output.warn(`LANE LOST: lane ${lane} (${code}); ${to} of ${this.#options.lanes} lanes are left`);
+    client.onLoss = ({ lane, code, from, to }) => output.warn(`LANE LOST: lane ${lane} (${code}); ${to} of ${from} lanes are left`);
     interruption?.addEventListener("abort", () => client.interrupt());
   }
 
   #connected(client: BenchClient, port: number): void {
     const { host } = this.#options;
-    const test_start = { ...this.#start.test_start, transport: client.linkKind };
+    const test_start = { ...this.#start.test_start, transport: client.linkKind, num_streams: client.way(true).lanesOpen };
     this.#start = {
       ...this.#start,
       ...connectedOf(client.laneInfo()),
