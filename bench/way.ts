@@ -47,6 +47,8 @@ const wayState = z.strictObject({
   paceBytesPerSecond: count,
   goodputBytesPerSecond: z.number().nonnegative(),
   confidence: z.number().min(0).max(1),
+  /** Of its lanes; "" = none. */
+  congestionControl: z.string().max(REASON_CHARACTERS_MAX),
   /** Segments that TCP sent again, since the connection began; null where nobody counts them. */
   retransmits: count.nullable(),
   reasons: z.strictObject({ estimate: reason, lanes: reason, pace: reason, window: reason, congestion: reason }),
@@ -154,6 +156,7 @@ export class Way {
       paceBytesPerSecond: pace.bytesPerSecond,
       goodputBytesPerSecond,
       confidence,
+      congestionControl: this.lanes.read()[0]?.congestionControl ?? "",
       retransmits: this.#endpoint.retransmits(),
       reasons: { estimate, lanes: lanes.reason, pace: pace.reason, window: window.reason, congestion: this.congestion.reason },
     };
