@@ -55,26 +55,37 @@ function coreBuffers(host: Host, _config: Config, _path: Path): Check {
   return ok("core_buffers", `${sizes.join(", ")}; not a limit here: kvferry lets the kernel size its buffers`);
 }
 
-/** Lanes silently keep the host's where the configured one is not to be had. */
-export function congestionControl(host: Host, config: Config, path: Path): Check {
+function congestionControl(host: Host, config: Config, path: Path): Check {
   const id = "congestion_control";
-  const available = words(host.read(`${SYSCTL}ipv4/tcp_available_congestion_control`));
-  const allowed = words(host.read(`${SYSCTL}ipv4/tcp_allowed_congestion_control`));
-  const current = host.read(`${SYSCTL}ipv4/tcp_congestion_control`) ?? "";
+  const { available, allowed, current } = congestionOf(host);
   if (current === "") return ok(id, "not known on this platform");
   // As a node chooses between hosts.
   const used = chooseCongestion(config.congestionControl, allowed, false).name || current;
   const found = `${used} in use; available: ${available.join(" ")}; allowed to this user: ${allowed.join(" ")}`;
-  if (config.congestionControl !== "" && !allowed.includes(config.congestionControl)) {
-    const all = [...allowed, used].join(" ");
-    return warn(id, found, `modprobe tcp_${used}; sysctl -w net.ipv4.tcp_allowed_congestion_control="${all}"`);
-  }
+  const missing = missingCongestion(host, config);
+  if (missing !== "") return warn(id, found, missing);
   if (used.startsWith("bbr")) return ok(id, found);
   const module = available.includes("bbr") ? "" : "modprobe tcp_bbr; ";
   const remedy = allowed.includes("bbr")
     ? "Leave congestionControl empty, or set it to bbr."
     : `${module}sysctl -w net.ipv4.tcp_allowed_congestion_control="${[...allowed, "bbr"].join(" ")}".`;
   return warn(id, found, `${remedy} ${whatBbrGives(path)}`);
+}
+
+/** How to have the one that is configured; "" where it is to be had. Lanes would silently keep the host's. */
+export function missingCongestion(host: Host, { congestionControl: wanted }: Config): string {
+  const { allowed, current } = congestionOf(host);
+  if (wanted === "" || current === "" || allowed.includes(wanted)) return "";
+  return `modprobe tcp_${wanted}; sysctl -w net.ipv4.tcp_allowed_congestion_control="${[...allowed, wanted].join(" ")}"`;
+}
+
+function congestionOf(host: Host) {
+  const [available, allowed, current] = [
+    "tcp_available_congestion_control",
+    "tcp_allowed_congestion_control",
+    "tcp_congestion_control",
+  ].map((name) => words(host.read(`${SYSCTL}ipv4/${name}`))) as [string[], string[], string[]];
+  return { available, allowed, current: current[0] ?? "" };
 }
 
 /** Of 1 Gbit/s between datacenters, where the path that was named is a short one. */
