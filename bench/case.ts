@@ -139,6 +139,7 @@ class Measure {
       requestBytes: this.requestBytes,
       isTcp: client.linkKind === "tcp",
       flows: client.flows,
+      lanesUp: () => client.lanesUp,
       way: (sender: boolean) => client.way(sender),
       laneInfo: () => client.laneInfo(),
     };

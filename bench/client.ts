@@ -113,6 +113,10 @@ export class BenchClient {
     return this.#endpoint.link.laneInfo(this.#connection);
   }
 
+  get lanesUp(): number {
+    return this.#lanes.way.lanes.up;
+  }
+
   /** What was decided about the way by this end, or by the server about what it sends. */
   way(sender: boolean): WayState {
     return (sender ? undefined : this.told) ?? this.#lanes.way.state();

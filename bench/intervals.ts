@@ -13,6 +13,7 @@ export interface IntervalSource {
   /** The kernel's TCP tells of round trips and retransmissions. */
   readonly isTcp: boolean;
   readonly flows: readonly Flow[];
+  lanesUp(): number;
   /** As this end sees it, or the other. */
   way(sender: boolean): WayState;
   laneInfo(): readonly LaneInfo[];
@@ -25,6 +26,7 @@ interface Sample {
   readonly atMs: number;
   readonly moved: readonly Float64Array[];
   readonly lanes: ReadonlyMap<number, LaneInfo>;
+  readonly lanesUp: number;
   /** Of whoever sends, in the order of the flows. */
   readonly ways: readonly WayState[];
 }
@@ -64,6 +66,7 @@ export class IntervalMeter {
       atMs: performance.now(),
       moved: this.#source.flows.map(({ movedByLane }) => movedByLane.slice()),
       lanes: new Map(this.#source.laneInfo().map((info) => [info.lane, info])),
+      lanesUp: this.#source.lanesUp(),
       ways: this.#source.flows.map(({ sender }) => this.#source.way(sender)),
     };
   }
@@ -83,7 +86,8 @@ export class IntervalMeter {
       case: this.#source.name,
       chunk_bytes: Math.min(chunk.bytes, requestBytes),
       streams_active: way.lanesActive,
-      streams_open: way.lanesOpen,
+      // The same lanes for both ends; this one knows at once.
+      streams_open: now.lanesUp,
       window_bytes: way.windowBytes,
       pace_bytes_per_second: way.paceBytesPerSecond,
       estimate_bits_per_second: way.goodputBytesPerSecond * 8,

@@ -181,7 +181,7 @@ class Collected {
 
   #connected(client: BenchClient, port: number): void {
     const { host } = this.#options;
-    const test_start = { ...this.#start.test_start, transport: client.linkKind, num_streams: client.way(true).lanesOpen };
+    const test_start = { ...this.#start.test_start, transport: client.linkKind, num_streams: client.lanesUp };
     this.#start = {
       ...this.#start,
       ...connectedOf(client.laneInfo()),

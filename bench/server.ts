@@ -196,7 +196,7 @@ class Session {
     return { link: endpoint.kind, dataPort: address.port, version: this.#options.version, systemInfo };
   }
 
-  /** The client opens the lanes, and is told what this end wishes and has decided. What finds no room is said anew with the next reading. */
+  /** The client opens the lanes, and is told what this end wishes and has decided. */
   #begin(endpoint: Endpoint, connection: ConnectionId, wish: WayWish, token: Uint8Array): void {
     const say = (word: WayWord): void => void endpoint.link.send(connection, wordBytes(word));
     const way = new Way(endpoint, wish, {

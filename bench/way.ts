@@ -40,7 +40,6 @@ const reason = z.string().max(REASON_CHARACTERS_MAX);
 
 /** What was decided about the way by the one who sends on it, and why. */
 const wayState = z.strictObject({
-  lanesOpen: count,
   lanesActive: count,
   windowBytes: count,
   /** 0 = no bound. */
@@ -150,7 +149,6 @@ export class Way {
     const { goodputBytesPerSecond, confidence, reason: estimate } = this.path.estimate(nowUs());
     const window = this.#window.window();
     return {
-      lanesOpen: this.lanes.up,
       lanesActive: this.lanes.active,
       windowBytes: window.bytes,
       paceBytesPerSecond: pace.bytesPerSecond,
