@@ -9,7 +9,7 @@ import { limits } from "../transport/limits.ts";
 import { MODELS, type ModelName } from "./models.ts";
 import { PLACES_MAX, SLOTS_MAX } from "./workload.ts";
 
-export const CONTROL_VERSION = 1;
+export const CONTROL_VERSION = 2;
 export const POOL_BYTES_MIN = 4_096;
 export const POOL_BYTES_MAX = 64 * 2 ** 30;
 /** A SHA-256 in base64. */
@@ -41,9 +41,11 @@ const workload = z.strictObject({
   probeBytes: whole(1, POOL_BYTES_MAX).optional(),
 });
 
-/** What the client wants of the lanes that this end sends on, too. */
-const lane = z.strictObject({
-  paceBytesPerSecond: whole(0, Number.MAX_SAFE_INTEGER),
+/** What the client wants of the way that this end sends on, too. */
+const way = z.strictObject({
+  lanes: whole(0, limits.lanesMax),
+  isLocal: z.boolean(),
+  rateBytesPerSecond: whole(0, Number.MAX_SAFE_INTEGER),
   congestionControl: z.string().regex(/^[\w-]{0,15}$/),
   socketBufferBytes: whole(0, 2 ** 31 - 1),
   dscp: whole(0, 63),
@@ -62,7 +64,7 @@ const calls = {
     poolBytes,
     token: z.string().regex(/^[0-9a-f]{32}$/),
     dataPort: whole(0, 65_535),
-    lane,
+    way,
     tls,
   }),
   prepare: z.strictObject({ call: z.literal("prepare"), workload, write: z.boolean(), read: z.boolean(), checksum: z.boolean() }),

@@ -1,7 +1,7 @@
 /** One case from preparation to its line in the results: warm-up, omitted start, measured windows, the pass that verifies. */
 import type { BenchClient, Use } from "./client.ts";
 import type { Interval, Result } from "./document.ts";
-import { IntervalMeter } from "./intervals.ts";
+import { IntervalMeter, reasonsOf } from "./intervals.ts";
 import { type LoadLimit, type LoadResult, LoadSamples } from "./load.ts";
 import type { BenchCase, BenchOptions } from "./options.ts";
 import { distribution, intervalWidthPercent } from "./statistics.ts";
@@ -42,7 +42,11 @@ export function addRetransmits(a: Retransmits, b: Retransmits): Retransmits {
 export async function runCase(client: BenchClient, options: BenchOptions, one: BenchCase, hooks: CaseHooks): Promise<CaseRun> {
   hooks.onStage(`${one.name}: preparing`);
   await client.prepare(one);
-  if (options.warmup > 0) await client.window({ requests: Math.max(options.warmup, Math.min(50, options.warmup * client.workload.slots)) });
+  if (options.warmup > 0) {
+    await client.window({ requests: Math.max(options.warmup, Math.min(50, options.warmup * client.workload.slots)) });
+    await client.prepareAgain(one);
+  }
+  await client.fill();
   const measure = new Measure(client, options, one, hooks);
   await measure.idle();
   if (options.omitSeconds > 0) await measure.window({ seconds: options.omitSeconds }, true);
@@ -131,10 +135,12 @@ class Measure {
     const before = await client.use();
     const source = {
       name: this.#case.name,
-      chunkBytes: Math.min(this.#options.chunkBytes, this.requestBytes),
+      chunk: client.chunk,
+      requestBytes: this.requestBytes,
       isTcp: client.linkKind === "tcp",
       flows: client.flows,
       lanesUp: () => client.lanesUp,
+      way: (sender: boolean) => client.way(sender),
       laneInfo: () => client.laneInfo(),
     };
     const meter = new IntervalMeter(source, this.#options.intervalSeconds, omitted, (interval) => {
@@ -167,7 +173,7 @@ class Measure {
       block_bytes: this.#case.blockBytes,
       batch: this.#case.batch,
       request_bytes: this.requestBytes,
-      chunk_bytes: options.chunkBytes,
+      chunk_bytes: this.#client.chunk.bytes,
       iterations: this.requests,
       bytes,
       seconds: this.#seconds,
@@ -193,6 +199,7 @@ class Measure {
       retries: this.#retries,
       retransmits: sumOf(this.retransmits.local, this.retransmits.remote),
       confidence: confidenceOf(options, width, this.rates.length),
+      reasons: reasonsOf(this.#client.way(this.#client.flows[0]!.sender), this.#client.chunk),
       fallbacks: fallbacksOf(options, this.#client),
       model: slice?.model ?? "",
       tokens: slice?.tokens ?? 0,

@@ -1,17 +1,20 @@
 /** The driving end of a bench: dials, prepares a case on both ends, runs windows of it, verifies every byte in passes of their own. */
 import { randomBytes } from "node:crypto";
+import { limits } from "../transport/limits.ts";
 import type { ConnectionId, LaneInfo } from "../transport/link/link.ts";
+import type { ChunkSize } from "../transport/policy/chunk-size.ts";
 import { type CheckReply, CONTROL_VERSION, type OpenReply, replies, type UseReply } from "./calls.ts";
 import { fileContent, randomContent } from "./content.ts";
 import { type Control, dialControl } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
-import { type LaneLoss, Lanes, refuseTuning, tuningOf } from "./lanes.ts";
+import { ClientLanes, type LaneLoss, refuseWish } from "./lanes.ts";
 import { Load, type LoadDirection, type LoadLimit, type LoadResult, LoadSamples } from "./load.ts";
 import type { BenchCase, BenchOptions } from "./options.ts";
 import { isProbed } from "./relations.ts";
 import { Puller, Pusher } from "./requests.ts";
 import { buildWorkload, type SlotSplit, splitSlots, withProbe, type Workload } from "./workload.ts";
 import { clientTls } from "./tls.ts";
+import { type WayState, wishOf } from "./way.ts";
 
 const SEED = 0x6b76;
 
@@ -33,9 +36,10 @@ export class BenchClient {
   readonly #control: Control;
   readonly #endpoint: Endpoint;
   readonly #connection: ConnectionId;
-  readonly #lanes: Lanes;
+  readonly #lanes: ClientLanes;
   readonly #load: Load;
   #workload: Workload | undefined;
+  #chunk: ChunkSize = { bytes: 0, reason: "" };
   /** The slots of requests; and those with the probe's. */
   #requests: SlotSplit = { write: [], read: [] };
   #all: SlotSplit = { write: [], read: [] };
@@ -46,12 +50,12 @@ export class BenchClient {
 
   static async open(options: BenchOptions, host: string, port: number): Promise<BenchClient> {
     const kind = chooseLink(options.link);
-    const lane = tuningOf(options);
-    refuseTuning(kind, lane);
+    const way = wishOf(options);
+    refuseWish(kind, way);
     const tls = clientTls(options.tls);
     const control = await dialControl(host, port);
     const endpoint = await Endpoint.open(kind, options.ioThreads, tls.options);
-    const lanes = new Lanes(endpoint, options.lanes);
+    const lanes = new ClientLanes(endpoint, way);
     try {
       const token = randomBytes(16);
       const poolBytes = options.poolBytes + options.probeBytes;
@@ -63,13 +67,13 @@ export class BenchClient {
         poolBytes,
         token: token.toString("hex"),
         dataPort: options.dataPort,
-        lane,
+        way,
         tls: tls.wish,
       } as const;
       const info = await control.call(open, replies.open);
       endpoint.allocate(poolBytes);
       const admit = () => control.call({ call: "admit" }, replies.nothing);
-      const connection = await lanes.open({ host, port: info.dataPort }, token, lane, admit, tls.identity);
+      const connection = await lanes.open({ host, port: info.dataPort }, token, way, admit, tls.identity);
       return new BenchClient(options, control, endpoint, connection, lanes, info);
     } catch (error) {
       lanes.close();
@@ -84,7 +88,7 @@ export class BenchClient {
     control: Control,
     endpoint: Endpoint,
     connection: ConnectionId,
-    lanes: Lanes,
+    lanes: ClientLanes,
     info: OpenReply,
   ) {
     this.#options = options;
@@ -110,7 +114,22 @@ export class BenchClient {
   }
 
   get lanesUp(): number {
-    return this.#lanes.up;
+    return this.#lanes.way.lanes.up;
+  }
+
+  /** What was decided about the way by this end, or by the server about what it sends. */
+  way(sender: boolean): WayState {
+    return (sender ? undefined : this.told) ?? this.#lanes.way.state();
+  }
+
+  /** What the server has said last. */
+  get told(): WayState | undefined {
+    return this.#lanes.told;
+  }
+
+  /** Of this case's chunks. */
+  get chunk(): ChunkSize {
+    return this.#chunk;
   }
 
   /** Lanes that died in this case. */
@@ -141,12 +160,14 @@ export class BenchClient {
     this.#load.interrupt();
   }
 
+  /** Makes the memory of a case known at both ends, in chunks of a size that suits what is known of the path; fill() comes next. */
   async prepare(one: BenchCase): Promise<void> {
-    const { chunkBytes, poolBytes, checksum, bidirectional, op, reverse, probeBytes } = this.#options;
+    const { poolBytes, checksum, bidirectional, op, reverse, probeBytes } = this.#options;
+    this.#chunk = this.#chunkSize(one);
     const parameters = {
       blockBytes: one.blockBytes,
       batch: one.batch,
-      chunkBytes,
+      chunkBytes: this.#chunk.bytes,
       poolBytes,
       seed: SEED,
       layouts: one.layouts === undefined || one.slice === undefined ? undefined : { slice: one.slice, ...one.layouts },
@@ -163,7 +184,21 @@ export class BenchClient {
     const plan = { number: ++this.#cases, workload, side: "local" as const, ...this.#all, checksum };
     this.#prepareUs = this.#endpoint.prepare(plan, this.#connection);
     this.#load.setDirections(this.#directions(workload), this.#probe(workload));
-    await this.#fill();
+  }
+
+  /** What the path has shown since may want other chunks. */
+  async prepareAgain(one: BenchCase): Promise<void> {
+    if (this.#chunkSize(one).bytes === this.#chunk.bytes) return;
+    await this.endCase();
+    await this.prepare(one);
+  }
+
+  #chunkSize({ blockBytes, batch }: BenchCase): ChunkSize {
+    const { chunkBytes, bidirectional, op, reverse } = this.#options;
+    if (chunkBytes > 0) return { bytes: chunkBytes, reason: "fixed by --chunk" };
+    // As in a transfer: who asks for chunks says how large they are.
+    const direction = bidirectional || !(op === "read" || reverse) ? "out" : "in";
+    return this.#lanes.way.path.chunkSize(nowUs(), direction, "normal", blockBytes * batch, limits.chunkBytesMax);
   }
 
   /** One stretch of requests, and of the probe beside them if it has samples. Samples may be shared by several stretches of a case. */
@@ -184,7 +219,7 @@ export class BenchClient {
   /** New content, one request on each slot, every byte looked at where it should have arrived. */
   async verify(): Promise<CheckReply> {
     const seed = SEED + 1 + this.#cases;
-    const digests = await this.#fill(seed);
+    const digests = await this.fill(seed);
     const { write, read } = this.#all;
     if (write.length > 0) await this.#control.call({ call: "poison", slots: write }, replies.nothing);
     this.#endpoint.poison(read);
@@ -211,17 +246,19 @@ export class BenchClient {
   #directions({ chunks }: Workload): LoadDirection[] {
     const directions: LoadDirection[] = [];
     const { link } = this.#endpoint;
+    const { way } = this.#lanes;
     const { write, read } = this.#requests;
     if (write.length > 0) {
       const number = directions.length;
       const placements = this.#endpoint.placements(write);
-      const pusher = new Pusher(link, placements, chunks, (slot) => this.#load.complete(number, slot));
+      const pusher = new Pusher(link, placements, chunks, way.sending, (slot) => this.#load.complete(number, slot));
       directions.push({ requester: pusher, slots: write.length });
     }
     if (read.length > 0) {
       const number = directions.length;
       const placements = this.#endpoint.placements(read);
-      const puller = new Puller(link, this.#connection, placements, chunks, (slot) => this.#load.complete(number, slot));
+      const complete = (slot: number): void => this.#load.complete(number, slot);
+      const puller = new Puller(link, this.#connection, placements, chunks, way.receiving, complete);
       directions.push({ requester: puller, slots: read.length });
     }
     this.#flows = directions.map(({ requester }) => ({ sender: requester instanceof Pusher, movedByLane: requester.movedByLane }));
@@ -231,17 +268,18 @@ export class BenchClient {
   #probe({ probe }: Workload): LoadDirection | undefined {
     if (probe === undefined) return undefined;
     const { link } = this.#endpoint;
+    const { sending, receiving } = this.#lanes.way;
     const { chunks, slot } = probe;
     const placements = this.#endpoint.placements([slot]);
     const complete = (): void => this.#load.complete("probe", 0);
     const requester = this.#all.write.includes(slot)
-      ? new Pusher(link, placements, chunks, complete)
-      : new Puller(link, this.#connection, placements, chunks, complete, this.#requests.read.length);
+      ? new Pusher(link, placements, chunks, sending, complete)
+      : new Puller(link, this.#connection, placements, chunks, receiving, complete, this.#requests.read.length);
     return { requester, slots: 1 };
   }
 
   /** Puts content where it will be sent from; returns digests of what only this end has. */
-  async #fill(seed = SEED): Promise<string[][]> {
+  async fill(seed = SEED): Promise<string[][]> {
     const { data } = this.#options;
     const content = data.kind === "random" ? randomContent(seed) : fileContent(data.file, seed);
     const { write, read } = this.#all;
@@ -249,4 +287,8 @@ export class BenchClient {
     if (read.length > 0) await this.#control.call({ call: "fill", seed, slots: read }, replies.nothing);
     return data.kind === "random" ? [] : digests;
   }
+}
+
+function nowUs(): number {
+  return Math.round(performance.now() * 1000);
 }

@@ -1,4 +1,5 @@
 /** Other tools in turn with us, so that a busy minute hurts everybody: each round runs each tool once, then our own window. */
+import { limits } from "../transport/limits.ts";
 import type { Comparison } from "./document.ts";
 import { IPERF3_MISSING, iperf3, iperf3Available, type Tool, type ToolRun } from "./iperf3.ts";
 import type { BenchOptions } from "./options.ts";
@@ -25,7 +26,7 @@ export class Competition {
       if (host !== undefined) notes.push("the C yardstick runs on one machine only (no -c)");
       else {
         const built = await buildYardstick();
-        if ("program" in built) tools.push(yardstick(built.program, options.lanes));
+        if ("program" in built) tools.push(yardstick(built.program, options.lanes || limits.lanesDefault));
         else notes.push(built.missing);
       }
     }

@@ -18,7 +18,7 @@ const moved = {
   bits_per_second: rate,
 };
 const sender = z.boolean().describe("this end sends");
-const retransmits = count.optional().describe("segments that TCP sent again; only the sending end's kernel knows, and only of link tcp");
+const retransmits = count.optional().describe("segments that TCP sent again, as the sending end's kernel counts them; of link tcp only");
 const wireBytes = count
   .nullable()
   .describe(
@@ -42,11 +42,29 @@ const stream = z.strictObject({
 
 const sum = z.strictObject({ ...times, ...moved, wire_bytes: wireBytes, retransmits, omitted: z.boolean(), sender });
 
+const reasons = z
+  .strictObject({
+    estimate: z.string().describe("what the path gives"),
+    lanes: z.string(),
+    window: z.string(),
+    pace: z.string(),
+    chunk: z.string(),
+    congestion: z.string(),
+  })
+  .describe("why each of these is what it is: the last decisions of whoever sends");
+
 export const interval = z
   .strictObject({
     case: z.string(),
     chunk_bytes: count,
-    streams_active: count.describe("lanes that carry chunks at the end of the interval"),
+    streams_active: count.describe("lanes that take chunks at the end of the interval"),
+    streams_open: count.describe("lanes that are up then: some of them may rest"),
+    window_bytes: count.describe("what may be under way at once"),
+    pace_bytes_per_second: count.describe("what all lanes together are held to; 0: nothing"),
+    estimate_bits_per_second: rate.describe("what the path gives, as far as is known; 0: nothing is known"),
+    estimate_confidence: z.number().min(0).max(1),
+    reasons,
+    reasons_bidir_reverse: reasons.optional().describe("--bidir: of the other end"),
     rtt: rate
       .optional()
       .describe("us; TCP's smoothed round trip at the end of the interval, mean over the lanes; of link tcp only, as the next"),
@@ -131,6 +149,7 @@ export const result = z.strictObject({
   retries: count.describe("chunks that were sent again"),
   retransmits: count.nullable().describe("segments that TCP sent again, both ends; null where the link is not TCP of the kernel's"),
   confidence: confidence.nullable(),
+  reasons,
   fallbacks: z
     .array(z.strictObject({ from: z.string(), to: z.string(), reason: z.string() }))
     .describe("links that were not the first choice, and lanes that died in this case"),
@@ -184,8 +203,8 @@ const start = z.strictObject({
     op: z.enum(["write", "read"]),
     src_mem: z.string(),
     dst_mem: z.string(),
-    num_streams: count,
-    chunk_bytes: count,
+    num_streams: count.describe("lanes at the beginning; without -P they follow the path"),
+    chunk_bytes: count.describe("0: by the path; results and intervals have what came of it"),
     pool_bytes: count,
     depth: count,
     duration_s: rate.nullable(),
@@ -273,6 +292,7 @@ export const benchDocument = z.strictObject({
 });
 
 export type BenchDocument = z.infer<typeof benchDocument>;
+export type Reasons = z.infer<typeof reasons>;
 export type Interval = z.infer<typeof interval>;
 export type IntervalSum = z.infer<typeof sum>;
 export type Stream = z.infer<typeof stream>;

@@ -46,8 +46,11 @@ export class Endpoint {
   readonly #leaving = new Set<PlacementId>();
   #onRevoked: (() => void) | undefined;
   #connection: ConnectionId | undefined;
-  /** By lane, the last that was seen: a lane that dies takes its counter along. */
-  readonly #retransmits = new Map<number, number>();
+  /** By lane and its port, the last that was seen: a lane that dies takes its counter along, and another comes in its place. */
+  readonly #retransmits = new Map<string, number>();
+  /** When something of a request was heard of the other end. */
+  heardMs = 0;
+  #isHeard = false;
   requesters: readonly Requester[] = [];
   /** Called when events have been handled: the place to begin new requests, outside of the link's own call. */
   afterPoll: () => void = () => {};
@@ -152,14 +155,27 @@ export class Endpoint {
       cpuSystemSeconds: system / 1e6,
       residentBytes: process.memoryUsage.rss(),
       retries,
-      retransmits: this.#retransmitted(),
+      retransmits: this.retransmits(),
     };
+  }
+
+  /** Segments that were sent again since the connection began; null: only TCP that the kernel speaks of counts them. */
+  retransmits(): number | null {
+    if (this.kind !== "tcp" || this.#connection === undefined) return null;
+    for (const { lane, local, retransmits } of this.link.laneInfo(this.#connection)) {
+      this.#retransmits.set(`${lane}:${local?.port}`, retransmits);
+    }
+    let sum = 0;
+    for (const count of this.#retransmits.values()) sum += count;
+    return sum;
   }
 
   /** Handles what the link has to tell, then offers it again what it had no room for. */
   pump(): void {
     try {
       while (this.link.poll(this.#handle, EVENTS_AT_ONCE) === EVENTS_AT_ONCE);
+      if (this.#isHeard) this.heardMs = performance.now();
+      this.#isHeard = false;
       for (const requester of this.requesters) requester.flush();
       this.afterPoll();
     } catch (error) {
@@ -179,19 +195,14 @@ export class Endpoint {
       if (this.#leaving.size === 0) this.#onRevoked?.();
       return;
     }
-    for (const requester of this.requesters) if (requester.handle(event)) return;
+    for (const requester of this.requesters) {
+      if (!requester.handle(event)) continue;
+      this.#isHeard = true;
+      return;
+    }
+    this.onOther(event);
     if (event.kind === "disconnected") this.onFailure(new KvferryError(codeOfNumber(event.code), `bench connection: ${event.detail}`));
-    else this.onOther(event);
   };
-
-  /** Only TCP that the kernel speaks of counts them. */
-  #retransmitted(): number | null {
-    if (this.kind !== "tcp" || this.#connection === undefined) return null;
-    for (const { lane, retransmits } of this.link.laneInfo(this.#connection)) this.#retransmits.set(lane, retransmits);
-    let sum = 0;
-    for (const count of this.#retransmits.values()) sum += count;
-    return sum;
-  }
 
   #place(slot: number, direction: "in" | "out", connection: ConnectionId): void {
     const { workload, side, number, checksum } = this.#case();

@@ -110,7 +110,8 @@ async function blockFigures(context: SuiteContext, result: Result): Promise<Figu
 
 async function measure(context: SuiteContext, title: string, raw: RawOptions): Promise<BenchDocument> {
   context.say(title);
-  const options = parseOptions({ link: context.link, logfile: "/dev/null", ...raw });
+  // As the yardsticks have them, and as those before had them.
+  const options = parseOptions({ link: context.link, logfile: "/dev/null", parallel: "4", chunk: "1MiB", ...raw });
   const output = new Output(options);
   try {
     const document = await runBench(options, { version: context.version, args: [], environment: {}, command: context.command, output });

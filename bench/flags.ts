@@ -53,7 +53,7 @@ function workloadFlags(): Option[] {
     option("--step-factor <n>", "from one size of a sweep to the next (default: 2)"),
     option("--batch-size <n>", "blocks of a request (default: 1)"),
     option("--depth <n>", "requests under way at once (default: 1)"),
-    option("--chunk <size>", "bytes of a chunk (default: 1MiB)"),
+    option("--chunk <size>", "bytes of a chunk (default: by the path)"),
     option("--pool <size>", "bytes of the pool on each end (default: 1GiB; with --impair what --depth requests need)"),
     option("--src-mem <kind>", "where the bytes come from: dram"),
     option("--dst-mem <kind>", "and where they go: dram"),
@@ -70,7 +70,7 @@ function workloadFlags(): Option[] {
 function laneFlags(): Option[] {
   return [
     option("--link <kind>", "which link; one that is forced and cannot be had is an error").choices(["auto", "tcp", "js", "fake"]),
-    option("-P, --parallel <lanes>", "lanes: TCP connections (default: 4)"),
+    option("-P, --parallel <lanes>", "so many lanes (TCP connections), whatever the path (default: by the path, 4 within a host)"),
     option("--threads <n>", "threads of the native link; 0: by the number of CPUs"),
     option("-b, --bitrate <rate>", "cap of each direction, such as 2Gbit; 2G means bits, as in iperf3"),
     option("-C, --congestion <name>", "TCP congestion control of the lanes"),

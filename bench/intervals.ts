@@ -1,16 +1,21 @@
-/** What iperf3 prints every second: bytes and rate since the last line, for the whole and for each lane. */
+/** What iperf3 prints every second: bytes and rate since the last line, for the whole and for each lane; and what was decided about the way, and why. */
 import type { LaneInfo } from "../transport/link/link.ts";
+import type { ChunkSize } from "../transport/policy/chunk-size.ts";
 import type { Flow } from "./client.ts";
-import type { Interval, IntervalSum, Stream } from "./document.ts";
+import type { Interval, IntervalSum, Reasons, Stream } from "./document.ts";
 import { mean } from "./statistics.ts";
+import type { WayState } from "./way.ts";
 
 export interface IntervalSource {
   readonly name: string;
-  readonly chunkBytes: number;
+  readonly chunk: ChunkSize;
+  readonly requestBytes: number;
   /** The kernel's TCP tells of round trips and retransmissions. */
   readonly isTcp: boolean;
   readonly flows: readonly Flow[];
   lanesUp(): number;
+  /** As this end sees it, or the other. */
+  way(sender: boolean): WayState;
   laneInfo(): readonly LaneInfo[];
 }
 
@@ -22,6 +27,8 @@ interface Sample {
   readonly moved: readonly Float64Array[];
   readonly lanes: ReadonlyMap<number, LaneInfo>;
   readonly lanesUp: number;
+  /** Of whoever sends, in the order of the flows. */
+  readonly ways: readonly WayState[];
 }
 
 /** Takes a line every `seconds` until stop(), which takes the last one. 0 seconds: only the last. */
@@ -60,6 +67,7 @@ export class IntervalMeter {
       moved: this.#source.flows.map(({ movedByLane }) => movedByLane.slice()),
       lanes: new Map(this.#source.laneInfo().map((info) => [info.lane, info])),
       lanesUp: this.#source.lanesUp(),
+      ways: this.#source.flows.map(({ sender }) => this.#source.way(sender)),
     };
   }
 
@@ -68,14 +76,24 @@ export class IntervalMeter {
     const times = { start, end, seconds: end - start };
     if (times.seconds <= 0) return;
     const flows = this.#source.flows.map((flow, index) => this.#streams(times, now, flow, index));
-    const sums = flows.map((streams, index) => this.#sum(times, streams, this.#source.flows[index]!.sender));
+    const sums = flows.map((streams, index) => this.#sum(times, now, streams, index));
     // Nothing happened since a line that was taken just before the end.
     if (times.seconds < 0.001 && sums.every(({ bytes }) => bytes === 0)) return;
     const [sum, reverse] = sums as [IntervalSum, IntervalSum | undefined];
+    const { chunk, requestBytes } = this.#source;
+    const [way, back] = now.ways as [WayState, WayState | undefined];
     this.#emit({
       case: this.#source.name,
-      chunk_bytes: this.#source.chunkBytes,
-      streams_active: now.lanesUp,
+      chunk_bytes: Math.min(chunk.bytes, requestBytes),
+      streams_active: way.lanesActive,
+      // The same lanes for both ends; this one knows at once.
+      streams_open: now.lanesUp,
+      window_bytes: way.windowBytes,
+      pace_bytes_per_second: way.paceBytesPerSecond,
+      estimate_bits_per_second: way.goodputBytesPerSecond * 8,
+      estimate_confidence: way.confidence,
+      reasons: reasonsOf(way, chunk),
+      ...(back === undefined ? {} : { reasons_bidir_reverse: reasonsOf(back, chunk) }),
       ...(this.#source.isTcp ? roundTrips([...now.lanes.values()]) : {}),
       streams: flows.flat(),
       sum,
@@ -91,13 +109,17 @@ export class IntervalMeter {
     const lanes = [...new Set([...this.#last.lanes.keys(), ...now.lanes.keys(), ...late])].sort((a, b) => a - b);
     return lanes.map((lane) => {
       const bytes = moved[lane]!;
-      const [before, after] = [this.#last.lanes.get(lane), now.lanes.get(lane)];
+      const [last, after] = [this.#last.lanes.get(lane), now.lanes.get(lane)];
+      // One that was opened again in another's place counts from nothing; what the other had counted last, nobody knows.
+      const isAnother = last !== undefined && after !== undefined && last.local?.port !== after.local?.port;
+      const before = isAnother ? undefined : last;
+      const isKnown = after !== undefined && !isAnother;
       return {
         socket: lane,
         ...times,
         bytes,
         bits_per_second: (bytes * 8) / times.seconds,
-        wire_bytes: after === undefined ? null : wireBytes(after, sender) - (before === undefined ? 0 : wireBytes(before, sender)),
+        wire_bytes: isKnown ? wireBytes(after, sender) - (before === undefined ? 0 : wireBytes(before, sender)) : null,
         ...(sender && after !== undefined && this.#source.isTcp ? tcpFigures(before, after) : {}),
         omitted: this.#omitted,
         sender,
@@ -105,20 +127,25 @@ export class IntervalMeter {
     });
   }
 
-  #sum(times: Times, streams: readonly Stream[], sender: boolean): IntervalSum {
+  #sum(times: Times, now: Sample, streams: readonly Stream[], index: number): IntervalSum {
+    const { sender } = this.#source.flows[index]!;
     const bytes = streams.reduce((sum, stream) => sum + stream.bytes, 0);
     const wire = streams.reduce<number | null>((sum, { wire_bytes: more }) => (sum === null || more === null ? null : sum + more), 0);
-    const retransmits = streams.reduce((sum, stream) => sum + (stream.retransmits ?? 0), 0);
+    const [before, after] = [this.#last.ways[index]!.retransmits, now.ways[index]!.retransmits];
     return {
       ...times,
       bytes,
       bits_per_second: (bytes * 8) / times.seconds,
       wire_bytes: wire,
-      ...(sender && this.#source.isTcp ? { retransmits } : {}),
+      ...(before === null || after === null ? {} : { retransmits: Math.max(after - before, 0) }),
       omitted: this.#omitted,
       sender,
     };
   }
+}
+
+export function reasonsOf({ reasons }: WayState, chunk: ChunkSize): Reasons {
+  return { ...reasons, chunk: chunk.reason };
 }
 
 type Times = { readonly start: number; readonly end: number; readonly seconds: number };

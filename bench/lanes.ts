@@ -1,23 +1,11 @@
-/** The lanes of a bench: opened by the client, tuned alike on both ends, watched to the end. One that dies is told aloud; the rest goes on. */
+/** The lanes of a bench: opened by the client, tuned alike on both ends, watched to the end. One that dies is told aloud and comes back; the rest goes on. */
 import { type ErrorCode, codeOfNumber, KvferryError } from "../transport/errors.ts";
 import { limits } from "../transport/limits.ts";
-import type { ConnectionId, Endpoint as Address, LaneOptions } from "../transport/link/link.ts";
+import type { ConnectionId, Endpoint as Address } from "../transport/link/link.ts";
 import type { BenchLinkKind, Endpoint } from "./endpoint.ts";
-import type { BenchOptions } from "./options.ts";
+import { parseWord, Way, type WayState, type WayWish } from "./way.ts";
 
-/** Time for what belongs together to arrive: a connection that dies takes its lanes down first, and its own error says more than theirs. */
-const LOSS_SETTLES_MS = 50;
 const LANES_TIMEOUT_MS = 10_000;
-
-/** What flags want of each lane, on either end. */
-export interface LaneTuning {
-  readonly paceBytesPerSecond: number;
-  readonly congestionControl: string;
-  readonly socketBufferBytes: number;
-  readonly dscp: number;
-}
-
-export const PLAIN_LANE: LaneTuning = { paceBytesPerSecond: 0, congestionControl: "", socketBufferBytes: 0, dscp: 0 };
 
 export interface LaneLoss {
   readonly lane: number;
@@ -27,20 +15,10 @@ export interface LaneLoss {
   readonly to: number;
 }
 
-export function tuningOf(options: BenchOptions): LaneTuning {
-  const { rateBytesPerSecond: rate, lanes, congestionControl, windowBytes, dscp } = options;
-  const paceBytesPerSecond = rate === 0 ? 0 : Math.max(1, Math.floor(rate / lanes));
-  return { paceBytesPerSecond, congestionControl, socketBufferBytes: windowBytes, dscp };
-}
-
-export function laneOptions(tuning: LaneTuning): LaneOptions {
-  return { ...tuning, notSentLowBytes: limits.notSentLowBytes };
-}
-
 /** What the kernel has made of it: a flag that had no effect is an error, not a number under a wrong name. Throws unsupported. */
-export function checkLanes(endpoint: Endpoint, connection: ConnectionId, tuning: LaneTuning): void {
-  const { congestionControl, socketBufferBytes, dscp } = tuning;
-  refuseTuning(endpoint.kind, tuning);
+export function checkLanes(endpoint: Endpoint, connection: ConnectionId, wish: WayWish): void {
+  const { congestionControl, socketBufferBytes, dscp } = wish;
+  refuseWish(endpoint.kind, wish);
   for (const { congestionControl: name, socket } of endpoint.link.laneInfo(connection)) {
     const refuse = (sentence: string): never => {
       throw new KvferryError("unsupported", sentence);
@@ -58,95 +36,90 @@ export function checkLanes(endpoint: Endpoint, connection: ConnectionId, tuning:
 }
 
 /** Only sockets of the kernel's TCP have these. */
-export function refuseTuning(
-  kind: BenchLinkKind,
-  { paceBytesPerSecond: pace, congestionControl, socketBufferBytes, dscp }: LaneTuning,
-): void {
-  if (pace > 0 && kind === "fake") throw new KvferryError("unsupported", "-b needs sockets; link fake has none");
+export function refuseWish(kind: BenchLinkKind, { rateBytesPerSecond, congestionControl, socketBufferBytes, dscp }: WayWish): void {
+  if (rateBytesPerSecond > 0 && kind === "fake") throw new KvferryError("unsupported", "-b needs sockets; link fake has none");
   const flag = congestionControl !== "" ? "-C" : socketBufferBytes > 0 ? "-w" : dscp > 0 ? "--dscp" : "";
   if (flag !== "" && kind !== "tcp") throw new KvferryError("unsupported", `${flag} needs --link tcp; this is link ${kind}`);
 }
 
 /** The client's lanes. */
-export class Lanes {
+export class ClientLanes {
+  readonly way: Way;
+  /** What the server has said last of its own sending. */
+  told: WayState | undefined;
   readonly #endpoint: Endpoint;
-  readonly #wanted: number;
   #isConnected = false;
-  readonly #up = new Set<number>();
-  #isClosing = false;
+  /** Lanes that did not come up, or died. */
+  readonly #failed = new Map<number, ErrorCode>();
+  /** Of those that died and are not told of yet. */
+  readonly #counts = new Map<number, Pick<LaneLoss, "from" | "to">>();
   #failure: Error | undefined;
   #check: () => void = () => {};
   /** In the order in which they died. */
   readonly losses: LaneLoss[] = [];
-  #told = 0;
-  #timer: NodeJS.Timeout | undefined;
   onLoss: (loss: LaneLoss) => void = () => {};
 
-  constructor(endpoint: Endpoint, wanted: number) {
+  constructor(endpoint: Endpoint, wish: WayWish) {
     this.#endpoint = endpoint;
-    this.#wanted = wanted;
+    // Who dials wishes nothing of the other end: it opens what it wants.
+    this.way = new Way(endpoint, wish, { isDialler: true, onLost: (lane, code) => this.#tell(lane, code), onWish: () => {} });
     endpoint.onFailure = (error) => {
       this.#failure ??= error;
       this.#check();
     };
     endpoint.onOther = (event) => {
       if (event.kind === "connected") this.#isConnected = true;
-      else if (event.kind === "laneUp") this.#up.add(event.lane);
-      else if (event.kind === "laneDown") this.#handleDown(event.lane, codeOfNumber(event.code));
+      else if (event.kind === "laneUp") this.way.handleUp(event.lane);
+      else if (event.kind === "laneDown") this.#handleDown(event.lane, event.code);
+      else if (event.kind === "message") this.#handleMessage(event.bytes);
+      else if (event.kind === "disconnected") this.way.close();
       this.#check();
     };
   }
 
-  /** Lanes that carry chunks. */
-  get up(): number {
-    return this.#up.size;
-  }
-
   /** A lane is let in only by a server that knows the connection already: that is asked for (`admit`) in between. */
-  async open(
-    address: Address,
-    token: Uint8Array,
-    tuning: LaneTuning,
-    admit: () => Promise<unknown>,
-    identity?: string,
-  ): Promise<ConnectionId> {
+  async open(address: Address, token: Uint8Array, wish: WayWish, admit: () => Promise<unknown>, identity?: string): Promise<ConnectionId> {
     const { link } = this.#endpoint;
     const connection = link.dial(address, limits.connectTimeoutMs, identity);
     await this.#until("a connection", () => this.#isConnected);
     await admit();
-    for (let lane = 0; lane < this.#wanted; lane++) link.openLane(connection, lane, token, laneOptions(tuning));
-    await this.#until(`${this.#wanted} lanes`, () => this.#up.size + this.losses.length >= this.#wanted);
-    if (this.#up.size === 0) throw this.#allGone();
-    checkLanes(this.#endpoint, connection, tuning);
+    this.way.begin(connection, token);
+    const { lanes, path } = this.way;
+    await this.#until("lanes", () => lanes.up + this.#failed.size >= path.decision.lanes.lanes);
+    const [code = "lane_lost"] = this.#failed.values();
+    if (lanes.up === 0) throw new KvferryError(code, "no lane of the bench came up");
+    checkLanes(this.#endpoint, connection, wish);
     return connection;
   }
 
   /** From here on lanes go down because we end. */
   close(): void {
-    this.#isClosing = true;
-    clearTimeout(this.#timer);
+    this.way.close();
   }
 
-  #handleDown(lane: number, code: ErrorCode): void {
-    if (this.#isClosing) return;
-    const from = this.#wanted - this.losses.length;
-    this.losses.push({ lane, code, from, to: from - 1 });
-    this.#up.delete(lane);
-    this.#timer ??= setTimeout(() => this.#tell(), LOSS_SETTLES_MS);
+  #handleDown(lane: number, code: number): void {
+    this.#failed.set(lane, codeOfNumber(code));
+    const { lanes } = this.way;
+    const from = lanes.up;
+    this.way.handleDown(lane, code);
+    this.#counts.set(lane, { from, to: lanes.up });
   }
 
-  #tell(): void {
-    this.#timer = undefined;
-    for (; this.#told < this.losses.length; this.#told++) this.onLoss(this.losses[this.#told]!);
-    if (this.losses.length === this.#wanted) this.#endpoint.onFailure(this.#allGone());
+  /** That connection lived on: one that dies takes its lanes along, and its own error says more than theirs. */
+  #tell(lane: number, code: ErrorCode): void {
+    const counts = this.#counts.get(lane);
+    this.#counts.delete(lane);
+    // What was never up is no loss.
+    if (counts === undefined || counts.from === counts.to) return;
+    const loss = { lane, code, ...counts };
+    this.losses.push(loss);
+    this.onLoss(loss);
   }
 
-  #allGone(): KvferryError {
-    const code = this.losses.at(-1)?.code ?? "lane_lost";
-    return new KvferryError(
-      code,
-      this.#wanted === 1 ? "the only lane of the bench is gone" : `all ${this.#wanted} lanes of the bench are gone`,
-    );
+  #handleMessage(bytes: Uint8Array): void {
+    const word = parseWord(bytes);
+    if ("state" in word) this.told = word.state;
+    else this.way.handleWish(word.lanes, word.lost);
   }
 
   async #until(what: string, isThere: () => boolean): Promise<void> {

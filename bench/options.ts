@@ -29,6 +29,7 @@ export interface BenchOptions {
   readonly bind: string;
   readonly oneOff: boolean;
   readonly link: BenchLink;
+  /** 0 = by the path. */
   readonly lanes: number;
   readonly ioThreads: number;
   readonly op: "write" | "read";
@@ -44,6 +45,7 @@ export interface BenchOptions {
   readonly depth: number;
   /** --latency-under-load: bytes of the block that is timed beside what is measured; 0 = none. */
   readonly probeBytes: number;
+  /** 0 = by the path. */
   readonly chunkBytes: number;
   readonly poolBytes: number;
   readonly rateBytesPerSecond: number;
@@ -115,7 +117,7 @@ function parseValues(raw: RawOptions): BenchOptions {
     bind: raw.bind === undefined ? "" : read.host("bind"),
     oneOff: raw.oneOff === true,
     link: read.word("link", ["auto", "tcp", "js", "fake"] as const) ?? "auto",
-    lanes: read.whole("parallel", 1, limits.lanesMax) ?? limits.lanesDefault,
+    lanes: read.whole("parallel", 1, limits.lanesMax) ?? 0,
     ioThreads: read.whole("threads", 0, 64) ?? 0,
     op: read.word("op", ["write", "read"] as const) ?? "write",
     reverse: raw.reverse === true,
@@ -128,7 +130,7 @@ function parseValues(raw: RawOptions): BenchOptions {
     warmup: read.whole("warmup", 0, 1e6) ?? (impairment === undefined ? 2 : 1),
     depth,
     probeBytes: raw.latencyUnderLoad === true ? (read.size("blockSize", 1, BLOCK_BYTES_MAX) ?? LATENCY_BLOCK) : 0,
-    chunkBytes: read.size("chunk", 1, limits.chunkBytesMax) ?? limits.chunkBytesDefault,
+    chunkBytes: read.size("chunk", 1, limits.chunkBytesMax) ?? 0,
     poolBytes:
       read.size("pool", 4_096, 64 * 2 ** 30) ??
       (impairment === undefined ? 2 ** 30 : slowPool(cases, (raw.bidir === true ? 2 : 1) * depth)),

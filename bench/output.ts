@@ -4,13 +4,25 @@ import { KvferryError } from "../transport/errors.ts";
 import type { BenchDocument, Interval } from "./document.ts";
 import type { BenchOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
-import { comparisonText, fallbackText, impairmentText, intervalText, tableText, twoNumbers, underLoadText } from "./text.ts";
+import {
+  comparisonText,
+  decisionText,
+  fallbackText,
+  impairmentText,
+  intervalText,
+  reasonsText,
+  tableText,
+  twoNumbers,
+  underLoadText,
+} from "./text.ts";
 
 export class Output {
   readonly #options: BenchOptions;
   readonly #file: number | undefined;
   readonly #terminal: boolean;
   readonly #progress = new Progress();
+  /** The last of this case. */
+  #before: Interval | undefined;
 
   constructor(options: BenchOptions) {
     this.#options = options;
@@ -31,12 +43,19 @@ export class Output {
 
   interval(interval: Interval): void {
     const { form, unit } = this.#options.output;
-    // A long run over a link that changes is more than two numbers.
-    const isAsked = (!this.#options.canonical || this.#options.impairment !== undefined) && this.#options.intervalSeconds > 0;
+    const isAsked = this.#tellsMore && this.#options.intervalSeconds > 0;
     if (form === "stream") this.#event("interval", interval);
     const text = intervalText(interval, unit, this.#options);
-    if (form === "text" && isAsked) this.#line(text);
-    else this.stage(text.replace("\n", "  "));
+    if (form === "text" && isAsked) {
+      const decisions = decisionText(this.#before?.case === interval.case ? this.#before : undefined, interval);
+      this.#line(decisions === "" ? text : `${text}\n    ${decisions}`);
+    } else this.stage(text.replace("\n", "  "));
+    this.#before = interval;
+  }
+
+  /** A long run over a link that changes is more than two numbers. */
+  get #tellsMore(): boolean {
+    return !this.#options.canonical || this.#options.impairment !== undefined;
   }
 
   /** What is going on, on one line that the next one overwrites. */
@@ -66,6 +85,7 @@ export class Output {
       this.#line(JSON.stringify(document, null, 2));
     } else if (document.error === null || document.results.length > 0) {
       const compared = comparisonText(document.comparison, unit);
+      if (this.#tellsMore && document.results.length > 0) this.#line(reasonsText(document));
       this.#line(this.#options.canonical ? twoNumbers(document, unit) : tableText(document, unit));
       if (compared !== "") this.#line(compared);
       const underLoad = this.#options.canonical ? "" : underLoadText(document);

@@ -22,8 +22,22 @@ export interface Requester {
   /** Offers the link again what it had no room for. */
   flush(): void;
   readonly retries: number;
+  /** Payload that waits until the window, or the link, has room. */
+  readonly waitingBytes: number;
   /** Payload bytes that were verified and placed, by the lane that brought them. */
   readonly movedByLane: Float64Array;
+}
+
+/** What the path says to whoever sends on it, and is told. */
+export interface Sending {
+  /** What may be under way at once. */
+  window(): { readonly bytes: number; readonly chunks: number };
+  handleAcked(bytes: number, durationUs: number): void;
+}
+
+/** What the path is told by whoever receives: since when the sender might send. */
+export interface Receiving {
+  handleCommitted(bytes: number, sinceMs: number): void;
 }
 
 export class Pusher implements Requester {
@@ -36,11 +50,23 @@ export class Pusher implements Requester {
   readonly #missing: Int32Array;
   readonly #sequence: Float64Array;
   readonly movedByLane = new Float64Array(limits.lanesMax);
+  readonly #sending: Sending;
+  /** From `#next` on they wait. */
   #queue: ChunkSend[] = [];
+  #next = 0;
+  #waitingBytes = 0;
+  #inFlight = { bytes: 0, chunks: 0 };
   #retries = 0;
 
-  constructor(link: Link, placements: readonly PlacementId[], chunks: readonly ChunkSpan[], onComplete: (slot: number) => void) {
+  constructor(
+    link: Link,
+    placements: readonly PlacementId[],
+    chunks: readonly ChunkSpan[],
+    sending: Sending,
+    onComplete: (slot: number) => void,
+  ) {
     this.#link = link;
+    this.#sending = sending;
     this.#placements = placements;
     this.#chunkBytes = chunks.map(({ bytes }) => bytes);
     this.#onComplete = onComplete;
@@ -51,6 +77,10 @@ export class Pusher implements Requester {
 
   get retries(): number {
     return this.#retries;
+  }
+
+  get waitingBytes(): number {
+    return this.#waitingBytes;
   }
 
   /** Whether a request on this slot still waits for acknowledgements. */
@@ -67,7 +97,7 @@ export class Pusher implements Requester {
       throw new KvferryError("full", "the sequence numbers of a slot are used up: a larger --pool has more slots");
     this.#sequence[slot] = sequence;
     const placement = this.#placements[slot]!;
-    for (let chunk = 0; chunk < chunks; chunk++) this.#queue.push({ placement, chunk, sequence });
+    for (let chunk = 0; chunk < chunks; chunk++) this.#wait({ placement, chunk, sequence });
     this.flush();
   }
 
@@ -75,8 +105,12 @@ export class Pusher implements Requester {
     if (event.kind !== "acked" && event.kind !== "failed") return false;
     const slot = this.#slotOf.get(event.placement);
     if (slot === undefined) return false;
+    const bytes = this.#chunkBytes[event.chunk]!;
+    this.#inFlight.bytes -= bytes;
+    this.#inFlight.chunks -= 1;
     if (event.kind === "acked") {
-      this.movedByLane[event.lane]! += this.#chunkBytes[event.chunk]!;
+      this.movedByLane[event.lane]! += bytes;
+      this.#sending.handleAcked(bytes, event.durationUs);
       const missing = this.#missing[slot]! - 1;
       this.#missing[slot] = missing;
       if (missing === 0) this.#onComplete(slot);
@@ -87,9 +121,40 @@ export class Pusher implements Requester {
   }
 
   flush(): void {
-    if (this.#queue.length === 0) return;
-    const taken = this.#link.submit(this.#queue);
-    this.#queue = taken === this.#queue.length ? [] : this.#queue.slice(taken);
+    if (this.#next === this.#queue.length) return;
+    const window = this.#sending.window();
+    const batch: ChunkSend[] = [];
+    const most = window.chunks - this.#inFlight.chunks;
+    let room = window.bytes - this.#inFlight.bytes;
+    for (let at = this.#next; at < this.#queue.length && batch.length < most; at++) {
+      const chunk = this.#queue[at]!;
+      const bytes = this.#bytesOf(chunk);
+      // One that is larger than the window goes alone.
+      if (bytes > room && (batch.length > 0 || this.#inFlight.chunks > 0)) break;
+      room -= bytes;
+      batch.push(chunk);
+    }
+    if (batch.length === 0) return;
+    const taken = this.#link.submit(batch);
+    for (const chunk of taken === batch.length ? batch : batch.slice(0, taken)) {
+      const bytes = this.#bytesOf(chunk);
+      this.#waitingBytes -= bytes;
+      this.#inFlight.bytes += bytes;
+    }
+    this.#inFlight.chunks += taken;
+    this.#next += taken;
+    if (this.#next * 2 < this.#queue.length) return;
+    this.#queue = this.#queue.slice(this.#next);
+    this.#next = 0;
+  }
+
+  #wait(chunk: ChunkSend): void {
+    this.#queue.push(chunk);
+    this.#waitingBytes += this.#bytesOf(chunk);
+  }
+
+  #bytesOf({ chunk }: ChunkSend): number {
+    return this.#chunkBytes[chunk]!;
   }
 
   #repeat(slot: number, chunk: number, sequence: number, code: number): void {
@@ -97,7 +162,7 @@ export class Pusher implements Requester {
     const most = code === LANE_LOST ? SEQUENCES - 1 : ATTEMPTS_MAX;
     if (attempt >= most) throw new KvferryError(codeOfNumber(code), `chunk ${chunk} failed ${attempt} times`);
     this.#retries++;
-    this.#queue.push({ placement: this.#placements[slot]!, chunk, sequence: sequence + 1 });
+    this.#wait({ placement: this.#placements[slot]!, chunk, sequence: sequence + 1 });
   }
 }
 
@@ -111,6 +176,9 @@ export class Puller implements Requester {
   /** Requests begun, by slot; and the last one that brought each chunk. A chunk whose acknowledgement was lost comes a second time. */
   readonly #request: Uint32Array;
   readonly #brought: Uint32Array;
+  readonly #receiving: Receiving;
+  readonly #begunMs: Float64Array;
+  readonly waitingBytes = 0;
   /** What the other end calls slot 0. */
   readonly #firstNumber: number;
   readonly movedByLane = new Float64Array(limits.lanesMax);
@@ -122,10 +190,13 @@ export class Puller implements Requester {
     connection: ConnectionId,
     placements: readonly PlacementId[],
     chunks: readonly ChunkSpan[],
+    receiving: Receiving,
     onComplete: (slot: number) => void,
     firstNumber = 0,
   ) {
     this.#link = link;
+    this.#receiving = receiving;
+    this.#begunMs = new Float64Array(placements.length);
     this.#connection = connection;
     this.#firstNumber = firstNumber;
     this.#chunks = chunks.length;
@@ -144,6 +215,7 @@ export class Puller implements Requester {
     assert(this.#missing[slot] === 0, "a slot carries one request at a time");
     this.#missing[slot] = this.#chunks;
     this.#request[slot]!++;
+    this.#begunMs[slot] = performance.now();
     this.#queue.push(slot);
     this.flush();
   }
@@ -161,6 +233,7 @@ export class Puller implements Requester {
     if (Math.floor(event.sequence / SEQUENCES) !== request || this.#brought[at] === request) return true;
     this.#brought[at] = request;
     this.movedByLane[event.lane]! += event.bytes;
+    this.#receiving.handleCommitted(event.bytes, this.#begunMs[slot]!);
     const missing = this.#missing[slot]! - 1;
     this.#missing[slot] = missing;
     if (missing === 0) this.#onComplete(slot);
@@ -182,8 +255,8 @@ export class AskedPusher {
   readonly pusher: Pusher;
   readonly #early = new Set<number>();
 
-  constructor(link: Link, placements: readonly PlacementId[], chunks: readonly ChunkSpan[]) {
-    this.pusher = new Pusher(link, placements, chunks, (slot) => {
+  constructor(link: Link, placements: readonly PlacementId[], chunks: readonly ChunkSpan[], sending: Sending) {
+    this.pusher = new Pusher(link, placements, chunks, sending, (slot) => {
       if (this.#early.delete(slot)) this.pusher.begin(slot);
     });
   }

@@ -1,5 +1,6 @@
 /** A whole bench run, from parsed flags to the document: finds or starts the other end, runs the cases, compares, judges. */
 import { KvferryError } from "../transport/errors.ts";
+import { bbrText } from "./bbr.ts";
 import { addRetransmits, type Retransmits, runCase } from "./case.ts";
 import { BenchClient } from "./client.ts";
 import { Competition, ROUNDS } from "./compare.ts";
@@ -10,6 +11,7 @@ import type { Output } from "./output.ts";
 import { startPartner } from "./partner.ts";
 import { connectedOf, type StartContext, startOf } from "./start.ts";
 import { StreamTotals } from "./streams.ts";
+import { wishOf } from "./way.ts";
 
 export interface RunContext extends StartContext {
   /** Command that starts this program again: how the other end is made. */
@@ -92,13 +94,13 @@ class Collected {
         this.#connected(client, port);
         output.started(this.#start);
         await this.#cases(client, competition);
-        this.#congestion = client.laneInfo()[0]?.congestionControl ?? "";
       } finally {
         await client.close();
       }
     } finally {
       if (competition !== undefined) this.#notes.push(...competition.notes);
       if (options.labName !== "") await this.#askLink(options.labName);
+      this.#tellOfBbr();
       const lines = await partner?.stop();
       if (options.output.serverOutput) this.#serverOutput = lines ?? ["(the server prints where it runs)"];
     }
@@ -133,6 +135,18 @@ class Collected {
     if (lateness !== "") this.#notes.push(lateness);
   }
 
+  /** Of the first case, which is the one that fills the path. */
+  #tellOfBbr(): void {
+    const [result] = this.#results;
+    // Within a host a loss is no path's.
+    if (result === undefined || wishOf(this.#options).isLocal) return;
+    const { bidirectional, op, reverse, output } = this.#options;
+    const isOurs = bidirectional || (op === "write" && !reverse);
+    const link = this.#linkReport?.[isOurs ? "ab" : "ba"] ?? null;
+    const said = bbrText({ congestion: this.#congestion, result, intervals: this.#intervals, link }, output.unit);
+    if (said !== "") this.#notes.push(said);
+  }
+
   async #cases(client: BenchClient, competition: Competition | undefined): Promise<void> {
     const { output } = this.#context;
     const options = this.#options;
@@ -151,6 +165,7 @@ class Collected {
         turns: take === undefined ? undefined : { count: ROUNDS, take },
       });
       if (run.result !== undefined) this.#results.push(run.result);
+      this.#congestion = client.way(client.flows[0]!.sender).congestionControl;
       this.#retransmits = addRetransmits(this.#retransmits, run.retransmits);
       if (rival !== undefined && run.windows.length > 0) this.#comparison = rival.result(run.windows);
     }
@@ -160,14 +175,13 @@ class Collected {
   /** What may happen at any time: a lane that dies, a signal. */
   #watch(client: BenchClient): void {
     const { output, interruption } = this.#context;
-    client.onLoss = ({ lane, code, to }) =>
-      output.warn(`LANE LOST: lane ${lane} (${code}); ${to} of ${this.#options.lanes} lanes are left`);
+    client.onLoss = ({ lane, code, from, to }) => output.warn(`LANE LOST: lane ${lane} (${code}); ${to} of ${from} lanes are left`);
     interruption?.addEventListener("abort", () => client.interrupt());
   }
 
   #connected(client: BenchClient, port: number): void {
     const { host } = this.#options;
-    const test_start = { ...this.#start.test_start, transport: client.linkKind };
+    const test_start = { ...this.#start.test_start, transport: client.linkKind, num_streams: client.lanesUp };
     this.#start = {
       ...this.#start,
       ...connectedOf(client.laneInfo()),

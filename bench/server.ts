@@ -12,10 +12,11 @@ import { randomContent } from "./content.ts";
 import { type Call, type CallNamed, type OpenReply, POOL_BYTES_MAX, POOL_BYTES_MIN } from "./calls.ts";
 import { Control, listenControl } from "./control.ts";
 import { chooseLink, Endpoint } from "./endpoint.ts";
-import { checkLanes, laneOptions, type LaneTuning, PLAIN_LANE } from "./lanes.ts";
+import { checkLanes } from "./lanes.ts";
 import type { TlsOptions } from "../transport/tls/options.ts";
 import { AskedPusher, slotOfMessage } from "./requests.ts";
 import { serverTls } from "./tls.ts";
+import { Way, type WayWish, type WayWord, wordBytes } from "./way.ts";
 import { buildWorkload, splitSlots, withProbe, type Workload } from "./workload.ts";
 
 const WAITING_MAX = 8;
@@ -88,7 +89,8 @@ class Session {
   readonly #control: Control;
   readonly #openTimer: NodeJS.Timeout;
   #endpoint: Endpoint | undefined;
-  #lane: LaneTuning = PLAIN_LANE;
+  #wish: WayWish | undefined;
+  #way: Way | undefined;
   readonly #accepted: Promise<ConnectionId>;
   #accept: (connection: ConnectionId) => void = () => {};
   #workload: Workload | undefined;
@@ -110,6 +112,7 @@ class Session {
     this.closed = this.#control.closed.then(async () => {
       this.#gone = true;
       clearTimeout(this.#openTimer);
+      this.#way?.close();
       await this.#endpoint?.close();
       options.say("client gone");
     });
@@ -152,7 +155,6 @@ class Session {
     const most = Math.max(POOL_BYTES_MIN, Math.min(POOL_BYTES_MAX, Math.floor(freemem() * 0.8)));
     integer(call.poolBytes, "poolBytes", POOL_BYTES_MIN, most, "memory_unavailable");
     clearTimeout(this.#openTimer);
-    this.#lane = call.lane;
     const endpoint = await Endpoint.open(chooseLink(call.link), call.ioThreads, serverTls(call.tls, this.#options.tls));
     try {
       // The client may have gone meanwhile; then nobody else would close it.
@@ -173,14 +175,17 @@ class Session {
       this.#failure ??= error;
       this.#control.tell(this.#failure);
     };
+    this.#wish = call.way;
     endpoint.onOther = (event) => {
       if (event.kind === "accepted") {
+        if (this.#way !== undefined) return endpoint.link.disconnect(event.connection);
         // What this end sends obeys the client's flags too.
-        endpoint.link.admitLanes(event.connection, token, laneOptions(this.#lane));
+        this.#begin(endpoint, event.connection, call.way, token);
         this.#accept(event.connection);
-      } else if (event.kind === "message") {
-        this.#handleGo(event.bytes);
-      }
+      } else if (event.kind === "message") this.#handleGo(event.bytes);
+      else if (event.kind === "laneUp") this.#way?.handleUp(event.lane);
+      else if (event.kind === "laneDown") this.#way?.handleDown(event.lane, event.code);
+      else if (event.kind === "disconnected") this.#way?.close();
     };
     endpoint.allocate(call.poolBytes);
     this.#poolBytes = call.poolBytes;
@@ -191,12 +196,25 @@ class Session {
     return { link: endpoint.kind, dataPort: address.port, version: this.#options.version, systemInfo };
   }
 
+  /** The client opens the lanes, and is told what this end wishes and has decided. */
+  #begin(endpoint: Endpoint, connection: ConnectionId, wish: WayWish, token: Uint8Array): void {
+    const say = (word: WayWord): void => void endpoint.link.send(connection, wordBytes(word));
+    const way = new Way(endpoint, wish, {
+      isDialler: false,
+      onLost: () => {},
+      onWish: (lanes, lost) => say({ lanes, lost: [...lost] }),
+      onRead: () => this.#asked.some(({ slots }) => slots > 0) && say({ state: way.state() }),
+    });
+    this.#way = way;
+    way.begin(connection, token);
+  }
+
   async #prepare(call: CallNamed<"prepare">): Promise<null> {
     const endpoint = this.#ready();
     if (this.#workload !== undefined) throw new KvferryError("protocol_error", "the last case has not ended");
     integer(call.workload.poolBytes, "workload.poolBytes", POOL_BYTES_MIN, this.#poolBytes - (call.workload.probeBytes ?? 0));
     const connection = await this.#admitted();
-    checkLanes(endpoint, connection, this.#lane);
+    checkLanes(endpoint, connection, this.#wish!);
     const workload = buildWorkload(call.workload);
     const requests = splitSlots(workload.slots, call.write, call.read);
     const all = withProbe(workload, requests);
@@ -211,7 +229,7 @@ class Session {
     if (workload.probe !== undefined) kinds.push({ slots: all.read.slice(requests.read.length), chunks: workload.probe.chunks });
     this.#asked = kinds.map(({ slots, chunks }) => ({
       slots: slots.length,
-      pusher: new AskedPusher(endpoint.link, endpoint.placements(slots), chunks),
+      pusher: new AskedPusher(endpoint.link, endpoint.placements(slots), chunks, this.#way!.sending),
     }));
     endpoint.requesters = this.#asked.map(({ pusher }) => pusher.pusher);
     this.#options.say(

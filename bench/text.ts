@@ -4,6 +4,7 @@ import type { BenchDocument, Comparison, Interval, IntervalSum, Result } from ".
 import { MODELS, type ModelName } from "./models.ts";
 import type { BenchOptions, RateUnit } from "./options.ts";
 
+const MiB = 2 ** 20;
 const SCALE: Readonly<Record<string, number>> = { k: 1e3, m: 1e6, g: 1e9, t: 1e12 };
 
 /** "35.10 Gbit/s"; upper-case units count bytes. */
@@ -125,12 +126,13 @@ export function impairmentText({ impairment }: BenchDocument): string {
 }
 
 /** One line for each direction; the case stands in front where there are several. */
-export function intervalText(interval: Interval, unit: RateUnit, options: Pick<BenchOptions, "cases" | "lanes">): string {
-  const { sum, sum_bidir_reverse: reverse, streams_active: lanes, rtt, min_rtt: least } = interval;
+export function intervalText(interval: Interval, unit: RateUnit, options: Pick<BenchOptions, "cases">): string {
+  const { sum, sum_bidir_reverse: reverse, streams_active: active, streams_open: open, rtt, min_rtt: least } = interval;
   const width = Math.max(...options.cases.map(({ name }) => name.length));
   const state = [
-    lanes < options.lanes ? `${lanes} of ${options.lanes} lanes` : `${lanes} lane${lanes === 1 ? "" : "s"}`,
+    lanesText(active, open),
     `${formatSize(interval.chunk_bytes)} chunks`,
+    `${sizeText(interval.window_bytes)} window`,
     ...(rtt === undefined || least === undefined ? [] : [`rtt ${milliseconds(rtt)} ms (min ${milliseconds(least)})`]),
   ];
   const line = (one: IntervalSum, arrow: string): string => {
@@ -150,6 +152,44 @@ export function intervalText(interval: Interval, unit: RateUnit, options: Pick<B
     ].join("  ");
   };
   return reverse === undefined ? line(sum, "") : `${line(sum, "->")}\n${line(reverse, "<-")}`;
+}
+
+/** What was decided anew since the line before, and why; "" = nothing. Without one before: everything. */
+export function decisionText(before: Interval | undefined, now: Interval): string {
+  const { reasons } = now;
+  const changes = [
+    { name: "lanes", from: before?.streams_active, to: now.streams_active, text: String, reason: reasons.lanes, parts: 0 },
+    { name: "chunk", from: before?.chunk_bytes, to: now.chunk_bytes, text: sizeText, reason: reasons.chunk, parts: 0 },
+    { name: "window", from: before?.window_bytes, to: now.window_bytes, text: sizeText, reason: reasons.window, parts: WINDOW_PARTS },
+    { name: "pace", from: before?.pace_bytes_per_second, to: now.pace_bytes_per_second, text: paceText, reason: reasons.pace, parts: 0 },
+  ];
+  return changes
+    .filter(({ from, to, parts }) => from === undefined || Math.abs(to - from) * parts > from || (parts === 0 && to !== from))
+    .map(({ name, from, to, text, reason }) => `${name} ${from === undefined ? "" : `${text(from)} -> `}${text(to)}: ${reason}`)
+    .join("; ");
+}
+
+/** The last decisions. */
+export function reasonsText({ results }: BenchDocument): string {
+  const { reasons } = results.at(-1)!;
+  const names = ["estimate", "lanes", "chunk", "window", "pace", "congestion"] as const;
+  return names.map((name, index) => `${(index === 0 ? "why" : "").padEnd(7)}  ${name.padEnd(10)}  ${reasons[name]}`).join("\n");
+}
+
+/** A window that changes by less than a quarter is not told of. */
+const WINDOW_PARTS = 4;
+
+function lanesText(active: number, open: number): string {
+  return active < open ? `${active} of ${open} lanes` : `${active} lane${active === 1 ? "" : "s"}`;
+}
+
+/** Bytes, where nobody needs the last of them. */
+function sizeText(bytes: number): string {
+  return formatSize(bytes < MiB ? bytes : Math.round(bytes / MiB) * MiB);
+}
+
+function paceText(bytesPerSecond: number): string {
+  return bytesPerSecond === 0 ? "none" : rateText(bytesPerSecond * 8, "m");
 }
 
 /** Columns of equal width, numbers to the right. */

@@ -24,6 +24,21 @@ export interface LaneFigures {
   readonly notSentBytes: number;
 }
 
+/** What is known of the path to a peer, and was decided about it (policy/path.ts). */
+export interface PathFigures {
+  readonly goodputBytesPerSecond: number;
+  readonly confidence: number;
+  readonly rttUs: number;
+  readonly minRttUs: number;
+  readonly queueUs: number;
+  readonly lossRatio: number;
+  readonly lanesWanted: number;
+  readonly lanesActive: number;
+  readonly chunkBytes: number;
+  readonly windowBytes: number;
+  readonly paceBytesPerSecond: number;
+}
+
 /** Read when somebody scrapes, so that nothing has to be kept up to date in between. */
 export interface MetricsSources {
   readonly pool: () => {
@@ -36,6 +51,7 @@ export interface MetricsSources {
     readonly evictions: number;
   };
   readonly lanes: () => readonly { readonly peer: string; readonly lanes: number; readonly info: readonly LaneFigures[] }[];
+  readonly paths: () => readonly ({ readonly peer: string } & PathFigures)[];
   readonly apiClients: () => number;
   readonly transfersRunning: () => number;
   /** Strangers that listeners turned away, by reason. */
@@ -45,6 +61,23 @@ export interface MetricsSources {
 }
 
 const PREFIX = "kvferry_";
+const PATH_GAUGES: readonly (readonly [name: string, help: string, of: (path: PathFigures) => number])[] = [
+  [
+    "path_goodput_bytes_per_second",
+    "What the path to the peer gives now, as far as is known; 0: not at all",
+    (path) => path.goodputBytesPerSecond,
+  ],
+  ["path_confidence_ratio", "How far the goodput is to be believed: 0 to 1", (path) => path.confidence],
+  ["path_min_rtt_seconds", "Least round trip of the lanes, as the kernel measures it", (path) => path.minRttUs / 1e6],
+  ["path_rtt_seconds", "Mean round trip over the lanes", (path) => path.rttUs / 1e6],
+  ["path_queue_seconds", "What the mean round trip has more than the least: queues on the way", (path) => path.queueUs / 1e6],
+  ["path_loss_ratio", "Of the bytes that were sent, the share that was sent again lately", (path) => path.lossRatio],
+  ["path_lanes_wanted", "Lanes that the path was decided to have", (path) => path.lanesWanted],
+  ["path_lanes_active", "Lanes that take chunks; the others that are up rest", (path) => path.lanesActive],
+  ["path_chunk_bytes", "Size of the chunks of a transfer that would begin now", (path) => path.chunkBytes],
+  ["path_window_bytes", "What of a transfer may be under way", (path) => path.windowBytes],
+  ["path_pace_bytes_per_second", "What the lanes together are held to; 0: nothing", (path) => path.paceBytesPerSecond],
+];
 /** From one block on loopback to a long prompt over a WAN. */
 const SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const BYTES = [4e3, 64e3, 1e6, 4e6, 16e6, 64e6, 256e6, 1e9, 4e9, 16e9];
@@ -130,6 +163,12 @@ export class Metrics {
     this.#gauge("api_clients", "Connected engines", [], (gauge) => gauge.set(sources.apiClients()));
     this.#gauge("transfers_running", "Transfers that have not ended", [], (gauge) => gauge.set(sources.transfersRunning()));
     this.#observeLanes(sources.lanes);
+    for (const [name, help, of] of PATH_GAUGES) {
+      this.#gauge(name, help, ["peer"], (gauge) => {
+        gauge.reset();
+        for (const path of sources.paths()) gauge.set({ peer: path.peer }, of(path));
+      });
+    }
     this.#observeStrangers(sources);
   }
 

@@ -1,12 +1,16 @@
 /** The bench's requests. Method: a link that only writes down what was submitted; events are handed over by hand, in the orders that a network allows. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AskedPusher, goMessage, Puller, Pusher, slotOfMessage } from "../../bench/requests.ts";
+import { AskedPusher, goMessage, Puller, Pusher, type Receiving, type Sending, slotOfMessage } from "../../bench/requests.ts";
 import { ERRORS } from "../../transport/errors.ts";
 import type { ChunkSend, Link, LinkEvent } from "../../transport/link/link.ts";
 
 const CHUNKS = 3;
 const SPANS = Array.from({ length: CHUNKS }, (_, chunk) => ({ plane: 0, start: chunk * 10, bytes: 10 + chunk }));
+
+/** A path without bounds. */
+const FREE: Sending = { window: () => ({ bytes: 1_000, chunks: 1_000 }), handleAcked: () => {} };
+const DEAF: Receiving = { handleCommitted: () => {} };
 
 function recorder(): { link: Link; sent: ChunkSend[] } {
   const sent: ChunkSend[] = [];
@@ -20,7 +24,7 @@ function acked({ placement, chunk, sequence }: ChunkSend): LinkEvent {
 
 test("a go that overtakes the acknowledgements of the last request begins when they are here, once", () => {
   const { link, sent } = recorder();
-  const asked = new AskedPusher(link, [7, 8], SPANS);
+  const asked = new AskedPusher(link, [7, 8], SPANS, FREE);
   asked.handleGo(1);
   assert.equal(sent.length, CHUNKS);
   asked.handleGo(1);
@@ -39,7 +43,7 @@ test("a go that overtakes the acknowledgements of the last request begins when t
 
 test("a chunk that fails goes again, a bounded number of times", () => {
   const { link, sent } = recorder();
-  const pusher = new Pusher(link, [7], SPANS.slice(0, 1), () => {});
+  const pusher = new Pusher(link, [7], SPANS.slice(0, 1), FREE, () => {});
   pusher.begin(0);
   const fail = (): void => {
     const { placement, chunk, sequence } = sent.at(-1)!;
@@ -54,7 +58,7 @@ test("a chunk that fails goes again, a bounded number of times", () => {
 test("lanes that die under a chunk are not counted as its own failures; payload is counted by the lane that brought it", () => {
   const { link, sent } = recorder();
   const done: number[] = [];
-  const pusher = new Pusher(link, [7], SPANS, (slot) => done.push(slot));
+  const pusher = new Pusher(link, [7], SPANS, FREE, (slot) => done.push(slot));
   pusher.begin(0);
   for (let lost = 0; lost < 8; lost++) {
     pusher.handle({ kind: "failed", ...sent.at(-1)!, lane: lost, code: ERRORS.lane_lost.number });
@@ -69,9 +73,9 @@ test("lanes that die under a chunk are not counted as its own failures; payload 
 
 test("a chunk that comes twice, because its acknowledgement was lost, completes nothing in its place", () => {
   const { link: pushing, sent } = recorder();
-  const asked = new AskedPusher(pushing, [7], SPANS);
+  const asked = new AskedPusher(pushing, [7], SPANS, FREE);
   const done: number[] = [];
-  const puller = new Puller({ send: () => true } as unknown as Link, 1, [4], SPANS, (slot) => done.push(slot));
+  const puller = new Puller({ send: () => true } as unknown as Link, 1, [4], SPANS, DEAF, (slot) => done.push(slot));
   const arrive = ({ chunk, sequence }: ChunkSend): void => {
     puller.handle({ kind: "committed", placement: 4, chunk, sequence, lane: 1, bytes: SPANS[chunk]!.bytes });
   };
@@ -103,11 +107,38 @@ test("a second puller's slots have numbers behind the first one's", () => {
   const asked: Uint8Array[] = [];
   const link = { send: (_connection: number, bytes: Uint8Array) => asked.push(bytes) > 0 } as unknown as Link;
   const done: number[] = [];
-  const puller = new Puller(link, 1, [9], SPANS.slice(0, 1), (slot) => done.push(slot), 5);
+  const puller = new Puller(link, 1, [9], SPANS.slice(0, 1), DEAF, (slot) => done.push(slot), 5);
   puller.begin(0);
   assert.equal(slotOfMessage(asked[0]!, 6), 5);
   puller.handle({ kind: "committed", placement: 9, chunk: 0, sequence: 16, lane: 0, bytes: 10 });
   assert.deepEqual(done, [0]);
+});
+
+test("no more is under way than the path's window has room for; one chunk always is, and the path hears of each", () => {
+  const { link, sent } = recorder();
+  const heard: number[] = [];
+  let window = { bytes: 22, chunks: 9 };
+  const pusher = new Pusher(link, [7, 8], SPANS, { window: () => window, handleAcked: (bytes) => heard.push(bytes) }, () => {});
+  pusher.begin(0);
+  pusher.begin(1);
+  assert.deepEqual([sent.length, pusher.waitingBytes], [2, 12 + 33], "10 and 11 bytes fit, 12 do not");
+  const answer = (): void => {
+    pusher.handle(acked(sent[heard.length]!));
+    pusher.flush();
+  };
+  answer();
+  assert.equal(sent.length, 2, "11 are under way, and 12 more are too many");
+  answer();
+  assert.deepEqual([sent.length, pusher.waitingBytes], [4, 23]);
+  window = { bytes: 5, chunks: 9 };
+  answer();
+  answer();
+  assert.deepEqual([sent.length, pusher.waitingBytes], [5, 12], "larger than the window, it goes alone");
+  window = { bytes: 1_000, chunks: 1 };
+  answer();
+  answer();
+  assert.deepEqual([sent.length, pusher.waitingBytes, pusher.isBusy(0), pusher.isBusy(1)], [6, 0, false, false]);
+  assert.deepEqual(heard, [10, 11, 12, 10, 11, 12]);
 });
 
 test("a slot number from the wire is bounded", () => {

@@ -19,7 +19,7 @@ const OPEN = {
   poolBytes: 65_536,
   token: "0".repeat(32),
   dataPort: 0,
-  lane: { paceBytesPerSecond: 0, congestionControl: "", socketBufferBytes: 0, dscp: 0 },
+  way: { lanes: 1, isLocal: true, rateBytesPerSecond: 0, congestionControl: "", socketBufferBytes: 0, dscp: 0 },
   tls: "off",
 } as const;
 const WORKLOAD = { blockBytes: 1_024, batch: 4, chunkBytes: 4_096, poolBytes: 65_536, seed: 1 };

@@ -4,26 +4,49 @@ import { test } from "node:test";
 import type { BenchDocument, Interval, LinkReport } from "../../bench/document.ts";
 import { latenessOf } from "../../bench/lab.ts";
 import { parseOptions } from "../../bench/options.ts";
-import { impairmentText, intervalText, underLoadText } from "../../bench/text.ts";
+import { decisionText, impairmentText, intervalText, reasonsText, underLoadText } from "../../bench/text.ts";
 
 const OPTIONS = parseOptions({ blockSize: "1MiB" });
 const SUM = { start: 1, end: 2, seconds: 1, bytes: 2 ** 20, bits_per_second: 8 * 2 ** 20, wire_bytes: 2 ** 20, omitted: false };
 
+const REASONS = { estimate: "e", lanes: "l", window: "w", pace: "p", chunk: "s", congestion: "c" };
+
 function interval(more: Partial<Interval>): Interval {
   const sum = { ...SUM, retransmits: 3, sender: true };
-  return { case: "c", chunk_bytes: 65_536, streams_active: 4, streams: [], sum, ...more };
+  return {
+    ...{ case: "c", chunk_bytes: 65_536, streams_active: 4, streams_open: 4, window_bytes: 8 * 2 ** 20, pace_bytes_per_second: 0 },
+    ...{ estimate_bits_per_second: 0, estimate_confidence: 0, reasons: REASONS, streams: [], sum },
+    ...more,
+  };
 }
 
 test("a line of an interval: lanes, chunks, round trips and retransmissions, as far as the link knows them", () => {
   const line = (more: Partial<Interval>): string => intervalText(interval(more), "m", OPTIONS).trim().replace(/ +/g, " ");
   assert.equal(
     line({ rtt: 50_240, min_rtt: 49_990 }),
-    "1.00-2.00 s 1 MiB 8.389 Mbit/s 4 lanes 64 KiB chunks rtt 50.2 ms (min 50.0) 3 retr",
+    "1.00-2.00 s 1 MiB 8.389 Mbit/s 4 lanes 64 KiB chunks 8 MiB window rtt 50.2 ms (min 50.0) 3 retr",
   );
   assert.match(line({ rtt: 61.25, min_rtt: 9 }), / rtt 0\.06 ms \(min 0\.01\) /);
-  assert.match(line({ streams_active: 3 }), / 3 of 4 lanes 64 KiB chunks 3 retr$/);
+  assert.match(line({ streams_active: 3 }), / 3 of 4 lanes 64 KiB chunks 8 MiB window 3 retr$/);
   const both = line({ sum_bidir_reverse: { ...SUM, bytes: 0, bits_per_second: 0, sender: false }, rtt: 1_000, min_rtt: 1_000 });
   assert.match(both, /^-> .* 3 retr\n<- .* \(min 1\.00\)$/);
+});
+
+test("what was decided anew since the last line is told with its reason, and all of it once", () => {
+  const before = interval({});
+  assert.equal(decisionText(undefined, before), "lanes 4: l; chunk 64 KiB: s; window 8 MiB: w; pace none: p");
+  assert.equal(decisionText(before, interval({ streams_open: 5, window_bytes: 9 * 2 ** 20 })), "", "a window that hardly moves is no news");
+  const reasons = { ...REASONS, lanes: "a queue stands" };
+  assert.equal(
+    decisionText(before, interval({ streams_active: 3, window_bytes: 11 * 2 ** 20 + 5, pace_bytes_per_second: 125_000, reasons })),
+    "lanes 4 -> 3: a queue stands; window 8 MiB -> 11 MiB: w; pace none -> 1.000 Mbit/s: p",
+  );
+});
+
+test("the last reasons of a run, one a line", () => {
+  const results = [{ reasons: { ...REASONS, lanes: "other" } }, { reasons: REASONS }];
+  const lines = reasonsText({ results } as unknown as BenchDocument).split("\n");
+  assert.deepEqual([lines[0], lines[1], lines.length], ["why      estimate    e", "         lanes       l", 6]);
 });
 
 const WAY = {

@@ -82,11 +82,26 @@ test("socket buffers are judged by the bandwidth-delay product", () => {
     "/proc/sys/net/ipv4/tcp_slow_start_after_idle": "1",
   };
   const near = networkChecks(host(files), configOf({}), { rttMs: 0.2, rateBytesPerSecond: 1.25e9 });
-  assert.deepEqual([...new Set(near.map(({ status }) => status))], ["OK"]);
+  assert.deepEqual(
+    near.filter(({ status }) => status !== "OK").map(({ id }) => id),
+    ["congestion_control"],
+  );
+  const remedyOf = (checks: readonly Check[]): string => checks.find(({ id }) => id === "congestion_control")!.remedy;
+  assert.match(
+    remedyOf(near),
+    /modprobe tcp_bbr; .*="reno cubic bbr"\. At 1 Gbit.s, 50 ms and a loss of 0\.1 % .* BBR carries about 999 Mbit.s, one of cubic 8\.79 Mbit.s /,
+  );
   const far = networkChecks(host(files), configOf({}), { rttMs: 50, rateBytesPerSecond: 1.25e9 });
   for (const id of ["receive_buffers", "send_buffers", "congestion_control", "slow_start_after_idle"])
     assert.equal(statusOf(far, id), "WARN", id);
   assert.match(far.find(({ id }) => id === "receive_buffers")!.remedy, /tcp_rmem="4096 131072 33554432"/);
+  assert.match(remedyOf(far), /At 10 Gbit.s, 50 ms .* about 9\.99 Gbit.s, one of cubic 8\.79 /);
+  const long = { rttMs: 50, rateBytesPerSecond: 125_000_000 };
+  const offered = { ...files, "/proc/sys/net/ipv4/tcp_available_congestion_control": "reno cubic bbr" };
+  assert.match(remedyOf(networkChecks(host(offered), configOf({}), long)), /^sysctl -w/, "the module is there");
+  const allowed = { ...offered, "/proc/sys/net/ipv4/tcp_allowed_congestion_control": "reno cubic bbr" };
+  assert.equal(statusOf(networkChecks(host(allowed), configOf({}), long), "congestion_control"), "OK", "a node takes it by itself");
+  assert.match(remedyOf(networkChecks(host(allowed), configOf({ congestionControl: "cubic" }), long)), /^Leave congestionControl empty/);
   const wanted = networkChecks(host(files), configOf({ congestionControl: "bbr" }), { rttMs: 1, rateBytesPerSecond: 1e9 });
   assert.match(wanted.find(({ id }) => id === "congestion_control")!.remedy, /modprobe tcp_bbr/);
 });

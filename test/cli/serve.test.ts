@@ -82,6 +82,7 @@ test("it says where it listens, serves engines, metrics and status there, and en
   assert.equal(status, 200);
   assert.match(body, /^kvferry_pool_blocks\{state="held"\} 3$/m);
   assert.match(body, /^kvferry_api_clients 1$/m);
+  assert.match(body, /^# TYPE kvferry_path_window_bytes gauge$/m);
   assert.match(body, /^kvferry_api_requests_total\{verb="alloc",result="ok"\} 1$/m);
   const document = JSON.parse((await get(socket, "/status")).body) as Record<string, unknown>;
   assert.equal(document["name"], "one");
@@ -126,5 +127,5 @@ test("without the addon it serves all the same, and says so aloud", async () => 
   const { code, stderr } = await finish(child, 20_000);
   assert.equal(code, 0);
   assert.match(said + stderr, /LINK DOWNGRADE/);
-  assert.match(said + stderr, /CONGESTION CONTROL NOT AVAILABLE: lanes keep the host.s found=westwards in use/);
+  assert.match(said + stderr, /CONGESTION CONTROL NOT AVAILABLE: lanes keep the host.s wanted=westwards remedy=modprobe tcp_westwards/);
 });

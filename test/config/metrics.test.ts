@@ -5,6 +5,18 @@ import { createLog } from "../../transport/log.ts";
 import { Metrics } from "../../transport/metrics.ts";
 
 const lane = { rttUs: 250, deliveryRateBytesPerSecond: 1e9, retransmits: 2, notSentBytes: 4_096 };
+const path = {
+  ...{
+    peer: "decode",
+    goodputBytesPerSecond: 1.25e8,
+    confidence: 0.75,
+    rttUs: 62_500,
+    minRttUs: 50_000,
+    queueUs: 12_500,
+    lossRatio: 0.001,
+  },
+  ...{ lanesWanted: 3, lanesActive: 2, chunkBytes: 262_144, windowBytes: 3e7, paceBytesPerSecond: 0 },
+};
 const report = { bytes: 100, wireBytes: 150, seconds: 0.02, chunks: 2, retries: 1, resumed: 0 };
 
 test("events become numbers under documented names", async () => {
@@ -24,6 +36,7 @@ test("events become numbers under documented names", async () => {
     certificateEndsSeconds: () => 1.9e9,
     pool: () => ({ bytes: 4096, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, evictions: 9 }),
     lanes: () => [{ peer: "decode", lanes: 4, info: [lane, { ...lane, rttUs: 2_500_000, retransmits: 40 }] }],
+    paths: () => [path],
     apiClients: () => 2,
     transfersRunning: () => 5,
   });
@@ -54,6 +67,17 @@ test("events become numbers under documented names", async () => {
     'kvferry_lane_retransmits{peer="decode"} 42',
     'kvferry_lane_not_sent_bytes{peer="decode"} 8192',
     'kvferry_lane_losses_total{peer="decode",code="lane_lost"} 1',
+    'kvferry_path_goodput_bytes_per_second{peer="decode"} 125000000',
+    'kvferry_path_confidence_ratio{peer="decode"} 0.75',
+    'kvferry_path_min_rtt_seconds{peer="decode"} 0.05',
+    'kvferry_path_rtt_seconds{peer="decode"} 0.0625',
+    'kvferry_path_queue_seconds{peer="decode"} 0.0125',
+    'kvferry_path_loss_ratio{peer="decode"} 0.001',
+    'kvferry_path_lanes_wanted{peer="decode"} 3',
+    'kvferry_path_lanes_active{peer="decode"} 2',
+    'kvferry_path_chunk_bytes{peer="decode"} 262144',
+    'kvferry_path_window_bytes{peer="decode"} 30000000',
+    'kvferry_path_pace_bytes_per_second{peer="decode"} 0',
     'kvferry_refusals_total{reason="plain"} 2',
     'kvferry_refusals_total{reason="expired"} 0',
     "kvferry_tls_certificate_ends_seconds 1900000000",

@@ -11,7 +11,7 @@ import { denseLayout } from "../../transport/kv/build.ts";
 import { serializeLayout } from "../../transport/kv/parse.ts";
 import type { Message } from "../../transport/peer/messages.ts";
 import { openTestNode } from "./node.ts";
-import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, fill, IDENTITY, skip, until } from "./pair.ts";
+import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, bytesOf, fill, IDENTITY, skip, until } from "./pair.ts";
 import { COUNT, former, stage, type Stage, TOKENS } from "./stage.ts";
 import { Tap } from "./tap.ts";
 
@@ -130,12 +130,17 @@ test("where the holder's layout is another than it said, the memory is taken bac
   assert.deepEqual(story, TAKEN_BACK);
 });
 
-test("where the holder sends without checksums, it is asked again with the grant for that", { skip }, async (t) => {
-  const { a, b, story, source, target, offer, fetch, nothingLeft } = await stage(t, { a: { settings: { checksum: false } } });
-  await (await fetch(await offer())).done;
-  assertSame(a, source, b, target);
-  await nothingLeft();
-  assert.deepEqual(story, TAKEN_BACK);
+test("where one end wants checksums and the other does not, the first Offer says so, and later ones are foretold", { skip }, async (t) => {
+  for (const unlike of [{ a: { settings: { checksum: false } } }, { b: { settings: { checksum: false } } }]) {
+    const { a, b, story, source, target, offer, fetch, nothingLeft } = await stage(t, unlike);
+    for (const expected of [TAKEN_BACK, ONE_ROUND_TRIP]) {
+      for (const block of target.ids) bytesOf(b, block).fill(0xee);
+      await (await fetch(await offer())).done;
+      assertSame(a, source, b, target);
+      await nothingLeft();
+      assert.deepEqual(story.splice(0), expected);
+    }
+  }
 });
 
 test("fewer tokens than there is room for are refused, and everything is given back", { skip }, async (t) => {

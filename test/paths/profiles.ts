@@ -7,8 +7,8 @@ const MBIT = 1_000_000;
 const KiB = 1024;
 const SECOND = 1_000_000;
 
-/** Gbit/s over a minute, recorded by KVServe (its licence lies beside it); the lab plays a fortieth of it. */
-const TRACE = join(import.meta.dirname, "bandwidth_trace.csv");
+/** Gbit/s over a minute, recorded by KVServe; the lab plays a fortieth of it. */
+const TRACE = join(import.meta.dirname, "../../bench/lab/wan/bandwidth_trace.csv");
 const TRACE_SCALE = 0.025;
 
 export function bandwidthTrace(): { readonly changes: readonly LinkChange[]; readonly loopUs: number } {

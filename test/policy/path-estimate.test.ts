@@ -70,6 +70,24 @@ test("while lanes grow the estimate is a reading behind them, and the latest one
   near(play.estimate.latestBytesPerSecond, 32 * MB);
 });
 
+test("the last lanes of a transfer, which wait to send again what was lost, say nothing of the path", () => {
+  const play = new Play(16).at(100 * MB, 20);
+  const rest = play.lanes.all.map((lane) => ({ ...lane, notSentBytes: lane.lane < 2 ? 500_000 : 0 }));
+  for (let tail = 1; tail <= 10; tail++) {
+    const lanes = rest.map((one) =>
+      one.lane < 2 ? { ...one, bytesSent: one.bytesSent + tail * 50, bytesDelivered: one.bytesDelivered + tail * 50 } : one,
+    );
+    play.estimator.handleReading((play.nowUs += READING_US), lanes, 0);
+  }
+  near(play.estimate.goodputBytesPerSecond, 100 * MB);
+  // Where those two are all that take chunks, they are the path.
+  for (let reading = 1; reading <= 5; reading++) {
+    const lanes = rest.map((one) => ({ ...one, bytesSent: 2e9 + reading * MB, bytesDelivered: 2e9 + reading * MB, busyUs: 9e9 }));
+    play.estimator.handleReading((play.nowUs += READING_US), lanes, 0, 2);
+  }
+  near(play.estimate.goodputBytesPerSecond, 160 * MB);
+});
+
 test("two readings of a pause, as BBR makes one every ten seconds, change nothing", () => {
   const play = new Play()
     .at(100 * MB, 20)

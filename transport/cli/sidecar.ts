@@ -9,9 +9,12 @@ import { formatSize } from "../config/units.ts";
 import { codeOfNumber, KvferryError } from "../errors.ts";
 import { type LocalFerry, openFerry } from "../ferry/create.ts";
 import type { NodeObserver } from "../ferry/node.ts";
-import { Metrics } from "../metrics.ts";
+import { limits } from "../limits.ts";
+import { Metrics, type PathFigures } from "../metrics.ts";
 import type { Peer } from "../peer/peer.ts";
-import { congestionControl } from "./checks/network.ts";
+import type { ChunkSize } from "../policy/chunk-size.ts";
+import type { Path } from "../policy/path.ts";
+import { missingCongestion } from "./checks/network.ts";
 import { thisHost } from "./checks/host.ts";
 import { packageVersion } from "./package.ts";
 import { privateFolder } from "./runtime-folder.ts";
@@ -192,10 +195,8 @@ function tellTls(ferry: LocalFerry, log: Logger): void {
 /** A slower link than the host could have is said aloud: silent fallbacks have cost others a factor of 600. */
 function tellLink(config: Config, ferry: LocalFerry, metrics: Metrics, log: Logger): void {
   metrics.describe({ version: packageVersion(), link: ferry.link.kind, node: config.name });
-  if (config.congestionControl !== "") {
-    const { status, found, remedy } = congestionControl(thisHost, config, { rttMs: 0, rateBytesPerSecond: 0 });
-    if (status !== "OK") log.warn({ found, remedy }, "CONGESTION CONTROL NOT AVAILABLE: lanes keep the host's");
-  }
+  const remedy = missingCongestion(thisHost, config);
+  if (remedy !== "") log.warn({ wanted: config.congestionControl, remedy }, "CONGESTION CONTROL NOT AVAILABLE: lanes keep the host's");
   if (ferry.link.kind !== "js" || config.link === "js") return;
   metrics.downgrades.inc({ from: "tcp", to: "js", reason: "no addon" });
   log.warn({ link: "js", reason: ferry.link.reason }, "LINK DOWNGRADE: bytes pass through JavaScript; kvferry doctor says what is missing");
@@ -225,6 +226,7 @@ function observePool(config: Config, ferry: LocalFerry, api: ApiServer, metrics:
   metrics.observe({
     pool: () => ({ bytes: config.pool.bytes, ...node.pool.stats() }),
     lanes: () => node.peers.all().map((peer) => ({ peer: peer.name, lanes: peer.lanes.up, info: peer.lanes.read() })),
+    paths: () => node.peers.all().map((peer) => ({ peer: peer.name, ...pathFigures(peer, node.runtime.nowUs()) })),
     apiClients: () => api.clients,
     transfersRunning: () => node.transfers,
     refusals: () => node.link.refusals(),
@@ -281,10 +283,28 @@ function peerStatus(peer: Peer, nowUs: number): object {
   return { name, address: advertised, identity, up, lanes: lanes.up, lane_info, path: pathStatus(peer, nowUs) };
 }
 
+function pathFigures({ path, lanes: { active } }: Peer, nowUs: number): PathFigures {
+  const { lanes, pace } = path.decision;
+  return {
+    ...path.estimate(nowUs),
+    lanesWanted: lanes.lanes,
+    lanesActive: active,
+    chunkBytes: nextChunk(path, nowUs).bytes,
+    windowBytes: path.newWindow().window().bytes,
+    paceBytesPerSecond: pace.bytesPerSecond,
+  };
+}
+
+/** Of a normal transfer that would begin now, and is large. */
+function nextChunk(path: Path, nowUs: number): ChunkSize {
+  return path.chunkSize(nowUs, "out", "normal", 0, limits.chunkBytesMax);
+}
+
 /** What is known of the path to the peer, and what was decided about it. */
 function pathStatus({ path, lanes: { active }, congestion }: Peer, nowUs: number): object {
   const { goodputBytesPerSecond, confidence, rttUs, minRttUs, queueUs, lossRatio, limit, reason } = path.estimate(nowUs);
   const { lanes, pace } = path.decision;
+  const window = path.newWindow().window();
   return {
     goodput_bytes_per_second: Math.round(goodputBytesPerSecond),
     confidence,
@@ -296,6 +316,8 @@ function pathStatus({ path, lanes: { active }, congestion }: Peer, nowUs: number
     loss_ratio: lossRatio,
     lanes: { wanted: lanes.lanes, active, reason: lanes.reason },
     pace: { bytes_per_second: pace.bytesPerSecond, reason: pace.reason },
+    window: { bytes: window.bytes, reason: window.reason },
+    chunk: nextChunk(path, nowUs),
     congestion_control: congestion,
   };
 }

@@ -1,4 +1,4 @@
-/** What a remote has said of itself: which process it is, what it can, which models it has and how they lie there. */
+/** What a remote has said of itself: which process it is, what it can, which models it has and how they lie there, whether it sends checksums. */
 import { LayoutCache } from "../kv/layout-cache.ts";
 import { limits } from "../limits.ts";
 import type { Capability } from "./greeting.ts";
@@ -7,6 +7,8 @@ import type { Hello, ModelEntry } from "./messages.ts";
 export class Acquaintance {
   /** The remote's, as they come with its offers and grants. */
   readonly layouts = new LayoutCache();
+  /** Whether its last offer asked for checksums; undefined: it has made none. */
+  checksum: boolean | undefined;
   #hello: Hello | undefined;
   /** The newest of a fingerprint is the one that it serves. */
   #models: ReadonlyMap<string, Uint8Array> = new Map();
@@ -15,6 +17,7 @@ export class Acquaintance {
   meet(hello: Hello): boolean {
     const isAnother = this.#hello !== undefined && this.#hello.node !== hello.node;
     this.#hello = hello;
+    if (isAnother) this.checksum = undefined;
     this.learn(hello.models);
     return isAnother;
   }

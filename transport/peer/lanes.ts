@@ -17,6 +17,8 @@ export interface LanesOptions {
   readonly path: Path;
   readonly isDialler: boolean;
   readonly congestionControl: string;
+  /** What else their sockets are to have; absent = as the kernel has them. */
+  readonly socket?: Pick<LaneOptions, "socketBufferBytes" | "dscp">;
   /** The remote knows padding for what it is. */
   readonly takesPadding: () => boolean;
   /** A lane died while the connection lives; whoever dialled opens it again. */
@@ -276,11 +278,12 @@ export class Lanes {
   }
 
   #tuning(): LaneOptions {
-    const { path, congestionControl } = this.#options;
+    const { path, congestionControl, socket } = this.#options;
     const { pace } = path.decision;
-    const lanes = Math.max(this.active, 1);
+    // Before any is up, those that are about to be share the pace.
+    const lanes = this.#up.size === 0 ? this.#wanted : Math.max(this.active, 1);
     const paceBytesPerSecond = pace.bytesPerSecond === 0 ? 0 : Math.max(Math.floor(pace.bytesPerSecond / lanes), 1);
-    return { congestionControl, paceBytesPerSecond, notSentLowBytes: notSentLow(path.laneRate(lanes)) };
+    return { ...socket, congestionControl, paceBytesPerSecond, notSentLowBytes: notSentLow(path.laneRate(lanes)) };
   }
 
   #retune(): void {

@@ -116,7 +116,7 @@ export class Peer implements Remote, PeerPort {
     return this.#known.layouts;
   }
   get checksum(): boolean {
-    return this.#host.checksum;
+    return this.#known.checksum ?? this.#host.checksum;
   }
   get greets(): boolean {
     return this.#connection.greets;
@@ -332,6 +332,7 @@ export class Peer implements Remote, PeerPort {
       case "fetch":
         return this.#handleFetch(message);
       case "offer":
+        this.#known.checksum = message.checksum;
         return this.#ongoing.handleOffer(nowUs, message, this) ? undefined : this.#host.onOffer(this, message);
       case "accept":
         return this.#ongoing.handleAccept(nowUs, message, this);

@@ -17,7 +17,7 @@ export interface Remote {
   readonly layouts: LayoutCache;
   /** The largest chunk that the remote takes. */
   readonly chunkBytesMax: number;
-  /** Whether offers ask for checksums: known of this node's own, supposed of the remote's. */
+  /** Whether the remote's offers ask for checksums, as its last one did; before there was one, as this node's own. */
   readonly checksum: boolean;
   readonly up: boolean;
   /** It was dialled and greeted, and has not said its own Hello: what needs no capability may be said already. */

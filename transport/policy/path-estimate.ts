@@ -2,10 +2,10 @@
  * What a path (all lanes to one peer) gives now, from what the kernel counts of each lane (TCP_INFO) and from chunk acknowledgements. PURE.
  *
  * Delivered bytes of all lanes over the time between two readings are one sample. A sample counts as what is *available* only while the lanes
- * had more to send than the path took; a sender that had nothing to say proves no more than that so much is possible. The estimate is the
- * mean of the last samples that agree with a typical one, which keeps out what a congestion control does to itself for a moment (BBR leaves the path for
- * 200 ms every 10 s). Two samples above all before them, or three below that agree with each other, are a step, and the past is forgotten: bytes that
- * have arrived prove what the path can, a pause proves nothing.
+ * had more to send than the path took, most of them at least: the last ones of a transfer, which wait to send again what was lost, say nothing of the path. A
+ * sender that had nothing to say proves no more than that so much is possible. The estimate is the mean of the last samples that agree with a typical one,
+ * which keeps out what a congestion control does to itself for a moment (BBR leaves the path for 200 ms every 10 s). Two samples above all before them, or
+ * three below that agree with each other, are a step, and the past is forgotten: bytes that have arrived prove what the path can, a pause proves nothing.
  */
 import { assert } from "../check.ts";
 import type { LaneInfo } from "../link/link.ts";
@@ -47,6 +47,8 @@ const HALF_AFTER = 4;
 const SILENCE_HALF_US = 30_000_000;
 /** Lanes that were kept from sending for so much of their time by the other end's window, or by their own buffer, are limited by it. */
 const LIMITED_PARTS = 2;
+/** Lanes with something to send show what the path takes if they are half of those that take chunks. */
+const MOST_PARTS = 2;
 
 const NEW_LANE = Object.freeze({
   ...{ bytesDelivered: 0, bytesSent: 0, bytesRetransmitted: 0 },
@@ -102,10 +104,13 @@ export class PathEstimator {
   /**
    * @param lanes what the kernel counts of each lane that is up
    * @param backlogBytes bytes that wait for a lane, or for the window
+   * @param lanesActive those of them that take chunks
    */
-  handleReading(nowUs: number, lanes: readonly LaneInfo[], backlogBytes: number): void {
-    const interval = this.#interval(nowUs, lanes, backlogBytes);
-    this.#remember(nowUs, lanes, backlogBytes);
+  handleReading(nowUs: number, lanes: readonly LaneInfo[], backlogBytes: number, lanesActive = lanes.length): void {
+    const isBacklogged =
+      backlogBytes > 0 || lanes.filter(({ notSentBytes }) => notSentBytes > 0).length * MOST_PARTS >= Math.max(lanesActive, 1);
+    const interval = this.#interval(nowUs, lanes, isBacklogged);
+    this.#remember(nowUs, lanes, isBacklogged);
     if (interval === undefined) return;
     if (interval.sentBytes > 0) this.#loss += (interval.repeatedBytes / interval.sentBytes - this.#loss) / LOSS_WEIGHT_PARTS;
     this.#limit = limitOf(interval);
@@ -143,7 +148,7 @@ export class PathEstimator {
     return { ...shared, goodputBytesPerSecond: this.#goodput, latestBytesPerSecond: this.#latest, confidence, reason: this.#reason };
   }
 
-  #interval(nowUs: number, lanes: readonly LaneInfo[], backlogBytes: number): Interval | undefined {
+  #interval(nowUs: number, lanes: readonly LaneInfo[], isBacklogged: boolean): Interval | undefined {
     const us = nowUs - this.#readUs;
     if (this.#readUs < 0 || us <= 0) return undefined;
     const sum = { deliveredBytes: 0, sentBytes: 0, repeatedBytes: 0, busyUs: 0, receiverUs: 0, bufferUs: 0 };
@@ -160,13 +165,13 @@ export class PathEstimator {
       sum.receiverUs += Math.max(lane.receiveWindowLimitedUs - since.receiveWindowLimitedUs, 0) / lanes.length;
       sum.bufferUs += Math.max(lane.sendBufferLimitedUs - since.sendBufferLimitedUs, 0) / lanes.length;
     }
-    return { us, ...sum, isBacklogged: this.#wasBacklogged && isBacklogged(lanes, backlogBytes) };
+    return { us, ...sum, isBacklogged: this.#wasBacklogged && isBacklogged };
   }
 
-  #remember(nowUs: number, lanes: readonly LaneInfo[], backlogBytes: number): void {
+  #remember(nowUs: number, lanes: readonly LaneInfo[], isBacklogged: boolean): void {
     this.#before = new Map(lanes.map((lane) => [lane.lane, lane]));
     this.#readUs = nowUs;
-    this.#wasBacklogged = isBacklogged(lanes, backlogBytes);
+    this.#wasBacklogged = isBacklogged;
     const timed = lanes.filter(({ rttUs, minRttUs }) => rttUs > 0 && minRttUs > 0);
     if (timed.length === 0) return;
     this.#minRttUs = timed.reduce((least, { minRttUs }) => Math.min(least, minRttUs), Number.POSITIVE_INFINITY);
@@ -200,10 +205,6 @@ function stepIn(samples: readonly Sample[]): number {
   if (beforeUp.length > 0 && Math.min(...up) > Math.max(...beforeUp)) return STEP_UP_SAMPLES;
   const isDown = beforeDown.length > 0 && Math.max(...down) < Math.min(...beforeDown);
   return isDown && agrees(Math.min(...down), Math.max(...down)) ? STEP_DOWN_SAMPLES : 0;
-}
-
-function isBacklogged(lanes: readonly LaneInfo[], backlogBytes: number): boolean {
-  return backlogBytes > 0 || lanes.some(({ notSentBytes }) => notSentBytes > 0);
 }
 
 function limitOf({ us, busyUs, receiverUs, bufferUs, isBacklogged: hasMore }: Interval): PathLimit {

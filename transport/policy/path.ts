@@ -91,7 +91,7 @@ export class Path {
 
   handleReading(nowUs: number, lanes: readonly LaneInfo[], load: PathLoad): PathDecision {
     this.#receiving.handleReading(lanes);
-    this.#estimator.handleReading(nowUs, lanes, load.backlogBytes);
+    this.#estimator.handleReading(nowUs, lanes, load.backlogBytes, load.lanesActive);
     const estimate = this.#estimator.estimate(nowUs);
     const isBacklogged = load.backlogBytes > 0 || lanes.some(({ notSentBytes }) => notSentBytes > 0);
     const congestionControl = lanes[0]?.congestionControl ?? "";

@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 import kvferry
 from conftest import Connect
-from kvferry import Blocks, Ferry, GroupBlocks, Keyed, KvferryError, Range, events, new_handle
+from kvferry import Blocks, Ferry, GroupBlocks, Keyed, KvferryError, Priority, Range, events, new_handle
 from sidecars import BLOCK_BYTES, BLOCK_TOKENS, IDENTITY, LAYERS, WAIT_S, Sidecar, eventually, layout_of
 
 
@@ -288,6 +288,52 @@ def test_whoever_stops_waiting_loses_nothing(connect: Connect) -> None:
         except KvferryError as error:
             assert error.code == "deadline_exceeded"
     eventually(lambda: ferry.stats().pool["held"] == 0)
+
+
+def test_every_transfer_has_a_priority(connect: Connect) -> None:
+    a, b = connect(), connect(1)
+    model, there = a.register_model(IDENTITY, layout_of(a.pool())), b.register_model(IDENTITY, layout_of(b.pool()))
+    blocks, mine = a.alloc(1), b.alloc(1)
+    into, tokens = [GroupBlocks(0, mine, BLOCK_TOKENS)], BLOCK_TOKENS
+    keys = kvferry.page_keys(model.fingerprint, BLOCK_TOKENS, np.arange(tokens) + 9_000)
+    ours, theirs = a.register_buffer(4096), b.register_buffer(4096)
+    for seed, priority in enumerate(get_args(Priority)):
+        fill(a, blocks, seed)
+        offer = a.offer(model, [GroupBlocks(0, blocks, tokens)])
+        b.fetch(a.info().address, there, offer.handle, into, priority=priority).result(WAIT_S)
+        assert same(a, blocks, b, mine)
+        b.read(a.info().address, ours.handle, theirs, [Range(0, 0, 4096)], priority=priority).result(WAIT_S)
+        b.write(a.info().address, ours.handle, theirs, [Range(0, 0, 4096)], priority=priority).result(WAIT_S)
+    a.push(b.info().address, model, GroupBlocks(0, blocks, tokens), keys, priority="background").result(WAIT_S)
+    for wrong in ("", "Urgent", 1):
+        refused: list[Callable[..., object]] = [
+            lambda **more: b.fetch("x", there, "handle", into, **more),
+            lambda **more: b.read("x", ours.handle, theirs, [Range(0, 0, 1)], **more),
+            lambda **more: a.push("x", model, GroupBlocks(0, blocks, tokens), keys, **more),
+        ]
+        for call in refused:
+            assert code_of(partial(call, priority=wrong)) == "invalid_argument"
+    a.free(blocks)
+    b.free(mine)
+    a.unregister_buffer(ours)
+    b.unregister_buffer(theirs)
+
+
+def test_a_hint_makes_connections_before_anything_is_fetched(connect: Connect) -> None:
+    with_peer = connect(1).info().address
+    own = Sidecar("prewarming")
+    try:
+        own.start()
+        with own.connect() as ferry:
+            assert ferry.stats().peers == ()
+            ferry.prewarm(with_peer, 1 << 20, in_s=0.25)
+            eventually(lambda: [peer.up for peer in ferry.stats().peers] == [True])
+            assert ferry.submit.prewarm(with_peer, np.int64(1), direction="out").result(WAIT_S) is None
+            for wrong in ({"size": 0}, {"in_s": -1.0}, {"in_s": 3601.0}, {"in_s": float("nan")}, {"direction": "up"}):
+                arguments: dict[str, Any] = {"size": 1, **wrong}
+                assert code_of(partial(ferry.prewarm, with_peer, **arguments)) == "invalid_argument"
+    finally:
+        own.close()
 
 
 def test_a_callback_may_submit_but_not_wait(connect: Connect) -> None:

@@ -54,6 +54,7 @@ class FakeSidecar:
         self.asked: list[bytes] = []
         self.answers: Future[list[Place]] | None = Future()
         self.discarded: list[tuple[str, str]] = []
+        self.prewarmed: list[tuple[str, int]] = []
         self.closed = 0
 
     def lookup(self, keys: bytes, peers: Sequence[str], timeout_s: float) -> Future[list[Place]] | None:
@@ -70,6 +71,9 @@ class FakeSidecar:
 
     def discard(self, peer: str, handle: str) -> None:
         self.discarded.append((peer, handle))
+
+    def prewarm(self, peer: str, size: int) -> None:
+        self.prewarmed.append((peer, size))
 
     def close(self) -> None:
         self.closed += 1

@@ -38,7 +38,7 @@ def test_the_readme_says_these_options_and_defaults() -> None:
 
 @pytest.mark.parametrize("extra, named", [
     ({"sockets": "/x"}, "sockets"), ({"socket": ""}, "socket"), ({"socket": 5}, "socket"),
-    ({"prefix": "yes"}, "prefix"), ({"prefix": 1}, "prefix"),
+    ({"prefix": "yes"}, "prefix"), ({"prefix": 1}, "prefix"), ({"prewarm": "no"}, "prewarm"),
     ({"peers": "a,b"}, "peers"), ({"peers": ["a", ""]}, "peers"), ({"peers": [1]}, "peers"), ({"absent": "wait"}, "absent"),
     ({"peers": 5}, "peers"), ({"peers": {"a": 1}}, "peers"), ({"peers": None}, "peers"),
     ({"tenant": None}, "tenant"), ({"min_tokens": 0}, "min_tokens"), ({"min_tokens": True}, "min_tokens"),

@@ -214,6 +214,29 @@ def test_each_rank_is_told_its_part_and_what_nobody_needs_is_discarded(made: lis
     assert sidecar(scheduler).discarded == [(f"{peer}1", handle)]
 
 
+def test_connections_are_made_while_a_request_waits_for_its_turn(made: list[Scheduler]) -> None:
+    scheduler = build(made, ranks=2)
+    params = handed_over(40)
+    peer, handle, _, _ = params["sources"][0]
+    params["sources"] = [[peer, handle, 0, 2], [f"{peer}1", handle, 2, 1], [f"{peer}2", handle, 3, 1]]
+    scheduler.new_request(request("d", range(40), params))
+    # Three blocks of 64 bytes; the second rank's come from two.
+    hinted = [rank.prewarmed for _, rank in scheduler._ranks]  # type: ignore[attr-defined]
+    assert hinted == [[(peer, 192)], [(f"{peer}1", 96), (f"{peer}2", 96)]]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sources": None}, {"kvferry": 2}, {"sources": [["p q", "h", 0, 2]]}, {"fingerprint": 1}]
+)
+def test_a_hint_fails_no_request_and_is_given_for_nothing_else(made: list[Scheduler], changes: dict[str, Any]) -> None:
+    scheduler = build(made)
+    for params in (handed_over(40, **changes), PREFILL, None):
+        scheduler.new_request(request("d", range(40), params))
+    silent = build(made, prewarm=False)
+    silent.new_request(request("d", range(40), handed_over(40)))
+    assert sidecar(scheduler).prewarmed == sidecar(silent).prewarmed == []
+
+
 def test_what_a_rank_may_not_have_fetched_is_discarded_at_the_end(made: list[Scheduler]) -> None:
     for ranks, expected in ((1, 0), (2, 1)):
         scheduler = build(made, ranks=ranks)

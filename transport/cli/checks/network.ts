@@ -2,6 +2,8 @@
 import type { Config } from "../../config.ts";
 import { formatRate, formatSize } from "../../config/units.ts";
 import { limits } from "../../limits.ts";
+import { chooseCongestion } from "../../policy/congestion.ts";
+import { bbrBytesPerSecond, cubicBytesPerSecond } from "../../policy/flow-rate.ts";
 import { type Check, type Host, ok, warn } from "./host.ts";
 
 export interface Path {
@@ -53,25 +55,51 @@ function coreBuffers(host: Host, _config: Config, _path: Path): Check {
   return ok("core_buffers", `${sizes.join(", ")}; not a limit here: kvferry lets the kernel size its buffers`);
 }
 
-/** Lanes silently keep the host's where the configured one is not to be had. */
-export function congestionControl(host: Host, config: Config, path: Path): Check {
+function congestionControl(host: Host, config: Config, path: Path): Check {
   const id = "congestion_control";
-  const available = words(host.read(`${SYSCTL}ipv4/tcp_available_congestion_control`));
-  const allowed = words(host.read(`${SYSCTL}ipv4/tcp_allowed_congestion_control`));
-  const current = host.read(`${SYSCTL}ipv4/tcp_congestion_control`) ?? "";
+  const { available, allowed, current } = congestionOf(host);
   if (current === "") return ok(id, "not known on this platform");
-  const used = config.congestionControl || current;
+  // As a node chooses between hosts.
+  const used = chooseCongestion(config.congestionControl, allowed, false).name || current;
   const found = `${used} in use; available: ${available.join(" ")}; allowed to this user: ${allowed.join(" ")}`;
-  if (config.congestionControl !== "" && !allowed.includes(config.congestionControl)) {
-    const all = [...allowed, used].join(" ");
-    return warn(id, found, `modprobe tcp_${used}; sysctl -w net.ipv4.tcp_allowed_congestion_control="${all}"`);
-  }
-  // Loss of 0.1 % costs cubic 99 % of a 50 ms path and BBR 3 %.
-  if (path.rttMs < LONG_RTT_MS || used.startsWith("bbr")) return ok(id, found);
-  const bbr = allowed.includes("bbr")
-    ? "Set congestionControl to bbr."
-    : 'modprobe tcp_bbr; sysctl -w net.ipv4.tcp_allowed_congestion_control="reno cubic bbr"; congestionControl = bbr.';
-  return warn(id, found, `${bbr} On a long path with loss it is many times faster than ${current}.`);
+  const missing = missingCongestion(host, config);
+  if (missing !== "") return warn(id, found, missing);
+  if (used.startsWith("bbr")) return ok(id, found);
+  const module = available.includes("bbr") ? "" : "modprobe tcp_bbr; ";
+  const remedy = allowed.includes("bbr")
+    ? "Leave congestionControl empty, or set it to bbr."
+    : `${module}sysctl -w net.ipv4.tcp_allowed_congestion_control="${[...allowed, "bbr"].join(" ")}".`;
+  return warn(id, found, `${remedy} ${whatBbrGives(path)}`);
+}
+
+/** How to have the one that is configured; "" where it is to be had. Lanes would silently keep the host's. */
+export function missingCongestion(host: Host, { congestionControl: wanted }: Config): string {
+  const { allowed, current } = congestionOf(host);
+  if (wanted === "" || current === "" || allowed.includes(wanted)) return "";
+  return `modprobe tcp_${wanted}; sysctl -w net.ipv4.tcp_allowed_congestion_control="${[...allowed, wanted].join(" ")}"`;
+}
+
+function congestionOf(host: Host) {
+  const [available, allowed, current] = [
+    "tcp_available_congestion_control",
+    "tcp_allowed_congestion_control",
+    "tcp_congestion_control",
+  ].map((name) => words(host.read(`${SYSCTL}ipv4/${name}`))) as [string[], string[], string[]];
+  return { available, allowed, current: current[0] ?? "" };
+}
+
+/** Of 1 Gbit/s between datacenters, where the path that was named is a short one. */
+const EXAMPLE: Path = { rttMs: 50, rateBytesPerSecond: 125_000_000 };
+const EXAMPLE_LOSS = 0.001;
+
+function whatBbrGives(path: Path): string {
+  const { rttMs, rateBytesPerSecond } = path.rttMs < LONG_RTT_MS ? EXAMPLE : path;
+  const lossy = { rateBytesPerSecond, rttUs: rttMs * 1_000, lossRatio: EXAMPLE_LOSS };
+  const [bbr, cubic] = [bbrBytesPerSecond(lossy), cubicBytesPerSecond(lossy)].map(formatRate);
+  return (
+    `At ${formatRate(rateBytesPerSecond)}, ${rttMs} ms and a loss of ${EXAMPLE_LOSS * 100} % a flow of BBR carries about ${bbr}, one of cubic ` +
+    `${cubic} (RFC 9438, 5.1); without BBR kvferry opens more lanes.`
+  );
 }
 
 function idleRestart(host: Host, path: Path): Check {

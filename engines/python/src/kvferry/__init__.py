@@ -10,7 +10,7 @@ from .pool import Pool, PoolInfo
 from .sync import Ferry, Submit, connect
 from .transfers import Offer, Transfer
 from .values import Blocks, GroupBlocks, Keyed, NodeInfo, PeerStats, Place, Range, Report, Stats, new_handle
-from .verbs import AsyncFerry
+from .verbs import AsyncFerry, Priority
 
 __all__ = [
     "ELEMENT_BYTES",
@@ -36,6 +36,7 @@ __all__ = [
     "Place",
     "Pool",
     "PoolInfo",
+    "Priority",
     "Range",
     "Report",
     "Seed",

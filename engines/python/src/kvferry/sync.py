@@ -167,6 +167,7 @@ class Submit:
     offer = _submitting(AsyncFerry.offer)
     ready = _submitting(AsyncFerry.ready)
     withdraw = _submitting(AsyncFerry.withdraw)
+    prewarm = _submitting(AsyncFerry.prewarm)
     discard = _submitting(AsyncFerry.discard)
     stats = _submitting(AsyncFerry.stats)
 
@@ -199,6 +200,7 @@ class Ferry:
     offer = _waiting(AsyncFerry.offer)
     ready = _waiting(AsyncFerry.ready)
     withdraw = _waiting(AsyncFerry.withdraw)
+    prewarm = _waiting(AsyncFerry.prewarm)
     discard = _waiting(AsyncFerry.discard)
     stats = _waiting(AsyncFerry.stats)
 

@@ -17,6 +17,8 @@ class Options:
     socket: str
     #: Publish the KV of whole blocks, and look for it here and at `peers` before a prefill.
     prefix: bool
+    #: Have connections to a request's prefill engine opened while it waits for its turn.
+    prewarm: bool
     #: Names or HOST:PORT of sidecars that are asked for prefixes, beside our own.
     peers: tuple[str, ...]
     #: What the weights are called; two engines with the same name must hold the same weights. "": found out from the files.
@@ -59,6 +61,7 @@ class Options:
         return cls(
             socket=socket,
             prefix=_boolean(extra, "prefix", False),
+            prewarm=_boolean(extra, "prewarm", True),
             peers=tuple(peers),
             model=_text(extra, "model", ""),
             revision=_text(extra, "revision", ""),

@@ -88,6 +88,8 @@ class Scheduler:
     def new_request(self, request: Request) -> None:
         params = request.kv_transfer_params
         hands_over = wants_handover(params)
+        if self._options.prewarm and offers_handover(params):
+            self._prewarm(request)
         if request.prompt_token_ids is None or not self._ranks or not (hands_over or self._prefix):
             return
         if getattr(request, "prompt_embeds", None) is not None or (self._has_state and request.num_prompt_tokens == 1):
@@ -204,6 +206,20 @@ class Scheduler:
         return tuple(list(block_ids[group]) for group in self._groups)
 
     # Loading.
+
+    def _prewarm(self, request: Request) -> None:
+        """Until its turn comes, connections are made. What it brings is looked at closely then: a hint moves no KV, and reaches nobody
+        whom the sidecar may not talk to."""
+        try:
+            brought = parse_handover(request.kv_transfer_params or {}, self._fingerprint, "")
+            parts = share(brought.sources, [(rank.first_head, rank.heads) for rank, _ in self._ranks])
+        except KvferryError as error:
+            log.debug("kvferry: prewarm: %s", error)
+            return
+        for (rank, sidecar), own in zip(self._ranks, parts, strict=True):
+            size = rank.shape.bytes_of(request.num_prompt_tokens)
+            for part in own:
+                sidecar.prewarm(part.source.peer, max(size // len(own), 1))
 
     def _handover_tokens(self, request: Request, computed: int) -> tuple[int | None, bool]:
         try:

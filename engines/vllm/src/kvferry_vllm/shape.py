@@ -23,6 +23,11 @@ class CacheShape:
         """Of the scheduler's blocks; 0 for fixed-size state."""
         return tuple(group.block_tokens * split for group, split in zip(self.groups, self.splits, strict=True))
 
+    def bytes_of(self, tokens: int) -> int:
+        """About what so many tokens take in the pool: whole blocks."""
+        blocks = sum(-(-tokens // group.block_tokens) if group.block_tokens else 1 for group in self.groups)
+        return blocks * self.block_bytes
+
     def layout(self, data_bytes: int, block_count: int) -> Layout:
         """For a pool of that many bytes and blocks. Raises invalid_config if it cannot hold one block."""
         count = min(block_count, data_bytes // self.block_bytes)

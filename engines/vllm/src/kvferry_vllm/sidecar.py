@@ -70,6 +70,17 @@ class Sidecar:
         if self._ferry.up:
             self._thread.submit(self._discard(peer, handle))
 
+    def prewarm(self, peer: str, size: int) -> None:
+        """About so many bytes will be fetched from the peer soon."""
+        if self._ferry.up:
+            self._thread.submit(self._prewarm(peer, size))
+
+    async def _prewarm(self, peer: str, size: int) -> None:
+        try:
+            await self._ferry.prewarm(peer, size)
+        except KvferryError as error:
+            log.debug("kvferry: prewarm: %s", error)
+
     async def _discard(self, peer: str, handle: str) -> None:
         try:
             await self._ferry.discard(peer, handle)
