@@ -86,6 +86,8 @@ export interface Status {
   readonly transfers_running: number;
   readonly bytes_sent: number;
   readonly bytes_received: number;
+  readonly resident_bytes: number;
+  readonly refusals: Readonly<Record<string, number>>;
   readonly pool: Readonly<Record<string, number>>;
 }
 
