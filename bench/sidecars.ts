@@ -90,6 +90,10 @@ export class SidecarProcess {
     );
   }
 
+  descriptors(): number {
+    return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+  }
+
   /** Resident memory that is not the shared pool, bytes. */
   residentBytesBesidePool(): number {
     const status = readFileSync(`/proc/${this.#child.pid}/status`, "latin1");

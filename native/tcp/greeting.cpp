@@ -68,6 +68,11 @@ void Greeting::on_deadline() {
   refuse(Refusal::timeout, state_ == State::securing ? "the handshake took too long" : "no preamble in time");
 }
 
+void Greeting::give_way() {
+  if (state_ == State::leaving) return close();
+  refuse(Refusal::full, "its place was needed: too many have not said what they are");
+}
+
 void Greeting::sniff() {
   uint8_t first = 0;
   const ssize_t count = recv(stream_.fd(), &first, 1, MSG_PEEK);
@@ -165,7 +170,7 @@ void Greeting::close() {
   if (stream_.fd() >= 0) poller_.unwatch(stream_.fd());
   stream_.close();
   if (state_ == State::held) mover_.let_go_of_lane(*this);
-  mover_.end_greeting();
+  mover_.doorstep().leave(*this);
   poller_.retire(*this);
 }
 

@@ -14,6 +14,10 @@ class TcpMover;
 class Greeting : public Channel {
  public:
   Greeting(Poller& poller, TcpMover& mover, Stream stream);
+  // How far it has come: who has come least far is missed least.
+  int progress() const { return int(state_); }
+  // Closed, because somebody else needs its place.
+  void give_way();
   void on_attached() override;
   void on_ready(uint32_t epoll_events) override;
   // The token of a lane that waited is known now.
@@ -22,7 +26,7 @@ class Greeting : public Channel {
 
  private:
   // held: a lane that came before the Hello that brings its token was judged.
-  enum class State { silent, securing, greeting, held, leaving };
+  enum class State { leaving, silent, securing, greeting, held };
 
   void sniff();
   void secure();

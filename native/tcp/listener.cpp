@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../core/clock.h"
+#include "doorstep.h"
 #include "greeting.h"
 #include "mover.h"
 #include "poller.h"
@@ -26,7 +27,9 @@ void Listener::on_attached() { poller_.watch(*this, stream_.fd(), EPOLLIN); }
 
 void Listener::on_ready(uint32_t) {
   for (int turn = 0; turn < kAcceptsPerTurn; turn++) {
-    Stream stream(accept4(stream_.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    Address address;
+    address.bytes = sizeof address.storage;
+    Stream stream(accept4(stream_.fd(), reinterpret_cast<sockaddr*>(&address.storage), &address.bytes, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (stream.fd() < 0) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (errno == EAGAIN) return;
@@ -35,12 +38,12 @@ void Listener::on_ready(uint32_t) {
       poller_.set_deadline(*this, now_us() + kPauseUs);
       return;
     }
-    if (!mover_.begin_greeting()) {
-      mover_.refusals().add(Refusal::full, Address::of_peer(stream.fd()).endpoint(), "too many that have not said what they are");
-      continue;
-    }
+    const Doorstep::Source source = Doorstep::source_of(address);
+    if (Greeting* other = mover_.doorstep().who_gives_way(source)) other->give_way();
     set_common_options(stream.fd());
-    poller_.attach(std::make_shared<Greeting>(poller_, mover_, std::move(stream)));
+    auto greeting = std::make_shared<Greeting>(poller_, mover_, std::move(stream));
+    mover_.doorstep().enter(*greeting, source);
+    poller_.attach(std::move(greeting));
   }
 }
 

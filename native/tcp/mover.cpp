@@ -13,7 +13,7 @@
 
 namespace kvferry {
 
-TcpMover::TcpMover(const Bounds& bounds, uint32_t io_threads, EventQueue::Callback wake) : Mover(bounds, std::move(wake)) {
+TcpMover::TcpMover(const Bounds& bounds, uint32_t io_threads, EventQueue::Callback wake) : Mover(bounds, std::move(wake)), doorstep_(bounds.greetings) {
   for (uint32_t index = 0; index < std::max(1u, io_threads); index++) pollers_.push_back(std::make_unique<Poller>());
 }
 
@@ -205,7 +205,7 @@ Endpoint TcpMover::remote(uint64_t id) {
 
 void TcpMover::adopt_control(Stream stream) {
   const std::shared_ptr<TcpConnection> connection = create(false);
-  if (connection == nullptr) return;
+  if (connection == nullptr) return refusals_.add(Refusal::full, Address::of_peer(stream.fd()).endpoint(), "too many connections");
   connection->set_remote(Address::of_peer(stream.fd()));
   if (stream.tls() != nullptr) connection->set_peer(stream.tls()->peer());
   Poller& poller = this->poller(connection->first_poller);
@@ -266,14 +266,6 @@ void TcpMover::connection_ended(TcpConnection& connection) {
   alive_ -= 1;
   std::erase_if(tokens_, [&](const auto& entry) { return entry.second == connection.id; });
 }
-
-bool TcpMover::begin_greeting() {
-  if (greetings_.fetch_add(1) < bounds.greetings) return true;
-  greetings_.fetch_sub(1);
-  return false;
-}
-
-void TcpMover::end_greeting() { greetings_.fetch_sub(1); }
 
 std::shared_ptr<Exchange> TcpMover::exchange(uint64_t id) { return find(id); }
 

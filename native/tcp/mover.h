@@ -1,7 +1,6 @@
 // The TCP link's native half: pollers, listeners, connections and the tokens that lanes present.
 #pragma once
 #include <array>
-#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -11,6 +10,7 @@
 #include "../core/frame.h"
 #include "../core/mover.h"
 #include "connection.h"
+#include "doorstep.h"
 #include "poller.h"
 
 namespace kvferry {
@@ -53,8 +53,8 @@ class TcpMover : public Mover {
   bool hold_lane(Greeting& greeting, const Preamble& preamble);
   void let_go_of_lane(const Greeting& greeting);
   void connection_ended(TcpConnection& connection);
-  bool begin_greeting();
-  void end_greeting();
+  // Greeter's thread.
+  Doorstep& doorstep() { return doorstep_; }
 
  protected:
   std::shared_ptr<Exchange> exchange(uint64_t connection) override;
@@ -76,7 +76,7 @@ class TcpMover : public Mover {
   bool greets_ = false;
   bool started_ = false;
   bool closed_ = false;
-  std::atomic<uint32_t> greetings_{0};
+  Doorstep doorstep_;
 
   std::mutex registry_;
   uint64_t next_connection_ = 1;

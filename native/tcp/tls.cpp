@@ -117,6 +117,8 @@ void keep_secret(const SSL* ssl, const char* line) {
   for (const auto& [label, secret] : {std::pair("CLIENT_TRAFFIC_SECRET_0 ", &dialogue.client_secret), std::pair("SERVER_TRAFFIC_SECRET_0 ", &dialogue.server_secret)}) {
     if (strncmp(line, label, strlen(label)) != 0) continue;
     const char* digits = strrchr(line, ' ') + 1;
+    // Of its whole size at once: a string that grows leaves copies behind.
+    secret->assign(strlen(digits) / 2, 0);
     secret->clear();
     for (; isxdigit(digits[0]) && isxdigit(digits[1]); digits += 2) secret->push_back(char(digit_of(digits[0]) * 16 + digit_of(digits[1])));
   }

@@ -47,7 +47,15 @@ std::unique_ptr<TlsStream> TlsStream::make(int fd, TlsDialogue dialogue) {
   return stream;
 }
 
-TlsStream::~TlsStream() { drop_openssl(); }
+TlsStream::~TlsStream() {
+  drop_openssl();
+  forget_secrets();
+}
+
+// They are the keys' from the end of the handshake on; one that failed leaves them, too.
+void TlsStream::forget_secrets() {
+  for (std::string* secret : {&dialogue_.client_secret, &dialogue_.server_secret}) OPENSSL_cleanse(secret->data(), secret->size());
+}
 
 void TlsStream::drop_openssl() {
   if (ssl_ == nullptr) return;
@@ -111,6 +119,8 @@ TlsStream::Step TlsStream::handshake(TlsProblem* problem) {
   dry_ = false;
   const size_t flight = out_.end;
   const int result = SSL_do_handshake(ssl_);
+  // Who stops in the middle holds no buffer meanwhile.
+  if (in_.size() == 0) in_.release();
   const int error = SSL_get_error(ssl_, result);
   if (error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
     explain_failure(problem);
@@ -166,8 +176,7 @@ bool TlsStream::take_over(size_t flight) {
   std::string& client = dialogue_.client_secret;
   std::string& server = dialogue_.server_secret;
   const bool right = sealing_.begin(suite, is_client ? client : server, true, tickets) && opening_.begin(suite, is_client ? server : client, false, 0);
-  OPENSSL_cleanse(client.data(), client.size());
-  OPENSSL_cleanse(server.data(), server.size());
+  forget_secrets();
   is_established_ = right;
   // Only a client has something to hear that OpenSSL must read: tickets.
   if (!is_client) drop_openssl();

@@ -18,7 +18,8 @@ namespace {
 // Of a record, and of the one that may have to go in front of it to change the key.
 constexpr size_t kRecordRoom = kRecordBytes + 128;
 constexpr size_t kBuffersKept = 64;
-constexpr uint32_t kEmptyRecordsMax = 32;
+// Which carry nothing for the owner: tickets, changes of keys, nothing at all. One that does makes up for one of them.
+constexpr uint32_t kIdleRecordsMax = 32;
 constexpr uint8_t kTicket = 4, kKeyUpdate = 24;
 constexpr size_t kMessageBytesMin = 4;
 constexpr size_t kKeyUpdateBytes = 5;
@@ -204,7 +205,7 @@ size_t TlsStream::open_record(Room& room) {
     if (type == uint8_t(ContentType::data) && content > 0) {
       in_.first += bytes;
       room.skip(content);
-      empty_records_ = 0;
+      idle_records_ -= std::min(idle_records_, 1u);
       return content;
     }
     // Something else, or padded: it has to lie together.
@@ -229,13 +230,15 @@ size_t TlsStream::open_apart(size_t bytes) {
   if (end == 0) return fail("a record of nothing but padding"), 0;
   const ContentType type = ContentType(content[--end]);
   if (end > kRecordBytes) return fail("a record that is too long"), 0;
-  if (end == 0 && ++empty_records_ > kEmptyRecordsMax) return fail("too many records without content"), 0;
-  if (type == ContentType::data && end > 0) {
+  if (type != ContentType::data || end == 0) {
+    // Whoever sends nothing else would have this thread for itself: such records end no turn.
+    if (++idle_records_ > kIdleRecordsMax) return fail("too many records without content"), 0;
+    in_.first += bytes;
+  } else {
+    idle_records_ -= std::min(idle_records_, 1u);
     plain_first_ = in_.first + kRecordHeadBytes;
     plain_end_ = plain_first_ + end;
     plain_next_ = in_.first + bytes;
-  } else {
-    in_.first += bytes;
   }
   // From here on no ticket comes that OpenSSL could read: it has not seen this record.
   if (type == ContentType::data) drop_openssl();

@@ -76,6 +76,7 @@ class TlsStream {
   // A record that only OpenSSL can read: a ticket.
   void feed(const uint8_t* record, size_t bytes);
   void drop_openssl();
+  void forget_secrets();
 
   bool refill();
   // Bytes of the record at the front of in_; 0: it is not all there.
@@ -105,7 +106,7 @@ class TlsStream {
   const uint8_t* fed_ = nullptr;
   size_t fed_bytes_ = 0;
   size_t message_left_ = 0;  // of a ticket that goes on in the next record
-  uint32_t empty_records_ = 0;
+  uint32_t idle_records_ = 0;
   bool dry_ = false;         // the socket had no more in this turn
   bool spoke_ = false;       // something has come
   bool foreign_ = false;     // and it was no TLS

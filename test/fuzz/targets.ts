@@ -15,11 +15,13 @@ import { peerSessionTargets } from "./targets/peer-session.ts";
 import { messageTargets } from "./targets/messages.ts";
 import { laneTargets } from "./targets/lanes.ts";
 import { tlsTargets } from "./targets/tls.ts";
+import { tlsRecordTargets } from "./targets/tls-records.ts";
 
 export const targets: readonly Target[] = [
   ...frameTargets,
   ...controlTargets,
   ...tlsTargets,
+  ...tlsRecordTargets,
   ...laneTargets,
   ...answerTargets,
   ...messageTargets,

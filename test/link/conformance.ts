@@ -10,6 +10,7 @@ import { arrivalTests } from "./conformance/arrivals.ts";
 import { chunkTests } from "./conformance/chunks.ts";
 import { connectionTests } from "./conformance/connections.ts";
 import { controlTests } from "./conformance/control.ts";
+import { crowdTests } from "./conformance/crowd.ts";
 import type { MakeLink } from "./conformance/end.ts";
 import { faultTests } from "./conformance/faults.ts";
 import { hostileTests } from "./conformance/hostile.ts";
@@ -55,6 +56,7 @@ export function linkConformance(name: string, make: MakeLink, options: Conforman
     arrivalTests(suite);
     faultTests(suite);
     hostileTests(suite);
+    crowdTests(suite);
     waitingTests(suite);
   });
 }

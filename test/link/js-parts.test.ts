@@ -1,10 +1,11 @@
 /**
  * The parts of the JavaScript link that can be looked at alone: the queue against a plain array, the token bucket against its definition over drawn
- * times, turns of placements by bytes, and events by their reservations.
+ * times, turns of placements by bytes, events by their reservations, and who gives way in a crowd.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { sourceOf, whoGivesWay } from "../../transport/link/crowd.ts";
 import { EventQueue } from "../../transport/link/js-events.ts";
 import { Fifo } from "../../transport/link/js-fifo.ts";
 import { TokenBucket } from "../../transport/link/js-pace.ts";
@@ -212,4 +213,29 @@ test("one wake for many events, later, and again for what poll left", async () =
     events.drain(() => {}, 10),
     0,
   );
+});
+
+test("who gives way is of the source that has most, with the newcomer; of those the one that has come least far, the oldest first", () => {
+  const crowd = (text: string) => [...text].map((source, at) => ({ source, progress: 1, at }));
+  const leaving = (text: string, source: string): number | undefined => whoGivesWay(crowd(text), source)?.at;
+  assert.deepEqual([leaving("abbab", "a"), leaving("abbab", "b"), leaving("abbab", "c")], [0, 1, 1]);
+  assert.deepEqual([leaving("abc", "a"), leaving("abc", "d"), leaving("", "a")], [0, 0, undefined]);
+  const uneven = [3, 2, 1, 1, 2].map((progress, at) => ({ source: "a", progress, at }));
+  assert.equal(whoGivesWay(uneven, "b")?.at, 2);
+  const drawn = fc.array(fc.record({ source: fc.constantFrom("a", "b", "c", "d"), progress: fc.nat(3) }), { minLength: 1, maxLength: 30 });
+  fc.assert(
+    fc.property(drawn, fc.constantFrom("a", "b", "z"), (callers, source) => {
+      const count = (of: string): number => callers.filter((caller) => caller.source === of).length + (of === source ? 1 : 0);
+      const chosen = whoGivesWay(callers, source) ?? assert.fail("there is somebody");
+      for (const caller of callers) assert.ok(count(caller.source) <= count(chosen.source), "nobody's source has more");
+      for (const caller of callers)
+        assert.ok(caller.source !== chosen.source || caller.progress >= chosen.progress, "nobody has come less far");
+    }),
+  );
+});
+
+test("a source is an IPv4 address, or the first half of an IPv6 address", () => {
+  const hosts = ["10.0.0.1", "::1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::9", "2001:db8::7", "fe80::1", "1::"];
+  const sources = ["10.0.0.1", "0:0:0:0", "2001:db8:1:2", "2001:db8:1:2", "2001:db8:0:0", "fe80:0:0:0", "1:0:0:0"];
+  assert.deepEqual(hosts.map(sourceOf), sources);
 });

@@ -22,6 +22,8 @@ export interface Fault {
   readonly delayMs?: number;
   /** Nothing from this byte on is passed on: the network swallows it. */
   readonly dropFrom?: number;
+  /** From this byte on one passes in a second. */
+  readonly trickleFrom?: number;
   /** Both sockets are destroyed when this byte would pass. */
   readonly cutAt?: number;
 }
@@ -33,6 +35,7 @@ export class ProxyLine {
   readonly passed: Record<Direction, number> = { out: 0, in: 0 };
   readonly #faults: Partial<Record<Direction, Fault>> = {};
   #unplugged = false;
+  readonly #trickling: Partial<Record<Direction, Buffer>> = {};
 
   constructor(preamble: Preamble, client: Socket, server: Socket) {
     this.preamble = preamble;
@@ -75,10 +78,30 @@ export class ProxyLine {
       );
   }
 
+  /** False: it is passed on as ever. */
+  #trickle(direction: Direction, bytes: Uint8Array, from: Socket, to: Socket): boolean {
+    const { trickleFrom = Number.POSITIVE_INFINITY } = this.#faults[direction] ?? {};
+    if (this.passed[direction] < trickleFrom) return false;
+    this.passed[direction] += bytes.length;
+    const isFirst = this.#trickling[direction] === undefined;
+    this.#trickling[direction] = Buffer.concat([this.#trickling[direction] ?? Buffer.alloc(0), bytes]);
+    from.pause();
+    if (!isFirst) return true;
+    const timer = setInterval(() => {
+      const left = this.#trickling[direction] ?? Buffer.alloc(0);
+      if (!to.destroyed) to.write(left.subarray(0, 1));
+      this.#trickling[direction] = left.subarray(1);
+      if (left.length <= 1) from.resume();
+    }, TRICKLE_MS);
+    to.once("close", () => clearInterval(timer));
+    return true;
+  }
+
   pass(direction: Direction, bytes: Uint8Array): void {
     if (this.#unplugged) return;
     const [from, to] = direction === "out" ? [this.#client, this.#server] : [this.#server, this.#client];
     const first = this.passed[direction];
+    if (this.#trickle(direction, bytes, from, to)) return;
     const {
       flip,
       split,
@@ -110,6 +133,7 @@ export class ProxyLine {
   }
 }
 
+const TRICKLE_MS = 1_000;
 /** More than this unwritten and the proxy reads no further, as a network would. */
 const HIGH_BYTES = 64 * 1024;
 

@@ -138,9 +138,10 @@ export function resetSocket(socket: Socket): void {
   else socket.resetAndDestroy();
 }
 
-/** `tls`: it speaks over TLS. Resolves when the socket is there, before any handshake. */
-export async function dialRaw(t: TestContext, endpoint: Endpoint, tls?: TlsOptions): Promise<RawPeer> {
-  const socket = tls === undefined ? connect({ ...endpoint, noDelay: true }) : tlsConnect({ ...endpoint, ...bareTls(tls) });
+/** `tls`: it speaks over TLS; `from`: an address of this host. Resolves when the socket is there, before any handshake. */
+export async function dialRaw(t: TestContext, endpoint: Endpoint, tls?: TlsOptions, from = "127.0.0.1"): Promise<RawPeer> {
+  const to = { ...endpoint, localAddress: from };
+  const socket = tls === undefined ? connect({ ...to, noDelay: true }) : tlsConnect({ ...to, ...bareTls(tls) });
   t.after(() => socket.destroy());
   await new Promise<void>((resolve, reject) => {
     socket.once("connect", resolve);

@@ -110,6 +110,11 @@ export class RecordPeer {
     if (!this.#socket.destroyed) this.#socket.write(bytes);
   }
 
+  /** Nothing more is said, and TLS is not told. */
+  finish(): void {
+    this.#socket.end();
+  }
+
   /** What `say` would have said. */
   seal(content: Uint8Array, type = DATA): Buffer {
     return this.#sending.seal(type, content);
@@ -163,7 +168,7 @@ class Passage extends Duplex {
 }
 
 /** Dials, and goes on with its own records: nothing has been sent under the client's key yet. */
-export async function dialRecords(t: TestContext, endpoint: Endpoint, tls: TlsOptions): Promise<RecordPeer> {
+export async function dialRecords(t: Pick<TestContext, "after">, endpoint: Endpoint, tls: TlsOptions): Promise<RecordPeer> {
   const socket = connect({ ...endpoint, noDelay: true });
   t.after(() => socket.destroy());
   const passage = new Passage(socket);

@@ -60,6 +60,18 @@ describe("records by hand, at a listener", { skip }, () => {
     assert.deepEqual(heard(b), [0, 1, 2, 3, 4, 9]);
   });
 
+  test("as many changes of keys as records, without end", async (t) => {
+    const { b, peer } = await knock(t);
+    for (let round = 0; round < 20; round++) {
+      for (const byte of message(round)) {
+        peer.changeKey(false);
+        peer.say(Uint8Array.of(byte));
+      }
+    }
+    await b.eventCount(20, "message");
+    assert.equal(b.all("disconnected").length, 0);
+  });
+
   test("what is there ends in order: close_notify, and alerts by their names", async (t) => {
     const { b, peer } = await knock(t);
     peer.say(message(1));
@@ -104,6 +116,15 @@ describe("wrong records at a listener", { skip }, () => {
     ["a hello after the handshake", (peer) => peer.say(Uint8Array.of(1, 0, 0, 0), { type: HANDSHAKE })],
     ["an alert of one byte", (peer) => peer.say(Uint8Array.of(2), { type: ALERT })],
     ["forty records without content", (peer) => Array.from({ length: 40 }, () => peer.say(new Uint8Array(0)))],
+    ["forty changes of keys, and nothing under them", (peer) => Array.from({ length: 40 }, () => peer.changeKey(true))],
+    [
+      "three changes of keys for every byte",
+      (peer) =>
+        [...message(3)].forEach((byte) => {
+          for (let count = 0; count < 3; count++) peer.changeKey(false);
+          peer.say(Uint8Array.of(byte));
+        }),
+    ],
   ];
   for (const [name, say] of wrong) {
     test(`ends the connection, and nothing of it counts: ${name}`, async (t) => {
@@ -142,6 +163,17 @@ describe("records by hand, at a dialler", { skip }, () => {
     ],
     ["a change of keys before any data", (peer) => peer.changeKey(true)],
   ];
+  test("a listener that sends tickets for ever is left", async (t) => {
+    const { endpoint, accept } = await listenRecords(t, tls);
+    const a = await openEnd(t, "tcp", tls);
+    a.link.dial(endpoint, 10_000);
+    const peer = await accept();
+    await a.event("connected");
+    for (let count = 0; count < 40; count++) peer.say(ticket(100), { type: HANDSHAKE });
+    assert.match((await a.event("disconnected")).detail, /^the peer broke TLS: too many records without content/);
+    await peer.closed();
+  });
+
   for (const [name, say] of cases) {
     test(`goes on: ${name}`, async (t) => {
       const { endpoint, accept } = await listenRecords(t, tls);

@@ -5,12 +5,19 @@
  */
 import assert from "node:assert/strict";
 import test from "node:test";
+import type { KvferryError } from "../../transport/errors.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
 import { statusOf, until } from "./sidecar.ts";
 import { ask, assertArrived, BLOCKS, hasStalled, moveOnce, received, type Stage, stage } from "./stage.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
 const TRANSFER_BYTES = BLOCKS * 131_072;
+
+/** "3-5, 9" */
+function numbersIn(text: string): Set<number> {
+  const stretches = text.split(", ").map((stretch) => stretch.split("-").map(Number) as [number, number?]);
+  return new Set(stretches.flatMap(([first, last = first]) => Array.from({ length: last - first + 1 }, (_, at) => first + at)));
+}
 
 type Break = "cut" | "unplug";
 
@@ -37,14 +44,31 @@ async function comesBack(at: Stage, kind: Break): Promise<void> {
 async function staysAway(at: Stage, kind: Break): Promise<void> {
   const begun = await received(at.asker);
   const asked = await ask(at.source, at.target, "holder", BLOCKS, 6_000);
-  await until(async () => (await received(at.asker)) > begun);
+  await until(async () => (await received(at.asker)) > begun + 0.4 * TRANSFER_BYTES);
   at.proxy[kind]();
   await until(() => hasStalled(at.target, asked));
-  await assert.rejects(asked.transfer.done, { code: "deadline_exceeded" });
+  // What had come may have been the beginning of any block: those that are told, and no others, may be computed again.
+  await assert.rejects(asked.transfer.done, ({ code, detail }: KvferryError) => {
+    assert.equal(code, "deadline_exceeded");
+    const told = new RegExp(`^missing (\\d+) of ${BLOCKS} blocks: (.*); in layers (.*)$`).exec(detail) ?? assert.fail(detail);
+    const missing = numbersIn(told[2] as string);
+    assert.equal(missing.size, Number(told[1]));
+    asked.blocks.ids.forEach((id, index) => {
+      if (!missing.has(id)) assert.equal(Buffer.compare(at.target.bytesOf(id), asked.copies[index] as Buffer), 0, `block ${id} is whole`);
+    });
+    assert.ok(missing.size > 0 && numbersIn(told[3] as string).size < 8, "layers come in order, and it was hit in the middle");
+    return true;
+  });
   await at.target.ferry.free(asked.blocks);
   at.proxy.mend();
   await moveOnce(at.source, at.target);
   for (const sidecar of [at.asker, at.holder]) await until(async () => (await statusOf(sidecar.socket)).pool["pinned"] === 0);
+}
+
+/** From now on, on lane 1; `direction` as seen by the asker, who dialled. */
+function trickle({ proxy }: Stage, direction: "in" | "out"): void {
+  const lane = proxy.lane(1);
+  lane.setFault(direction, { trickleFrom: lane.passed[direction] });
 }
 
 for (const [kind, what] of [
@@ -67,6 +91,27 @@ test("connections that are stranded are replaced by new ones before anybody call
   assertArrived(at.target, asked.blocks, asked.copies);
   assert.ok(report.resumed >= 1, "it went on over another connection");
   assert.equal(hasStalled(at.target, asked), false);
+});
+
+test("a lane on which chunks come at a byte a second is dropped", { skip }, async (t) => {
+  const at = await stage(t, "50Mbit", ["--chunk-bytes", "128KiB", "--lanes", "4"]);
+  const asked = await ask(at.source, at.target);
+  await until(async () => (await received(at.asker)) > 0.2 * TRANSFER_BYTES);
+  trickle(at, "in");
+  const report = await asked.transfer.done;
+  assertArrived(at.target, asked.blocks, asked.copies);
+  assert.equal(report.resumed, 0, "the connection was never in doubt");
+  await until(() => at.proxy.lines.filter(({ preamble }) => preamble.kind === "lane" && preamble.lane === 1).length === 2);
+});
+
+test("a lane on which answers come at a byte a second holds up nothing: what it carried is in place", { skip }, async (t) => {
+  const at = await stage(t, "50Mbit", ["--chunk-bytes", "128KiB", "--lanes", "4"]);
+  const asked = await ask(at.source, at.target);
+  await until(async () => (await received(at.asker)) > 0.2 * TRANSFER_BYTES);
+  trickle(at, "out");
+  const report = await asked.transfer.done;
+  assertArrived(at.target, asked.blocks, asked.copies);
+  assert.deepEqual([report.resumed, report.bytes], [0, TRANSFER_BYTES]);
 });
 
 test("a lane that is dead beside live ones gives its chunk back", { skip }, async (t) => {

@@ -33,6 +33,8 @@ export interface SidecarOptions {
   readonly port: number;
   readonly folder: string;
   readonly flags?: readonly string[];
+  /** A module that is loaded before anything else. */
+  readonly preload?: string;
 }
 
 export function scratchFolder(t: TestContext): string {
@@ -63,11 +65,12 @@ export async function freePort(): Promise<number> {
   throw new Error("no free port");
 }
 
-export async function startSidecar(t: TestContext, { name, port, folder, flags = [] }: SidecarOptions): Promise<Sidecar> {
+export async function startSidecar(t: TestContext, { name, port, folder, flags = [], preload }: SidecarOptions): Promise<Sidecar> {
   const socket = join(folder, `${name}.sock`);
   const own = ["--name", name, "--listen", `127.0.0.1:${port}`, "--socket", socket, "--pool-name", poolName(folder, name)];
   const pool = ["--pool-bytes", "40MiB", "--pool-block-bytes", String(BLOCK_BYTES), "--log-level", "error"];
-  const child = spawn(process.execPath, ["--import", "tsx", "transport/cli.ts", "serve", ...own, ...pool, ...flags], {
+  const before = preload === undefined ? [] : ["--import", preload];
+  const child = spawn(process.execPath, [...before, "--import", "tsx", "transport/cli.ts", "serve", ...own, ...pool, ...flags], {
     cwd: ROOT,
     stdio: ["ignore", "ignore", "inherit"],
   });
@@ -86,6 +89,8 @@ export interface Status {
   readonly transfers_running: number;
   readonly bytes_sent: number;
   readonly bytes_received: number;
+  readonly resident_bytes: number;
+  readonly refusals: Readonly<Record<string, number>>;
   readonly pool: Readonly<Record<string, number>>;
 }
 

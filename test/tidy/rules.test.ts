@@ -150,6 +150,19 @@ const CASES: readonly Case[] = [
   { rule: "environment", path: "transport/config-layers.ts", bad: [], good: ["const home = process.env.HOME;"] },
   { rule: "console", path: "transport/peer/peer.ts", bad: ["console.log(1);", "process.stderr.write(x);"], good: ["log.info(1);"] },
   { rule: "console", path: "transport/cli/serve.ts", bad: [], good: ["console.log(1);"] },
+  {
+    rule: "wall-clock",
+    path: "transport/peer/peer.ts",
+    bad: ["const now = Date.now();", "const now = new Date();"],
+    good: ["const now = performance.now();", "const told = new Date(text);", "// Date.now()"],
+  },
+  {
+    rule: "wall-clock",
+    path: "native/core/clock.h",
+    bad: ["clock_gettime(CLOCK_REALTIME, &now);", "auto now = std::chrono::system_clock::now();", "srand(time(nullptr));"],
+    good: ["clock_gettime(CLOCK_MONOTONIC, &now);", "time(limit);"],
+  },
+  { rule: "wall-clock", path: "transport/link/js-tls.ts", bad: [], good: ["const now = Date.now();"] },
   { rule: "test-head", path: "test/kv/plan.test.ts", bad: ['import { test } from "node:test";'], good: ["/** Method. */", "// Method."] },
 ];
 

@@ -39,6 +39,15 @@ const PURE_BANS: readonly RegExp[] = [
   /\.sort\(\s*\)/g,
 ];
 
+/** What somebody may set. Of a certificate it says whether it is valid, and nothing else may follow from it. */
+const WALL_CLOCKS: readonly RegExp[] = [
+  /\bDate\.now\b/g,
+  /\bnew Date\(\s*\)/g,
+  /\b(?:CLOCK_REALTIME|system_clock|gettimeofday)\b/g,
+  /\btime\(\s*(?:nullptr|NULL|0)\s*\)/g,
+];
+const JUDGES_OF_CERTIFICATES = ["transport/ferry/node-tls.ts", "transport/link/js-tls.ts", "transport/link/native-link.ts"];
+
 const RULES: readonly Rule[] = [
   { name: "floors", check: checkFloors },
   { name: "pure-imports", check: checkPureImports },
@@ -51,6 +60,7 @@ const RULES: readonly Rule[] = [
   { name: "machine", check: (source) => findAll(source, source.text, MACHINE, "names a place or host of one machine") },
   { name: "environment", check: checkEnvironment },
   { name: "console", check: checkConsole },
+  { name: "wall-clock", check: checkWallClock },
   { name: "test-head", check: checkTestHead },
 ];
 
@@ -114,6 +124,14 @@ function checkConsole(source: Source): Finding[] {
   const floor = floorName(source.path);
   if (floor === undefined || floor === "cli") return [];
   return findAll(source, source.bare, [/\bconsole\./g, /\bprocess\.std(?:out|err)\b/g], "only cli writes to the terminal");
+}
+
+/** Whoever sets the host's clock changes nothing that runs. */
+function checkWallClock(source: Source): Finding[] {
+  const floor = floorName(source.path);
+  if (floor === undefined && !(source.path.startsWith("native/") && source.language === "cpp")) return [];
+  if (floor === "tls" || floor === "cli" || JUDGES_OF_CERTIFICATES.includes(source.path)) return [];
+  return findAll(source, source.bare, WALL_CLOCKS, "a clock that jumps decides nothing");
 }
 
 /** The head of a test says what it does and how. */

@@ -2,6 +2,7 @@
 import { isLoopback, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { type Caller, sourceOf, whoGivesWay } from "../link/crowd.ts";
 import type { ConnectionId, Endpoint, LinkEvent } from "../link/link.ts";
 import { refusal } from "../peer/greeting.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "../peer/messages.ts";
@@ -11,7 +12,8 @@ import { chooseCongestion } from "../policy/congestion.ts";
 import type { NodeContext, NodeSettings, PeerDirectory } from "./context.ts";
 
 /** A connection that was accepted and has not said Hello yet. */
-interface Stranger {
+interface Stranger extends Caller {
+  readonly connection: ConnectionId;
   readonly remote: Endpoint;
   readonly endsUs: number;
 }
@@ -98,11 +100,15 @@ export class PeerTable implements PeerDirectory {
 
   handleAccepted(nowUs: number, connection: ConnectionId, remote: Endpoint): void {
     // Whether it is somebody who is known, or for whom there is room, shows in its Hello.
-    if (this.#strangers.size >= limits.greetingsMax) {
-      this.#node.link.disconnect(connection);
-      return;
-    }
-    this.#strangers.set(connection, { remote, endsUs: nowUs + limits.helloTimeoutMs * 1000 });
+    const source = sourceOf(remote.host);
+    if (this.#strangers.size >= limits.greetingsMax) this.#dismiss(whoGivesWay(this.#strangers.values(), source));
+    this.#strangers.set(connection, { connection, remote, source, progress: 0, endsUs: nowUs + limits.helloTimeoutMs * 1000 });
+  }
+
+  #dismiss(stranger: Stranger | undefined): void {
+    if (stranger === undefined) return;
+    this.#strangers.delete(stranger.connection);
+    this.#node.link.disconnect(stranger.connection);
   }
 
   handleConnectionEvent(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
@@ -181,11 +187,7 @@ export class PeerTable implements PeerDirectory {
 
   turn(nowUs: number): void {
     if (!this.#hasBegun) this.#begin(nowUs);
-    for (const [connection, { endsUs }] of this.#strangers) {
-      if (nowUs < endsUs) continue;
-      this.#strangers.delete(connection);
-      this.#node.link.disconnect(connection);
-    }
+    for (const stranger of this.#strangers.values()) if (nowUs >= stranger.endsUs) this.#dismiss(stranger);
     for (const [name, peer] of this.#dialled) {
       peer.turn(nowUs);
       if (!this.#configured.has(name) && peer.forgettable(nowUs)) this.#dialled.delete(name);

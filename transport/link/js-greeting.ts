@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { TlsPeer } from "../tls/options.ts";
+import type { Caller } from "./crowd.ts";
 import { decodePreamble, encodeControl, type Preamble } from "./frame.ts";
 import { type LinkContext, PIECE_BYTES } from "./js-context.ts";
 import { endpointOf } from "./js-control.ts";
@@ -32,7 +33,8 @@ const LEAVE_MS = 1_000;
 const DETAIL_BYTES = 100;
 const PREAMBLE_BYTE = 0x4b;
 
-export class Greeting {
+export class Greeting implements Caller {
+  readonly source: string;
   readonly #context: LinkContext;
   readonly #tls: JsTls | undefined;
   readonly #accepted: Socket;
@@ -42,11 +44,13 @@ export class Greeting {
   #peer: TlsPeer | undefined;
   #come: Uint8Array = new Uint8Array(0);
   #timer: NodeJS.Timeout;
+  #hasSpoken = false;
   #isLeaving = false;
   /** Of a lane that waits for its token to be admitted. */
   #held: Preamble | undefined;
 
-  constructor(context: LinkContext, socket: Socket, owner: GreetingOwner) {
+  constructor(context: LinkContext, socket: Socket, source: string, owner: GreetingOwner) {
+    this.source = source;
     this.#context = context;
     this.#tls = context.tls;
     this.#accepted = socket;
@@ -55,6 +59,12 @@ export class Greeting {
     this.#timer = setTimeout(() => this.#handleTimeout(), context.limits.preambleTimeoutMs);
     socket.on("close", this.#leave);
     socket.on("data", this.#sniff);
+  }
+
+  get progress(): number {
+    if (this.#isLeaving) return 0;
+    if (this.#held !== undefined) return 3;
+    return this.#hasSpoken ? 2 : 1;
   }
 
   get heldToken(): Uint8Array | undefined {
@@ -66,6 +76,15 @@ export class Greeting {
     if (this.#held === undefined) return;
     this.#socket.off("data", this.#wait);
     this.#handOver(this.#held);
+  }
+
+  /** Closed, because somebody else needs its place. */
+  giveWay(): void {
+    const isLeaving = this.#isLeaving;
+    this.#accepted.off("close", this.#leave);
+    this.#leave();
+    if (isLeaving) this.destroy();
+    else this.#refuse("full", "its place was needed: too many have not said what they are");
   }
 
   /** At once. */
@@ -81,6 +100,7 @@ export class Greeting {
 
   readonly #sniff = (bytes: Uint8Array): void => {
     this.#accepted.off("data", this.#sniff);
+    this.#hasSpoken = true;
     if (!JsTls.isHello(bytes) && bytes[0] !== PREAMBLE_BYTE) return this.#refuse("garbage", "neither a preamble nor TLS");
     if (this.#tls === undefined || !JsTls.isHello(bytes)) {
       this.#accepted.on("data", this.#read);

@@ -1,6 +1,7 @@
 /** A listening socket, and those that it accepted and that have not said what they are, or wait for their token to be admitted. */
 import { createServer, type Server, type Socket } from "node:net";
 import { KvferryError } from "../errors.ts";
+import { sourceOf, whoGivesWay } from "./crowd.ts";
 import type { Preamble } from "./frame.ts";
 import type { LinkContext } from "./js-context.ts";
 import { endpointOf } from "./js-control.ts";
@@ -57,12 +58,9 @@ export class Listener {
   #greet(socket: Socket): void {
     // A socket that breaks also closes.
     socket.on("error", () => {});
-    if (this.#greetings.size >= this.#context.limits.greetingsMax) {
-      this.#context.refusals.add("full", endpointOf(socket), "too many that have not said what they are");
-      socket.destroy();
-      return;
-    }
-    const greeting: Greeting = new Greeting(this.#context, socket, {
+    const source = sourceOf(endpointOf(socket).host);
+    if (this.#greetings.size >= this.#context.limits.greetingsMax) whoGivesWay(this.#greetings, source)?.giveWay();
+    const greeting: Greeting = new Greeting(this.#context, socket, source, {
       onGreeted: (greeted) => this.#owner.handleGreeted(greeted),
       onLeft: () => this.#greetings.delete(greeting),
       mayWait: (preamble) => this.#mayWait(preamble),

@@ -12,7 +12,7 @@ import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import { encodeMessage, type Fetch, type Offer } from "./messages.ts";
 import { checkOffer, earlyGrantOf, foretell, sameTerms, type Terms } from "./terms.ts";
-import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
+import { failureOf, type Failure, type Outcome, type PlacedTransfer, type Remote } from "./transfer.ts";
 
 export interface IncomingOptions {
   readonly nowUs: number;
@@ -55,7 +55,7 @@ export class IncomingTransfer implements PlacedTransfer {
   /** Memory was granted over a connection that is lost. */
   #wasGranted = false;
   #resumed = 0;
-  #failure: { readonly code: ErrorCode; readonly detail: string } | undefined;
+  #failure: Failure | undefined;
   #tellPeer = false;
   /** Its sender's process is gone. */
   #orphaned = false;
@@ -331,7 +331,8 @@ export class IncomingTransfer implements PlacedTransfer {
       }
       if (event.kind === "failed") {
         this.#tellPeer ||= this.#failure === undefined;
-        this.#failure ??= { code: event.code, detail: this.#offer === undefined ? "the holder made no offer" : "" };
+        if (this.#offer === undefined) this.#failure ??= { code: event.code, detail: "the holder made no offer" };
+        else this.#failure = failureOf(event.code, this.#failure, this.#options.content, this.#plan, (chunk) => receiver.has(chunk));
         this.#end(nowUs);
         return;
       }

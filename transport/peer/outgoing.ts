@@ -15,7 +15,7 @@ import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import { type Accept, type EarlyGrant, encodeMessage, type Offer } from "./messages.ts";
 import { isFor } from "./terms.ts";
-import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
+import { failureOf, type Failure, type Outcome, type PlacedTransfer, type Remote } from "./transfer.ts";
 
 export interface OutgoingOptions {
   readonly nowUs: number;
@@ -52,7 +52,7 @@ export class OutgoingTransfer implements PlacedTransfer {
   #grant = 0;
   #generation = 0;
   #resumed = 0;
-  #failure: { readonly code: ErrorCode; readonly detail: string } | undefined;
+  #failure: Failure | undefined;
   #ending = false;
   #ended = false;
   #tellPeer = false;
@@ -286,7 +286,7 @@ export class OutgoingTransfer implements PlacedTransfer {
       else {
         if (event.kind === "failed") {
           this.#tellPeer ||= this.#failure === undefined;
-          this.#failure ??= { code: event.code, detail: "" };
+          this.#failure = failureOf(event.code, this.#failure, this.#options.content, this.#plan, (chunk) => sender.isPlaced(chunk));
         }
         this.#end(nowUs);
         return;

@@ -1,9 +1,11 @@
 /** What incoming and outgoing transfers share: the peer as they see it, and how they end. */
 import type { ErrorCode } from "../errors.ts";
 import type { ConnectionId, Link, LinkEvent, PlacementId } from "../link/link.ts";
+import { describeMissing } from "../kv/missing.ts";
 import type { LayoutCache } from "../kv/layout-cache.ts";
 import type { Path } from "../policy/path.ts";
 import type { WindowPolicy } from "../policy/window.ts";
+import type { Content, LocalPlan } from "./content.ts";
 import type { Capability } from "./greeting.ts";
 import type { Message } from "./messages.ts";
 
@@ -52,6 +54,26 @@ export interface Outcome {
   readonly order: string;
   readonly startedUs: number;
   readonly endedUs: number;
+}
+
+export interface Failure {
+  readonly code: ErrorCode;
+  readonly detail: string;
+}
+
+/**
+ * Why a transfer ends whose machine failed. `given`: what was said before, by the other end perhaps. Of a deadline that has passed each end tells what is
+ * missing, by its own names for it.
+ */
+export function failureOf(
+  code: ErrorCode,
+  given: Failure | undefined,
+  content: Content,
+  plan: LocalPlan | undefined,
+  isThere: (chunk: number) => boolean,
+): Failure {
+  if (code !== "deadline_exceeded" || plan === undefined) return given ?? { code, detail: "" };
+  return { code, detail: describeMissing({ kind: content.kind, ...plan }, isThere) };
 }
 
 export interface PlacedTransfer {

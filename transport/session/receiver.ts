@@ -76,10 +76,14 @@ export class Receiver {
     return this.#bitmap.slice();
   }
 
+  has(chunk: number): boolean {
+    return (this.#bitmap[chunk >> 3]! & (1 << (chunk & 7))) !== 0;
+  }
+
   /** Chunks with their bit set. */
   committedChunks(): number[] {
     const chunks: number[] = [];
-    for (let chunk = 0; chunk < this.#chunkBytes.length; chunk++) if (this.#has(chunk)) chunks.push(chunk);
+    for (let chunk = 0; chunk < this.#chunkBytes.length; chunk++) if (this.has(chunk)) chunks.push(chunk);
     return chunks;
   }
 
@@ -87,7 +91,7 @@ export class Receiver {
   handleCommitted(nowUs: number, chunk: number): void {
     if (this.#over) return;
     assert(chunk < this.#chunkBytes.length, "the link commits chunks of the transfer");
-    assert(!this.#has(chunk), "a chunk is committed at most once");
+    assert(!this.has(chunk), "a chunk is committed at most once");
     this.#bitmap[chunk >> 3]! |= 1 << (chunk & 7);
     this.#committedCount += 1;
     this.#committedBytes += this.#chunkBytes[chunk]!;
@@ -136,10 +140,6 @@ export class Receiver {
 
   get #over(): boolean {
     return this.#state === "done" || this.#state === "failed";
-  }
-
-  #has(chunk: number): boolean {
-    return (this.#bitmap[chunk >> 3]! & (1 << (chunk & 7))) !== 0;
   }
 
   #finish(): void {

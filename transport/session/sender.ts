@@ -83,6 +83,10 @@ export class Sender {
   get waitingBytes(): number {
     return this.#state === "sending" ? this.#outbox.waitingBytes : 0;
   }
+  /** As far as the receiver's word has come. */
+  isPlaced(chunk: number): boolean {
+    return this.#outbox.isPlaced(chunk);
+  }
   get ackedBytes(): number {
     return this.#outbox.placedBytes;
   }

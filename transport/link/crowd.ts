@@ -1,0 +1,39 @@
+/**
+ * Who gives way where no more strangers fit in: somebody of the source that has most of the room, so that whoever fills it puts out his own. The native
+ * link's native/tcp/doorstep.cpp does the same.
+ */
+
+export interface Caller {
+  /** `sourceOf` its address. */
+  readonly source: string;
+  /** Who has come least far is missed least. */
+  readonly progress: number;
+}
+
+/** `callers`: the oldest first. `source`: where one more comes from. Undefined only if there is nobody. */
+export function whoGivesWay<Someone extends Caller>(callers: Iterable<Someone>, source: string): Someone | undefined {
+  const shares = new Map([[source, 1]]);
+  const all = [...callers];
+  for (const caller of all) shares.set(caller.source, (shares.get(caller.source) ?? 0) + 1);
+  const largest = all.reduce((most, caller) => Math.max(most, shares.get(caller.source) ?? 0), shares.get(source) ?? 0);
+  let least: Someone | undefined;
+  for (const caller of all) {
+    if ((shares.get(caller.source) ?? 0) < largest) continue;
+    if (least === undefined || caller.progress < least.progress) least = caller;
+  }
+  return least;
+}
+
+const PREFIX_GROUPS = 4;
+const GROUPS = 8;
+
+/** An IPv4 address, or the part of an IPv6 address that a host does not choose by itself. */
+export function sourceOf(host: string): string {
+  if (!host.includes(":")) return host;
+  const [front = "", back] = host.split("::");
+  const groups = front === "" ? [] : front.split(":");
+  const behind = back === undefined || back === "" ? 0 : back.split(":").length;
+  const missing = back === undefined ? 0 : GROUPS - groups.length - behind;
+  const whole = [...groups, ...Array.from({ length: missing }, () => "0"), ...(back ?? "").split(":")];
+  return whole.slice(0, PREFIX_GROUPS).join(":");
+}
