@@ -11,7 +11,7 @@ export async function cubicFigures(context: WanContext): Promise<Figure[]> {
   for (const { title, impairment } of [LINKS[1]!, LINKS[3]!]) {
     context.say(`${title}, cubic`);
     const iperf3 = await iperf3Rates(impairment, "cubic", [1, 4, 8], 10);
-    const nixl = context.quick ? undefined : await rivalTimes("nixl", impairment, "cubic", 1, 80_000, context.say);
+    const nixl = context.quick ? undefined : await rivalTimes("nixl", impairment, "cubic", { seconds: 1, timeoutMs: 80_000 }, context.say);
     const options = { ...context.ends, congestionControl: "cubic", flags: { ...context.ends.flags, "congestion-control": "cubic" } };
     const { rate, warm } = await withEnds(impairment, options, async (ends) => {
       const times = await warmTimes(ends, Math.min(context.repetitions, 3));

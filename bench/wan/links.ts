@@ -33,8 +33,8 @@ async function one(context: WanContext, { title, impairment }: WanLink): Promise
   const iperf3 = await iperf3Rates(impairment, "", [1, 4, 8], 5);
   const best = Math.max(...iperf3.values());
   say(`${title}: NIXL, Mooncake`);
-  const nixl = await rivalTimes("nixl", impairment, "", 15, 90_000, say);
-  const mooncake = context.quick ? undefined : await rivalTimes("mooncake", impairment, "", 1, 240_000, say);
+  const nixl = await rivalTimes("nixl", impairment, "", { seconds: 10, timeoutMs: 90_000, sittings: Math.min(repetitions, 3) }, say);
+  const mooncake = context.quick ? undefined : await rivalTimes("mooncake", impairment, "", { seconds: 1, timeoutMs: 240_000 }, say);
   say(`${title}: kvferry`);
   const warm = await withEnds(impairment, context.ends, async (ends) => {
     const times = await warmTimes(ends, repetitions);

@@ -31,37 +31,41 @@ export async function iperf3Rates(
 }
 
 export interface RivalTimes {
-  /** Seconds of the first request, which opens the connections, and the median of the others. */
+  /** Medians, seconds: of the first requests, which open the connections, and of all others. */
   readonly cold: number;
   readonly warm: number;
 }
 
-/** Reads of 8,192 x 32 KiB by end a; undefined where it did not finish in `timeoutMs`. */
+/** Reads of 8,192 x 32 KiB by end a, in `sittings` processes one after the other; undefined where one did not finish in `timeoutMs`. */
 export async function rivalTimes(
   name: "mooncake" | "nixl",
   impairment: Impairment,
   congestionControl: string,
-  seconds: number,
-  timeoutMs: number,
+  { seconds, timeoutMs, sittings = 1 }: { readonly seconds: number; readonly timeoutMs: number; readonly sittings?: number },
   say: (line: string) => void,
 ): Promise<RivalTimes | undefined> {
   const peer = PEERS.find((one) => one.name === name)!;
+  const cold: number[] = [];
+  const warm: number[] = [];
   try {
-    const times = await withLink(impairment, congestionControl, (link) =>
-      timePeer(
-        peer,
-        seconds,
-        {
-          client: { host: ASKER_HOST, prefix: atEnd(link.name, "a", []) },
-          server: { host: LAB_HOST, prefix: atEnd(link.name, "b", []) },
-          timeoutMs,
-          environment: SETTINGS[name]!,
-        },
-        say,
-      ),
-    );
-    const [cold = Number.NaN, ...warm] = times;
-    return { cold, warm: median(warm) };
+    for (let sitting = 0; sitting < sittings; sitting++) {
+      const times = await withLink(impairment, congestionControl, (link) =>
+        timePeer(
+          peer,
+          seconds,
+          {
+            client: { host: ASKER_HOST, prefix: atEnd(link.name, "a", []) },
+            server: { host: LAB_HOST, prefix: atEnd(link.name, "b", []) },
+            timeoutMs,
+            environment: SETTINGS[name]!,
+          },
+          say,
+        ),
+      );
+      cold.push(...times.slice(0, 1));
+      warm.push(...times.slice(1));
+    }
+    return { cold: median(cold), warm: median(warm) };
   } catch (error) {
     say(`${peer.title}: ${(error as Error).message}`);
     return undefined;
