@@ -16,6 +16,8 @@ export interface DriveOptions extends Partial<PathOptions> {
   readonly isBackground?: boolean;
   /** One request of so many bytes after the other; absent: always more to send. */
   readonly requestBytes?: number;
+  /** The lanes of this moment stay, whatever is decided later. */
+  readonly lanesUntilUs?: number;
   readonly onReading?: (reading: Reading) => void;
 }
 
@@ -143,11 +145,16 @@ export class Drive {
 
   #apply({ lanes, pace }: PathDecision): void {
     const { network } = this;
-    const open = network.ours.filter(({ isClosing }) => !isClosing);
-    for (const flow of open.slice(lanes.lanes)) flow.isClosing = true;
-    for (let more = open.length; more < lanes.lanes; more++) network.openOurs(this.#freeLane(), network.nowUs + HANDSHAKES * network.rttUs);
+    if (network.nowUs <= (this.#options.lanesUntilUs ?? Number.POSITIVE_INFINITY)) this.#setLanes(lanes.lanes);
     const each = pace.bytesPerSecond / Math.max(this.lanes, 1);
     for (const flow of network.ours) flow.paceBytesPerSecond = each;
+  }
+
+  #setLanes(count: number): void {
+    const { network } = this;
+    const open = network.ours.filter(({ isClosing }) => !isClosing);
+    for (const flow of open.slice(count)) flow.isClosing = true;
+    for (let more = open.length; more < count; more++) network.openOurs(this.#freeLane(), network.nowUs + HANDSHAKES * network.rttUs);
   }
 
   #freeLane(): number {

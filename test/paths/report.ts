@@ -6,11 +6,13 @@ import { type Score, SWING_MOST } from "./score.ts";
 /** So many links get so much of their fair share. */
 const SHARE_LEAST = 0.9;
 const LINKS_LEAST = 0.95;
+/** Links are drawn by chance: so many standard deviations below what is wanted is no chance any more (one run in a thousand). */
+const DEVIATIONS = 3;
 const WORST = 10;
 
 export interface Report {
   readonly text: string;
-  /** Enough links got enough. */
+  /** Enough links got enough, as far as so many links at random can say. */
   readonly holds: boolean;
 }
 
@@ -33,7 +35,12 @@ export function reportOf(scores: readonly Score[]): Report {
     "moved most by decisions:",
     ...worst(own, ({ ownSwing }) => ownSwing).map(describeScore),
   ];
-  return { text: lines.join("\n"), holds: good.length >= LINKS_LEAST * scores.length };
+  return { text: lines.join("\n"), holds: isLikely(good.length, scores.length) };
+}
+
+/** Whether so many good ones of `count` can be drawn where as many are good as is wanted. */
+export function isLikely(good: number, count: number): boolean {
+  return good >= LINKS_LEAST * count - DEVIATIONS * Math.sqrt(count * LINKS_LEAST * (1 - LINKS_LEAST));
 }
 
 /** By congestion control, and whether others compete. */

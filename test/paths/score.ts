@@ -22,7 +22,7 @@ export interface Score {
   readonly share: number;
   /** From the begin, start included. */
   readonly wholeShare: number;
-  /** How far windows are apart once settled, as a part of their mean; how far they would be with as many lanes from begin to end, if that was asked. */
+  /** How far windows are apart once settled, as a part of their mean; how far decisions moved them. */
   readonly swing: number;
   readonly ownSwing: number;
   readonly lanes: number;
@@ -44,23 +44,31 @@ interface Window {
 }
 
 /**
- * A swing counts as the policies' own where lanes came or went once settled, and only as far as it is wider than with a fixed number of lanes: others'
- * flows, losses and the congestion control move goodput as well.
+ * A swing counts as the policies' own where lanes came or went once settled, and only as far as it is wider than without that: with as many lanes from
+ * begin to end as there were in the end, and, in the very same run, with those of the moment from which on it counts as settled. Others' flows, losses and
+ * the congestion control move goodput as well: of two runs beside foreign BBR flows in which nothing is decided, one swings a tenth wider than the other on
+ * every fourth link, so that one of them alone would say more about chance than about decisions.
  */
 export function scoreLink(link: RandomLink): Score {
   const score = scoreRun(link, {});
-  if (score.swing <= SWING_MOST || score.changes === 0) return { ...score, ownSwing: 0 };
+  if (score.swing <= SWING_MOST || score.changes === 0) return score;
   const fixed = scoreRun(link, { least: score.lanes, most: score.lanes });
-  return { ...score, ownSwing: Math.max(score.swing - fixed.swing, 0) };
+  const kept = scoreRun(link, { lanesUntilUs: settledUs(link) });
+  return { ...score, ownSwing: Math.max(score.swing - Math.max(fixed.swing, kept.swing), 0) };
 }
 
-function scoreRun({ seed, spec, seconds }: RandomLink, options: Partial<DriveOptions>): Score {
+function settledUs({ spec, seconds }: RandomLink): number {
+  return Math.max((seconds * 1_000_000) / 3, SETTLED_RTTS * spec.rttUs);
+}
+
+function scoreRun(link: RandomLink, options: Partial<DriveOptions>): Score {
+  const { seed, spec, seconds } = link;
   const drive = new Drive(spec, { seconds, ...options }, new Random(seed, "drive"));
-  const settledUs = Math.max((seconds * 1_000_000) / 3, SETTLED_RTTS * spec.rttUs);
-  const watch = new Watch(drive, Math.max(WINDOW_US, WINDOW_RTTS * spec.rttUs), settledUs);
+  const fromUs = settledUs(link);
+  const watch = new Watch(drive, Math.max(WINDOW_US, WINDOW_RTTS * spec.rttUs), fromUs);
   drive.run(() => watch.look());
   const whole = sumOf(watch.windows);
-  const settledWindows = watch.windows.slice(Math.ceil(settledUs / watch.windowUs));
+  const settledWindows = watch.windows.slice(Math.ceil(fromUs / watch.windowUs));
   const settled = sumOf(settledWindows);
   return {
     ...{ seed, lanes: drive.lanes, lanesMost: watch.lanesMost, changes: watch.changes, reason: drive.path.decision.lanes.reason },

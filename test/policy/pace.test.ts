@@ -48,6 +48,35 @@ test("a queue that stands in three readings takes background down at once, to a 
   assert.equal(after(60, { onlyBackground: true, estimate: withQueue(20_000) }, policy), 2 * MB);
 });
 
+/** Ten readings a second. */
+function play(policy: PacePolicy, fromSeconds: number, toSeconds: number, queueAt: (second: number) => number): number {
+  for (let reading = fromSeconds * 10 + 1; reading <= toSeconds * 10; reading++)
+    policy.handleReading(reading * 100_000, { ...INPUT, onlyBackground: true, estimate: withQueue(queueAt(reading / 10)) });
+  return policy.answer.bytesPerSecond;
+}
+
+test("a route that has grown longer is no queue: background that has left it for fifteen seconds comes back, and yields to a queue beyond it", () => {
+  const policy = new PacePolicy();
+  const longer = (): number => 20_000;
+  assert.equal(play(policy, 0, 15, longer), 2 * MB);
+  assert.ok(play(policy, 15, 40, longer) >= 150 * MB);
+  assert.equal(
+    play(policy, 40, 50, () => 30_000),
+    2 * MB,
+  );
+  // It is the old one again: what was added to it is forgotten at once.
+  assert.ok(play(policy, 50, 70, () => 0) > 100 * MB);
+  assert.equal(play(policy, 70, 80, longer), 2 * MB);
+});
+
+test("a queue of others that is gone for a moment every ten seconds is no longer route, however long it stands", () => {
+  const policy = new PacePolicy();
+  play(policy, 0, 20, () => 20_000);
+  const others = new PacePolicy();
+  for (let second = 0; second < 120; second += 10)
+    assert.ok(play(others, second, second + 10, (at) => (at % 10 < 0.3 ? 0 : 20_000)) <= 4 * MB, `after ${second + 10} s`);
+});
+
 test("a queue for a moment, as a flow makes that looks for more, does not", () => {
   const policy = new PacePolicy();
   const before = after(10, { onlyBackground: true }, policy);

@@ -3,9 +3,11 @@
  *
  * A look is a stretch of readings with the same lanes, all of them busy. After each look one thing is decided by what was seen in it:
  *
- *   a queue stood all the time      the path is full: a third of the lanes goes; back, if that cost goodput, unless others had it: then the queue stays
+ *   a queue stood all the time      the path is full: the lanes whose part of what is under way is the queue go; back, if that cost goodput, unless others
+ *                                   had it: then the queue stays. The last two stay where one that pauses or repairs would leave the path empty
  *   lanes wait for a window         twice the lanes; back, if that gained less than a twentieth
- *   no queue was ever seen          the same, where more lanes can help: a loss-based congestion control, or lanes so fast that a processor may bound them
+ *   no queue was ever seen          the same, where more lanes can help: a loss-based congestion control (whose lanes then stay until a queue stands), or
+ *                                   lanes so fast that a processor may bound them
  *
  * So lanes are never added where a queue stands: they would only take from others on the path. What failed is not tried again for a while.
  */
@@ -44,12 +46,9 @@ const START_SHORT = 4;
  */
 const LONG_RTT_US = 2_000;
 const START_LONG = 16;
-/** Before a look: time for lanes to take their share. BBR looks for a quarter more once in eight round trips, and new lanes begin with a small window. */
+/** Before a look: time for lanes to take their share. BBR looks for a quarter more once in eight round trips, and with the look's own four that is once. */
 const SETTLE_US = 300_000;
-const SETTLE_ROUNDS = 8;
-/** The last of two lanes needs three times as long for twice its share; on a path longer than this two stay. */
-const LAST_ROUNDS = 24;
-const LAST_RTT_US = 100_000;
+const SETTLE_ROUNDS = 6;
 const LOOK_US = 500_000;
 const LOOK_ROUNDS = 4;
 /** Twice the lanes must gain a twentieth; fewer may lose as much, or a tenth of a loss-based congestion control to others. */
@@ -57,7 +56,8 @@ const GAIN_PARTS = 20;
 const YIELD_PARTS = 10;
 /** Who has less than so much of a path leaves no more to others. */
 const SHARE_LEAST = 0.1;
-const FEWER_PARTS = 3;
+/** Lanes that stay are paced by what they had, so no more than half of them go at once, whatever the queue. */
+const FEWER_MOST_PARTS = 2;
 /** What failed is not tried again for so long, and for twice as long after the next. */
 const HOLD_US = 60_000_000;
 const HOLD_MOST_US = 960_000_000;
@@ -194,8 +194,7 @@ export class LaneCountPolicy {
       return this.#answer;
     }
     const { lanes } = this.#answer;
-    const rounds = lanes === 1 && this.#trial?.from === 2 ? LAST_ROUNDS : SETTLE_ROUNDS;
-    if (this.#look === undefined || lanesUp < lanes) this.#look = new Look(nowUs, estimate.rttUs, rounds);
+    if (this.#look === undefined || lanesUp < lanes) this.#look = new Look(nowUs, estimate.rttUs, SETTLE_ROUNDS);
     const look = this.#look;
     this.#isStart = false;
     look.add(nowUs, estimate);
@@ -227,10 +226,13 @@ export class LaneCountPolicy {
       this.#isShared ||= gain * GAIN_PARTS < -1;
       return undefined;
     }
+    // Lanes of a loss-based congestion control need minutes to grow into what others of them leave: these stay until a queue stands.
+    const stays = isMore && isLossBased(congestionControl) && gain * GAIN_PARTS > -1;
     hold.untilUs = nowUs + hold.us;
     hold.us = Math.min(hold.us * 2, HOLD_MOST_US);
-    hold.lanes = trial.from;
-    hold.rate = trial.rate;
+    hold.lanes = stays ? lanes : trial.from;
+    hold.rate = stays ? look.rate : trial.rate;
+    if (stays) return undefined;
     const found = gain >= 0 ? `gained ${percent(gain)}` : `lost ${percent(-gain)}`;
     return { lanes: trial.from, reason: `${lanes} lanes ${found} against ${trial.from}: back` };
   }
@@ -255,17 +257,19 @@ export class LaneCountPolicy {
     const more = Math.min(lanes * 2, most);
     const stands = look.stands(minRttUs);
     this.#isShared &&= stands;
-    const floor = isLossBased(congestionControl) || minRttUs > LAST_RTT_US || this.#isShared ? 2 : 1;
-    const fewer = Math.max(lanes - Math.max(Math.floor(lanes / FEWER_PARTS), 1), Math.min(floor, lanes), this.#options.least);
-    const isHeld = (hold: Hold): boolean =>
-      nowUs < hold.untilUs && hold.lanes === lanes && Math.abs(rate - hold.rate) * OTHER_PARTS < Math.max(rate, hold.rate);
+    // A second lane goes on where the only one pauses (BBR, for 200 ms every ten seconds) or repairs, and keeps what others on the path would fill.
+    const floor = isLossBased(congestionControl) || minRttUs >= LONG_RTT_US || this.#isShared ? 2 : 1;
+    const fewer = Math.max(lanes - spareLanes(lanes, look.leastQueueUs, minRttUs), Math.min(floor, lanes), this.#options.least);
+    const rests = (hold: Hold): boolean => nowUs < hold.untilUs && hold.lanes === lanes;
     if (stands) {
       const queue = `a queue of ${look.leastQueueUs} us stands`;
       if (look.isHeld) return { lanes, reason: `${queue}, and lanes wait for a window (${limit}): others fill the path` };
-      if (fewer === lanes || isHeld(this.#fewer)) return { lanes, reason: `${queue}: the path is full` };
+      if (fewer === lanes || rests(this.#fewer)) return { lanes, reason: `${queue}: the path is full` };
       return this.#try(fewer, rate, `${queue}: fewer lanes than ${lanes} may fill the path as well`);
     }
-    if (more === lanes || isHeld(this.#more)) return { lanes, reason: more === lanes ? "as many as allowed" : "more did not help" };
+    if (more === lanes) return { lanes, reason: "as many as allowed" };
+    const isOther = Math.abs(rate - this.#more.rate) * OTHER_PARTS >= Math.max(rate, this.#more.rate);
+    if (rests(this.#more) && !isOther) return { lanes, reason: "more did not help" };
     if (look.isHeld) return this.#try(more, rate, `${lanes} lanes wait for a window (${limit})`);
     if (look.shows(minRttUs)) return { lanes, reason: "a queue shows at times: the path is full" };
     if (isLossBased(congestionControl))
@@ -283,6 +287,11 @@ export class LaneCountPolicy {
     this.#answer = { lanes, reason };
     return this.#answer;
   }
+}
+
+/** The lanes whose part of what is under way is no more than the queue: what the others have under way fills the path without them. */
+function spareLanes(lanes: number, queueUs: number, minRttUs: number): number {
+  return Math.floor(lanes * Math.min(queueUs / (queueUs + minRttUs), 1 / FEWER_MOST_PARTS));
 }
 
 function percent(ratio: number): string {

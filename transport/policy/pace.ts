@@ -1,7 +1,7 @@
 /**
  * How fast a path may be used. PURE; every answer has its reason. Three things bound it: a cap for the peer, the share of its tenant's cap, and, while
  * nothing but background transfers are under way, what leaves others' traffic alone: background grows while it makes no queue and falls at once when
- * there is one, whoever made it.
+ * there is one, whoever made it. A queue that does not get shorter in many seconds, though background has left, is none: the route has grown longer.
  */
 import { limits } from "../limits.ts";
 import type { PathEstimate } from "./path-estimate.ts";
@@ -27,6 +27,8 @@ const QUEUE_PARTS = 8;
 const QUEUE_LEAST_US = 1_500;
 /** One that stands in so many readings: a flow that looks for more makes one for a moment. */
 const READINGS = 3;
+/** A queue of others is gone for a moment at least so often: BBR empties it every ten seconds, a loss-based flow with its losses. */
+const ROUTE_US = 15_000_000;
 /** Up by a quarter of itself a reading until there was a queue, by a sixteenth from then on; down to seven tenths. */
 const FIRST_PARTS = 4;
 const UP_PARTS = 16;
@@ -41,35 +43,42 @@ export class PacePolicy {
   /** Of the last readings, the newest first. */
   #queues: readonly number[] = [];
   #best = 0;
+  /** What the least round trip that is known says too little, since the route has grown longer. */
+  #longerUs = 0;
+  /** Since when background goes at its least, and the shortest queue in that time. */
+  #leastSinceUs = -1;
+  #leastQueueUs = 0;
   #answer: Pace = { bytesPerSecond: 0, reason: "no cap" };
 
   get answer(): Pace {
     return this.#answer;
   }
 
-  handleReading(_nowUs: number, input: PaceInput): Pace {
-    this.#answer = this.#choose(input);
+  handleReading(nowUs: number, input: PaceInput): Pace {
+    this.#answer = this.#choose(nowUs, input);
     return this.#answer;
   }
 
-  #choose({ estimate, peerCap, tenantCap, tenantSharing, onlyBackground }: PaceInput): Pace {
+  #choose(nowUs: number, { estimate, peerCap, tenantCap, tenantSharing, onlyBackground }: PaceInput): Pace {
     const share = tenantCap > 0 ? Math.max(Math.floor(tenantCap / Math.max(tenantSharing, 1)), 1) : 0;
     const caps: Pace[] = [];
     if (peerCap > 0) caps.push({ bytesPerSecond: peerCap, reason: "the cap of the peer" });
     if (share > 0) caps.push({ bytesPerSecond: share, reason: `the tenant's cap, shared by ${Math.max(tenantSharing, 1)} peers` });
-    const background = this.#yield(estimate, onlyBackground);
+    const background = this.#yield(nowUs, estimate, onlyBackground);
     if (background !== undefined) caps.push(background);
     return caps.reduce((least, one) => (least.bytesPerSecond === 0 || one.bytesPerSecond < least.bytesPerSecond ? one : least), NO_CAP);
   }
 
-  #yield(estimate: PathEstimate, onlyBackground: boolean): Pace | undefined {
+  #yield(nowUs: number, estimate: PathEstimate, onlyBackground: boolean): Pace | undefined {
     const { goodputBytesPerSecond: goodput, minRttUs } = estimate;
-    this.#queues = [estimate.queueUs, ...this.#queues].slice(0, READINGS);
+    this.#longerUs = Math.min(this.#longerUs, estimate.queueUs);
+    this.#queues = [estimate.queueUs - this.#longerUs, ...this.#queues].slice(0, READINGS);
     const queueUs = Math.min(...this.#queues);
     this.#best = Math.max(this.#best, goodput);
     if (!onlyBackground || goodput <= 0 || minRttUs <= 0) {
       this.#background = 0;
       this.#hasYielded = false;
+      this.#leastSinceUs = -1;
       return undefined;
     }
     const least = Math.max(this.#best / LEAST_PARTS, LEAST);
@@ -81,8 +90,25 @@ export class PacePolicy {
     else if (yields) this.#background = Math.max(this.#background * DOWN, least);
     // A pace that nobody reaches says nothing about the path: it does not run away from what is used.
     else this.#background = Math.min(this.#background * growth, Math.max(goodput * 2, least));
+    this.#lookWhetherLonger(nowUs, estimate.queueUs, yields && this.#background <= least);
     const reason = yields ? `background yields to a queue of ${queueUs} us` : "background, and no queue";
     return { bytesPerSecond: Math.ceil(this.#background), reason };
+  }
+
+  /** The kernel remembers the least round trip for five minutes: what is always there while we hardly send is the way, not a queue on it. */
+  #lookWhetherLonger(nowUs: number, queueUs: number, isAtLeast: boolean): void {
+    if (!isAtLeast) {
+      this.#leastSinceUs = -1;
+      return;
+    }
+    if (this.#leastSinceUs < 0) {
+      this.#leastSinceUs = nowUs;
+      this.#leastQueueUs = queueUs;
+    }
+    this.#leastQueueUs = Math.min(this.#leastQueueUs, queueUs);
+    if (nowUs - this.#leastSinceUs < ROUTE_US) return;
+    this.#longerUs = this.#leastQueueUs;
+    this.#leastSinceUs = -1;
   }
 }
 
