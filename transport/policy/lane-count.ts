@@ -151,10 +151,8 @@ export class LaneCountPolicy {
     assert(options.least >= 1 && options.least <= options.most, "bounds of lanes are ordered");
     this.#options = options;
     const start = Math.min(Math.max(options.local ? START_SHORT : START_LONG, options.least), options.most);
-    this.#answer = {
-      lanes: start,
-      reason: options.least === options.most ? "fixed by the configuration" : "nothing is known of the path yet",
-    };
+    const unknown = options.local ? "both ends are on one host" : "nothing is known of the path yet";
+    this.#answer = { lanes: start, reason: options.least === options.most ? "fixed by the configuration" : unknown };
   }
 
   get answer(): LaneCount {
