@@ -26,7 +26,9 @@ export interface LaneFigures {
 
 /** Read when somebody scrapes, so that nothing has to be kept up to date in between. */
 export interface MetricsSources {
-  readonly pool: () => {
+  /** One for each tenant, where there are any. */
+  readonly pools: () => readonly {
+    readonly tenant?: string;
     readonly bytes: number;
     readonly free: number;
     readonly held: number;
@@ -34,11 +36,16 @@ export interface MetricsSources {
     readonly leased: number;
     readonly quarantined: number;
     readonly evictions: number;
-  };
-  readonly lanes: () => readonly { readonly peer: string; readonly lanes: number; readonly info: readonly LaneFigures[] }[];
+  }[];
+  readonly lanes: () => readonly {
+    readonly tenant?: string;
+    readonly peer: string;
+    readonly lanes: number;
+    readonly info: readonly LaneFigures[];
+  }[];
   readonly apiClients: () => number;
   readonly transfersRunning: () => number;
-  /** Strangers that listeners turned away, by reason. */
+  /** Strangers that listeners turned away, and peers that were refused something, by reason. */
   readonly refusals: () => Readonly<Record<string, number>>;
   /** When the node's own certificate ends, in seconds since 1970; undefined without TLS. */
   readonly certificateEndsSeconds: () => number | undefined;
@@ -65,6 +72,9 @@ export class Metrics {
     "code",
   ]);
   readonly reloads = this.#counter("tls_reloads_total", "Times that the files of the certificate were read again; result is ok or broken", [
+    "result",
+  ]);
+  readonly policyReloads = this.#counter("policy_reloads_total", "Times that the policy file was read again; result is ok or broken", [
     "result",
   ]);
   readonly apiRequests = this.#counter("api_requests_total", "Engine API requests; result is ok or an error code", ["verb", "result"]);
@@ -110,6 +120,7 @@ export class Metrics {
       },
       chunkFailed: (code: number): void => this.failures.inc({ code: codeName(code) }),
       stalled: (direction: Direction): void => this.stalls.inc({ direction }),
+      policy: (outcome: object): void => this.policyReloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
       certificate: (outcome: object): void => this.reloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
       laneLost: (peer: string, _lane: number, code: string): void => this.laneLosses.inc({ peer, code }),
       peer: (peer: string, up: boolean): void => this.connections.inc({ peer, change: up ? "up" : "down" }),
@@ -118,26 +129,38 @@ export class Metrics {
 
   /** Gauges that are read at scrape time. Called once, by whoever built the parts. */
   observe(sources: MetricsSources): void {
-    this.#gauge("pool_blocks", "Blocks by state; leased counts published blocks with a reader", ["state"], (gauge) => {
-      const pool = sources.pool();
-      for (const state of ["free", "held", "published", "leased", "quarantined"] as const) gauge.set({ state }, pool[state]);
-    });
-    this.#counter("pool_evictions_total", "Published blocks taken for another use", [], (counter) => {
-      counter.reset();
-      counter.inc(sources.pool().evictions);
-    });
-    this.#gauge("pool_bytes", "Bytes of pool memory", [], (gauge) => gauge.set(sources.pool().bytes));
+    this.#observePools(sources.pools);
     this.#gauge("api_clients", "Connected engines", [], (gauge) => gauge.set(sources.apiClients()));
     this.#gauge("transfers_running", "Transfers that have not ended", [], (gauge) => gauge.set(sources.transfersRunning()));
     this.#observeLanes(sources.lanes);
     this.#observeStrangers(sources);
   }
 
-  #observeStrangers({ refusals, certificateEndsSeconds }: MetricsSources): void {
-    this.#counter("refusals_total", "Strangers that were turned away before they were a peer, by reason", ["reason"], (counter) => {
-      counter.reset();
-      for (const [reason, count] of Object.entries(refusals())) counter.inc({ reason }, count);
+  #observePools(pools: MetricsSources["pools"]): void {
+    const of = ({ tenant }: { readonly tenant?: string }) => (tenant === undefined ? {} : { tenant });
+    this.#gauge("pool_blocks", "Blocks by state; leased counts published blocks with a reader", ["tenant", "state"], (gauge) => {
+      for (const pool of pools())
+        for (const state of ["free", "held", "published", "leased", "quarantined"] as const) gauge.set({ ...of(pool), state }, pool[state]);
     });
+    this.#counter("pool_evictions_total", "Published blocks taken for another use", ["tenant"], (counter) => {
+      counter.reset();
+      for (const pool of pools()) counter.inc(of(pool), pool.evictions);
+    });
+    this.#gauge("pool_bytes", "Bytes of pool memory", ["tenant"], (gauge) => {
+      for (const pool of pools()) gauge.set(of(pool), pool.bytes);
+    });
+  }
+
+  #observeStrangers({ refusals, certificateEndsSeconds }: MetricsSources): void {
+    this.#counter(
+      "refusals_total",
+      "Strangers that were turned away before they were a peer, and peers that were refused what they may not have, by reason",
+      ["reason"],
+      (counter) => {
+        counter.reset();
+        for (const [reason, count] of Object.entries(refusals())) counter.inc({ reason }, count);
+      },
+    );
     if (certificateEndsSeconds() === undefined) return;
     this.#gauge("tls_certificate_ends_seconds", "When this node's certificate ends, as a Unix time", [], (gauge) =>
       gauge.set(certificateEndsSeconds() ?? 0),
@@ -147,9 +170,10 @@ export class Metrics {
   /** Over the lanes of a peer: a lane by itself comes and goes, and would be a label without a bound. */
   #observeLanes(lanes: MetricsSources["lanes"]): void {
     const perPeer = (name: string, help: string, figure: (info: readonly LaneFigures[], count: number) => number): void =>
-      this.#gauge(name, help, ["peer"], (gauge) => {
+      this.#gauge(name, help, ["tenant", "peer"], (gauge) => {
         gauge.reset();
-        for (const { peer, lanes: count, info } of lanes()) gauge.set({ peer }, figure(info, count));
+        for (const { tenant, peer, lanes: count, info } of lanes())
+          gauge.set({ ...(tenant === undefined ? {} : { tenant }), peer }, figure(info, count));
       });
     const sum = (of: (lane: LaneFigures) => number) => (info: readonly LaneFigures[]) => info.reduce((total, lane) => total + of(lane), 0);
     perPeer("lanes", "Data connections that are up", (_info, count) => count);

@@ -8,16 +8,23 @@ import { decodeMessage, encodeMessage, type Hello, type Message } from "../peer/
 import type { PeerOptions, PeerPort } from "../peer/host.ts";
 import { Peer } from "../peer/peer.ts";
 import { chooseCongestion } from "../policy/congestion.ts";
+import type { Caller } from "../peer/caller.ts";
+import type { TenantShare } from "../policy/path.ts";
 import type { NodeContext, NodeSettings, PeerDirectory } from "./context.ts";
+import type { Entrance, TenantDoor } from "./tenant.ts";
+
+interface TenantedNode extends NodeContext {
+  readonly door: TenantDoor;
+}
 
 /** A connection that was accepted and has not said Hello yet. */
 interface Stranger {
-  readonly remote: Endpoint;
+  readonly caller: Caller;
   readonly endsUs: number;
 }
 
-export class PeerTable implements PeerDirectory {
-  readonly #node: NodeContext;
+export class PeerTable implements PeerDirectory, Entrance {
+  readonly #node: TenantedNode;
   readonly #configured = new Map<string, NodeSettings["peers"][number]>();
   readonly #dialled = new Map<string, Peer>();
   /** By what the remote's Hello names its process and conversation: it may know us by several addresses, and not that they are one. */
@@ -26,8 +33,10 @@ export class PeerTable implements PeerDirectory {
   readonly #strangers = new Map<ConnectionId, Stranger>();
   #byConnection = new Map<ConnectionId, Peer>();
   #hasBegun = false;
+  /** What each peer's path was told last. */
+  #share: TenantShare = { tenantCap: 0, tenantSharing: 1 };
 
-  constructor(node: NodeContext, settings: NodeSettings) {
+  constructor(node: TenantedNode, settings: NodeSettings) {
     this.#node = node;
     for (const peer of settings.peers) this.#configured.set(peer.name, peer);
   }
@@ -49,6 +58,16 @@ export class PeerTable implements PeerDirectory {
     const peer = new Peer({ ...this.#pathTo(address), name, address, conversation, identity });
     this.#dialled.set(name, peer);
     return peer;
+  }
+
+  at(name: string): { readonly peer: Peer; readonly tenant: string } {
+    const [tenant, rest] = name.split("@", 2) as [string, string?];
+    return rest === undefined ? { peer: this.get(name), tenant: "" } : { peer: this.get(rest), tenant };
+  }
+
+  /** Of the tenant's cap. */
+  get share(): TenantShare {
+    return this.#share;
   }
 
   #pathTo({ host }: Endpoint): Pick<PeerOptions, "host" | "local" | "lanes" | "congestion"> {
@@ -96,13 +115,13 @@ export class PeerTable implements PeerDirectory {
     for (const peer of this.all()) peer.send(message);
   }
 
-  handleAccepted(nowUs: number, connection: ConnectionId, remote: Endpoint): void {
+  handleAccepted(nowUs: number, connection: ConnectionId, caller: Caller): void {
     // Whether it is somebody who is known, or for whom there is room, shows in its Hello.
     if (this.#strangers.size >= limits.greetingsMax) {
       this.#node.link.disconnect(connection);
       return;
     }
-    this.#strangers.set(connection, { remote, endsUs: nowUs + limits.helloTimeoutMs * 1000 });
+    this.#strangers.set(connection, { caller, endsUs: nowUs + limits.helloTimeoutMs * 1000 });
   }
 
   handleConnectionEvent(nowUs: number, event: LinkEvent & { readonly connection: ConnectionId }): void {
@@ -127,23 +146,24 @@ export class PeerTable implements PeerDirectory {
     return undefined;
   }
 
-  #meet(nowUs: number, connection: ConnectionId, { remote }: Stranger, bytes: Uint8Array): void {
+  #meet(nowUs: number, connection: ConnectionId, { caller }: Stranger, bytes: Uint8Array): void {
     this.#strangers.delete(connection);
-    let hello: Hello;
-    let peer: Peer;
     try {
-      const message = decodeMessage(bytes);
-      if (message.kind !== "hello") throw new KvferryError("protocol_error", `${message.kind} before Hello`);
-      hello = message;
-      peer = this.#acceptedPeer(nowUs, hello, remote);
+      const hello = decodeMessage(bytes);
+      if (hello.kind !== "hello") throw new KvferryError("protocol_error", `${hello.kind} before Hello`);
+      this.#node.door.entranceFor(connection, hello, caller).welcome(nowUs, connection, hello, caller);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
       this.#node.link.send(connection, encodeMessage(refusal(error)));
       this.#node.link.disconnect(connection);
-      return;
     }
+  }
+
+  /** Somebody who dialled this process and belongs here. Throws full. */
+  welcome(nowUs: number, connection: ConnectionId, hello: Hello, caller: Caller): void {
+    const peer = this.#acceptedPeer(nowUs, hello, caller.remote);
     this.#byConnection.set(connection, peer);
-    peer.adopt(nowUs, connection, hello, remote);
+    peer.adopt(nowUs, connection, hello, caller);
     if (peer.up && this.#configured.has(hello.name)) this.get(hello.name).dial(nowUs);
   }
 
@@ -181,6 +201,7 @@ export class PeerTable implements PeerDirectory {
 
   turn(nowUs: number): void {
     if (!this.#hasBegun) this.#begin(nowUs);
+    this.#shareOut();
     for (const [connection, { endsUs }] of this.#strangers) {
       if (nowUs < endsUs) continue;
       this.#strangers.delete(connection);
@@ -194,6 +215,17 @@ export class PeerTable implements PeerDirectory {
       peer.turn(nowUs);
       if (peer.forgettable(nowUs)) this.#accepted.delete(who);
     }
+  }
+
+  /** Before anything more is sent: what all have together stays under the tenant's cap. */
+  #shareOut(): void {
+    const tenantCap = this.#node.door.rateBytesPerSecond;
+    if (tenantCap === 0 && this.#share.tenantCap === 0) return;
+    const peers = this.all();
+    const tenantSharing = Math.max(peers.filter(({ isSending }) => isSending).length, 1);
+    if (tenantCap === this.#share.tenantCap && tenantSharing === this.#share.tenantSharing) return;
+    this.#share = { tenantCap, tenantSharing };
+    for (const { lanes } of peers) lanes.handleShare(this.#share);
   }
 
   /** So that the first transfer with a peer does not wait for connections. One that is not there yet dials us when it is. */

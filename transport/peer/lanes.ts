@@ -8,7 +8,7 @@ import { limits } from "../limits.ts";
 import type { ConnectionId, LaneInfo, LaneOptions, Link } from "../link/link.ts";
 import { notSentLow } from "../policy/chunk-size.ts";
 import { LaneHealth } from "../policy/lane-health.ts";
-import type { Path, PathLoad } from "../policy/path.ts";
+import type { Path, PathLoad, TenantShare } from "../policy/path.ts";
 import { choosePadding } from "../policy/prewarm.ts";
 import type { Prewarm } from "./messages.ts";
 
@@ -215,6 +215,12 @@ export class Lanes {
     if (this.#options.isDialler || lanes <= this.#up.size || lanes === this.#told) return;
     this.#told = lanes;
     this.#options.onWish(lanes, []);
+  }
+
+  /** Others of the tenant send as well now, or no more: at once, not with the next reading. */
+  handleShare(share: TenantShare): void {
+    this.#options.path.handleShare(share);
+    this.#retune();
   }
 
   nextDeadlineUs(): number {
