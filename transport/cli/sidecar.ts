@@ -7,6 +7,7 @@ import type { Config } from "../config.ts";
 import { formatAddress, isLoopback } from "../config/address.ts";
 import { formatSize } from "../config/units.ts";
 import { codeOfNumber, KvferryError } from "../errors.ts";
+import type { Denial } from "../ferry/denials.ts";
 import type { FerryHost } from "../ferry/host.ts";
 import type { NodeObserver } from "../ferry/node.ts";
 import { type OpenNode, openNode, type World } from "../ferry/open.ts";
@@ -19,6 +20,8 @@ import { privateFolder } from "./runtime-folder.ts";
 import { refusalsOf, statusOf } from "./status.ts";
 
 const REFUSAL_LINE_MS = 1_000;
+/** Of who had come in. */
+const PEER_DENIALS: ReadonlySet<string> = new Set<Denial>(["no_rule", "namespace", "reader", "handle"]);
 
 export interface Sidecar {
   readonly transfers: number;
@@ -199,6 +202,11 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
       log.info({ peer: name, up, detail }, up ? "peer up" : "peer down");
     },
     refused: refusalLog(log),
+    reach: (address, problem) => {
+      if (problem === "") return log.info({ address }, "the address that peers are told leads here");
+      const remedy = "set advertise to an address of this node that others reach, or ignore this where only those outside can reach it";
+      log.warn({ address, problem, remedy }, "ADVERTISED ADDRESS NOT REACHED: peers that are told it will not find this node");
+    },
     policy: (outcome) => {
       counters.policy(outcome);
       if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "POLICY NOT CHANGED: the one before stays in force");
@@ -222,10 +230,8 @@ function refusalLog(log: Logger): NonNullable<NodeObserver["refused"]> {
       untold += 1;
       return;
     }
-    log.warn(
-      { reason, remote: formatAddress(remote), detail, untold },
-      "REFUSED: a stranger was turned away, or a peer denied what it may not have",
-    );
+    const words = PEER_DENIALS.has(reason) ? "a peer asked for what it may not have" : "a stranger was turned away";
+    log.warn({ reason, remote: formatAddress(remote), detail, untold }, `REFUSED: ${words}`);
     nextMs = nowMs + REFUSAL_LINE_MS;
     untold = 0;
   };

@@ -19,6 +19,7 @@ export function statusOf(config: Config, opened: OpenNode, of?: World): object {
     resident_bytes: process.memoryUsage.rss(),
     listen: address === undefined ? "" : formatAddress(address),
     advertise: first.node.settings.advertise,
+    advertise_problem: first.node.reach?.problem ?? null,
     link: link.kind,
     link_reason: link.reason,
     draining: first.node.draining,

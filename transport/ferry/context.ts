@@ -56,6 +56,8 @@ export interface NodeObserver {
   refused?(reason: RefusalReason | Denial, remote: Endpoint, detail: string): void;
   /** Another policy is in force, or is not, because its file is broken or asks for a restart. */
   policy?(outcome: { readonly tenants: readonly string[] } | KvferryError): void;
+  /** Whether the address that others are told leads here. `problem`: why it does not, or "". */
+  reach?(address: string, problem: string): void;
   /** Another certificate is in use, or is not, because its files are broken. */
   certificate?(outcome: { readonly identity: string; readonly notAfter: string } | KvferryError): void;
 }

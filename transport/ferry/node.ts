@@ -2,6 +2,7 @@
  * One kvferry node: its pool, models, offers, buffers and peers under one loop. Synchronous and event-driven: the link, the clock, randomness, memory
  * jobs and the process watch are handed in, so that the simulator runs this very code.
  */
+import { formatAddress } from "../config/address.ts";
 import { asKvferryError, type ErrorCode, ERRORS, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
@@ -11,7 +12,7 @@ import type { Region } from "../memory/region.ts";
 import { type Caller, callerOf } from "../peer/caller.ts";
 import { CAPABILITIES, SOFTWARE } from "../peer/greeting.ts";
 import type { PeerPort } from "../peer/host.ts";
-import type { Fetch, Hello, Lookup, LookupReply, Offer } from "../peer/messages.ts";
+import { encodeMessage, type Fetch, type Hello, type Lookup, type LookupReply, type Offer } from "../peer/messages.ts";
 import type { PlacedTransfer } from "../peer/transfer.ts";
 import type { TenantShare } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -27,6 +28,7 @@ import { ModelTable } from "./models.ts";
 import { BlockNamespaces } from "./namespaces.ts";
 import { OfferTable } from "./offers.ts";
 import { PeerTable } from "./peers.ts";
+import { Reach } from "./reach.ts";
 import { Serving } from "./serving.ts";
 import { Session } from "./session.ts";
 import { TenantDoor, type TenantHost, type TenantNode } from "./tenant.ts";
@@ -42,6 +44,8 @@ export interface NodeOptions {
   /** Makes a registered buffer's memory reachable by the link. */
   readonly bufferRegion: (memory: Uint8Array | { readonly path: string; readonly bytes: number }) => Region;
   readonly observer: NodeObserver;
+  /** Where others are told to reach it, to be tried at the start; `identity`: of its own certificate, over TLS. */
+  readonly reach?: { readonly address: Endpoint; readonly identity: string | undefined };
   /** One of several in this process, each a tenant's. */
   readonly tenant?: TenantHost;
 }
@@ -67,6 +71,7 @@ export class FerryNode implements FerryHost, TenantNode {
   readonly denials: Denials;
   readonly door: TenantDoor;
   readonly serving: Serving;
+  readonly reach: Reach | undefined;
   readonly #access: Access;
   readonly #landing: Landing;
   readonly #placements = new Map<PlacementId, { readonly peer: PeerPort; readonly transfer: PlacedTransfer }>();
@@ -96,9 +101,24 @@ export class FerryNode implements FerryHost, TenantNode {
     this.serving = new Serving(this);
     this.#landing = new Landing(this);
     this.peers = new PeerTable(this, options.settings);
+    this.reach = options.reach === undefined ? undefined : this.#newReach(options.reach);
     this.holder = this.pool.nextHolder;
     this.#nextHolder = this.holder + 1;
     this.pool.addHolder(this.holder, 0);
+  }
+
+  #newReach(to: NonNullable<NodeOptions["reach"]>): Reach {
+    const { observer, link } = this;
+    const reach = new Reach({
+      ...to,
+      link,
+      // Whoever else answers there is handed no secret, and learns of no model.
+      hello: () =>
+        encodeMessage({ ...this.hello({ name: "", address: undefined, node: "", conversation: 0 }, this.runtime.random(16)), models: [] }),
+      onKnown: (problem) => observer.reach?.(formatAddress(to.address), problem),
+    });
+    reach.begin(this.runtime.nowUs());
+    return reach;
   }
 
   get incarnation(): string {
@@ -182,7 +202,7 @@ export class FerryNode implements FerryHost, TenantNode {
   }
 
   // What peers see of it.
-  hello(peer: PeerPort, laneToken: Uint8Array): Hello {
+  hello(peer: Pick<PeerPort, "name" | "address" | "node" | "conversation">, laneToken: Uint8Array): Hello {
     return {
       kind: "hello",
       version: limits.protocolVersion,
@@ -206,6 +226,10 @@ export class FerryNode implements FerryHost, TenantNode {
 
   modelEntries(): { fingerprint: string; layout: Uint8Array }[] {
     return this.models.all().map(({ fingerprint, layoutBytes }) => ({ fingerprint, layout: layoutBytes }));
+  }
+
+  meet(caller: Caller): void {
+    this.door.meet(caller);
   }
 
   admit(hello: Hello, caller: Caller, dialled: boolean): void {
@@ -276,7 +300,13 @@ export class FerryNode implements FerryHost, TenantNode {
       const more = this.link.poll((event) => this.#dispatch(nowUs, event), limits.eventsPerTurn) >= limits.eventsPerTurn;
       this.offers.expire(nowUs);
       this.peers.turn(nowUs);
-      const next = more ? nowUs : Math.min(this.peers.nextDeadlineUs(nowUs), this.offers.nextDeadlineUs());
+      this.reach?.turn(nowUs);
+      const deadlines = [
+        this.peers.nextDeadlineUs(nowUs),
+        this.offers.nextDeadlineUs(),
+        this.reach?.nextDeadlineUs() ?? Number.POSITIVE_INFINITY,
+      ];
+      const next = more ? nowUs : Math.min(...deadlines);
       this.runtime.wakeAt(next);
     } finally {
       this.#inTurn = false;
@@ -292,6 +322,7 @@ export class FerryNode implements FerryHost, TenantNode {
       bound.transfer.handlePlacementEvent(nowUs, event);
     } else if (event.kind === "accepted") this.peers.handleAccepted(nowUs, event.connection, callerOf(event));
     else if (event.kind === "refused") this.observer.refused?.(event.reason, event.remote, event.detail);
+    else if (this.reach?.isOf(event.connection) === true) this.reach.handle(event);
     else this.peers.handleConnectionEvent(nowUs, event);
   }
 

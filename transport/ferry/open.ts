@@ -17,7 +17,7 @@ import { native, nativeProblem } from "../native.ts";
 import { Loop, type Runtime, SharedLoop } from "../runtime/runtime.ts";
 import type { TlsOptions } from "../tls/options.ts";
 import type { NodeObserver, NodeSettings } from "./context.ts";
-import { FerryNode } from "./node.ts";
+import { FerryNode, type NodeOptions } from "./node.ts";
 import { NodePolicy } from "./node-policy.ts";
 import { NodeTls } from "./node-tls.ts";
 import type { TenantHost } from "./tenant.ts";
@@ -75,7 +75,8 @@ export async function openNode(config: Config, options: OpenOptions = {}): Promi
     if (tls !== undefined) open.unshift(() => tls.close());
     tls?.watch(choice.link);
     const address = config.listen === undefined ? undefined : await choice.link.listen(config.listen);
-    const parts = { settings: settingsOf(config, address), jobs, observer };
+    const settings = settingsOf(config, address);
+    const parts = { settings, jobs, observer, ...reachOf(settings.advertise, address, tls) };
     const worlds =
       policy === undefined ? [openWorld(parts, memory, loop, choice.link)] : openWorlds(parts, memory, loop, choice.link, policy);
     const tell = (tenant: TenantConfig | undefined, keys: Uint8Array): void =>
@@ -129,9 +130,17 @@ interface Parts {
   readonly settings: NodeSettings;
   readonly jobs: Jobs;
   readonly observer: NodeObserver;
+  readonly reach?: NonNullable<NodeOptions["reach"]>;
 }
 
 type Memory = ReadonlyMap<TenantConfig | undefined, Pool>;
+
+/** Nobody can come to a node that does not listen, and nobody is told of it. */
+function reachOf(advertise: string, listens: Endpoint | undefined, tls: NodeTls | undefined): Pick<Parts, "reach"> {
+  const address = parseAddress(advertise);
+  if (listens === undefined || address === undefined) return {};
+  return { reach: { address, identity: tls?.certificate.identity } };
+}
 
 /** The loop is the node's own, and the link too. */
 function openWorld(parts: Parts, memory: Memory, loop: Loop, link: Link): World {
@@ -144,6 +153,8 @@ function openWorlds(parts: Parts, memory: Memory, loop: Loop, link: Link, policy
   const shared = new SharedLink(link);
   const turns = new SharedLoop(loop);
   const worlds: World[] = [];
+  // Whoever dials us is met by the first.
+  const { reach: _, ...others } = parts;
   const views = new Map<string, Link>();
   const nodeOf = (tenant: string): FerryNode => {
     const found = worlds.find((world) => world.tenant?.name === tenant);
@@ -166,7 +177,7 @@ function openWorlds(parts: Parts, memory: Memory, loop: Loop, link: Link, policy
       handOver,
     };
     const world = newWorld(
-      parts,
+      worlds.length === 0 ? parts : others,
       memory,
       turns.newRuntime((nowUs) => world.node.turn(nowUs)),
       view,

@@ -11,10 +11,12 @@ import { chooseCongestion } from "../policy/congestion.ts";
 import type { Caller } from "../peer/caller.ts";
 import type { TenantShare } from "../policy/path.ts";
 import type { NodeContext, NodeSettings, PeerDirectory } from "./context.ts";
+import type { Reach } from "./reach.ts";
 import type { Entrance, TenantDoor } from "./tenant.ts";
 
 interface TenantedNode extends NodeContext {
   readonly door: TenantDoor;
+  readonly reach: Reach | undefined;
 }
 
 /** A connection that was accepted and has not said Hello yet. */
@@ -103,7 +105,7 @@ export class PeerTable implements PeerDirectory, Entrance {
     return undefined;
   }
 
-  secretFor(peer: PeerPort): string {
+  secretFor(peer: Pick<PeerPort, "name">): string {
     return this.#configured.get(peer.name)?.secret || this.#node.settings.secret;
   }
 
@@ -151,6 +153,10 @@ export class PeerTable implements PeerDirectory, Entrance {
     try {
       const hello = decodeMessage(bytes);
       if (hello.kind !== "hello") throw new KvferryError("protocol_error", `${hello.kind} before Hello`);
+      if (hello.node === this.#node.nodeId) {
+        this.#node.reach?.handleSelf();
+        throw new KvferryError("peer_not_allowed", "that is this node itself");
+      }
       this.#node.door.entranceFor(connection, hello, caller).welcome(nowUs, connection, hello, caller);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
@@ -161,15 +167,16 @@ export class PeerTable implements PeerDirectory, Entrance {
 
   /** Somebody who dialled this process and belongs here. Throws full. */
   welcome(nowUs: number, connection: ConnectionId, hello: Hello, caller: Caller): void {
-    const peer = this.#acceptedPeer(nowUs, hello, caller.remote);
+    const peer = this.#acceptedPeer(nowUs, hello, caller);
     this.#byConnection.set(connection, peer);
     peer.adopt(nowUs, connection, hello, caller);
     if (peer.up && this.#configured.has(hello.name)) this.get(hello.name).dial(nowUs);
   }
 
   /** A process that was here before goes on with its transfers; a connection of it that still looks alive is replaced. */
-  #acceptedPeer(nowUs: number, hello: Hello, remote: Endpoint): Peer {
-    const who = `${hello.node} ${hello.conversation}`;
+  #acceptedPeer(nowUs: number, hello: Hello, { remote, identity }: Caller): Peer {
+    // Over TLS it is who it was by its certificate as well: what a process calls itself is known to all its peers.
+    const who = `${hello.node} ${hello.conversation} ${identity}`;
     const former = this.#accepted.get(who);
     if (former !== undefined) {
       if (hello.resumeNode !== this.#node.nodeId) former.startAnew(nowUs);

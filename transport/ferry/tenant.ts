@@ -56,6 +56,11 @@ export class TenantDoor {
     return this.#host?.tenancy.rateOf(this.name) ?? 0;
   }
 
+  /** Somebody whom this node dialled. Throws tenant_denied. */
+  meet(caller: Caller): void {
+    if (!this.knows(caller)) this.#refuse("wrong_tenant", caller, `it may not speak for tenant ${this.name}`);
+  }
+
   /** The policy is another one now: whether the other end may still be one of this node's. */
   knows({ identity }: Caller): boolean {
     return this.#host === undefined || this.#host.tenancy.tenantsOf(identity).includes(this.name);

@@ -16,6 +16,8 @@ import { decodeMessage, encodeMessage, type Hello, type Message } from "./messag
 export interface ConnectionOwner {
   /** This node's Hello, for this remote. */
   hello(laneToken: Uint8Array): Hello;
+  /** Of a remote that was dialled, before anything is said. Throws KvferryError if nothing may be, whatever it would answer. */
+  meet(caller: Caller): void;
   /** Throws KvferryError if the remote may not talk to us. */
   admit(hello: Hello, caller: Caller): void;
   /** Dialler: our Hello is said. What needs no capability may be said behind it, before the remote's has come. */
@@ -234,9 +236,15 @@ export class Connection {
   }
 
   #handleConnected(nowUs: number, caller: Caller): void {
+    this.#caller = caller;
+    try {
+      this.#options.owner.meet(caller);
+    } catch (error) {
+      if (!(error instanceof KvferryError)) throw error;
+      return this.drop(error.code, error.detail);
+    }
     this.#state = "greeting";
     this.#askedUs = nowUs;
-    this.#caller = caller;
     this.#greetingEndsUs = nowUs + limits.helloTimeoutMs * 1000;
     this.#post(encodeMessage(this.#options.owner.hello(this.#laneToken)));
     this.#options.owner.onGreeted(nowUs);

@@ -12,6 +12,8 @@ import type { IncomingEvent } from "./incoming.ts";
 import type { OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { Outcome, PlacedTransfer } from "./transfer.ts";
 
+export type { Caller } from "./caller.ts";
+
 /** A fetch and an offer as the node has them said; the rest is the peer's. */
 export type Ask = Omit<Fetch, "kind" | "id" | "grant">;
 export type Proposal = Omit<Offer, "kind" | "id" | "generation">;
@@ -31,6 +33,8 @@ export interface PeerHost {
   /** Of what this node offers. */
   readonly checksum: boolean;
   hello(peer: PeerPort, laneToken: Uint8Array): Hello;
+  /** Of whom a peer dialled, before anything is said: what is asked right behind Hello may be answered before it is known whose that is. Throws tenant_denied. */
+  meet(caller: Caller): void;
   /** Throws peer_not_allowed or tenant_denied. */
   admit(hello: Hello, caller: Caller, dialled: boolean): void;
   bind(placement: PlacementId, peer: PeerPort, transfer: PlacedTransfer): void;

@@ -128,6 +128,8 @@ export class Lanes {
     this.#up.add(lane);
     if (!this.#isUp) return;
     if (this.#up.size === 1) this.#readRoundTrip();
+    // One lane more has its part of the pace, at once: a cap is one from the first byte.
+    if (this.#tuned.paceBytesPerSecond > 0) this.#retune();
     // What it is tuned to may have changed since its token was admitted.
     if (!this.#options.isDialler) this.#tune(lane);
     this.#pad(nowUs, [lane]);

@@ -11,13 +11,12 @@ import { Path } from "../policy/path.ts";
 import type { Priority } from "../policy/priority.ts";
 import type { WindowPolicy } from "../policy/window.ts";
 import { Acquaintance } from "./acquaintance.ts";
-import type { Caller } from "./caller.ts";
 import { Connection } from "./connection.ts";
 import type { Lanes } from "./lanes.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
-import type { Ask, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
+import type { Ask, Caller, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { type Hint, PendingLookups } from "./lookups.ts";
 import { Ongoing, refuseIncapable } from "./ongoing.ts";
@@ -57,6 +56,7 @@ export class Peer implements Remote, PeerPort {
       owner: {
         hello: (token) => options.host.hello(this, token),
         onGreeted: (nowUs) => this.#handleGreeted(nowUs),
+        meet: (caller) => options.host.meet(caller),
         admit: (hello, caller) => options.host.admit(hello, caller, options.address !== undefined),
         onUp: (nowUs, hello) => this.#handleUp(nowUs, hello),
         onDown: (nowUs, code, detail) => this.#handleDown(nowUs, code, detail),
