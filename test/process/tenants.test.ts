@@ -4,123 +4,33 @@
  * is refused, in the same words whether it is there or not, and counted.
  */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
-import { request } from "node:http";
-import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { connect } from "../../transport/api/client.ts";
 import type { FetchSource } from "../../transport/ferry/ferry.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
-import { daysFromNow, type Issued, issueAuthority, issueCertificate } from "../../transport/tls/issue.ts";
 import {
-  BLOCK_TOKENS,
-  type Engine,
-  freePort,
-  IDENTITY,
-  openEngine,
-  processLayout,
-  scratchFolder,
-  type Sidecar,
-  startSidecar,
-  until,
-} from "./sidecar.ts";
-import { assertArrived, filled } from "./stage.ts";
+  ask,
+  certified,
+  FLEET,
+  type Fleet,
+  newFleet,
+  newWire,
+  PUBLIC,
+  serve,
+  type Served,
+  socketOf,
+  type Status,
+  TENANTS,
+  type TenantStatus,
+  type Wire,
+  writePolicy,
+} from "./fleet.ts";
+import { BLOCK_BYTES, BLOCK_TOKENS, type Engine, freePort, IDENTITY, openEngine, processLayout, startSidecar, until } from "./sidecar.ts";
+import { assertArrived, BLOCKS, filled } from "./stage.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
-const TENANTS = ["blue", "green"] as const;
 const COUNT = 4;
 const TOKENS = COUNT * BLOCK_TOKENS;
-
-interface TenantStatus {
-  readonly tenant: string;
-  readonly pool: Readonly<Record<string, number>>;
-  readonly peers: readonly { readonly identity: string; readonly path: { readonly pace: { readonly reason: string } } }[];
-}
-
-interface Status {
-  readonly tenants: readonly TenantStatus[];
-  readonly refusals: Readonly<Record<string, number>>;
-}
-
-function ask<T>(socketPath: string, path = "/status"): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const asked = request({ socketPath, path, agent: false }, (reply) => {
-      let text = "";
-      reply.on("data", (data) => (text += data)).on("end", () => resolve(JSON.parse(text) as T));
-    });
-    asked.on("error", reject).end();
-  });
-}
-
-interface Served {
-  readonly sidecar: Sidecar;
-  readonly policy: string;
-  readonly blue: Engine;
-  readonly green: Engine;
-  restart(): Promise<void>;
-}
-
-interface Fleet {
-  readonly folder: string;
-  readonly authority: Issued;
-}
-
-function newFleet(t: TestContext): Fleet {
-  const folder = scratchFolder(t);
-  const authority = issueAuthority({ name: "fleet" }, daysFromNow(1));
-  writeFileSync(join(folder, "ca.crt"), authority.certificate);
-  return { folder, authority };
-}
-
-/** Files of a node's certificate, and the flags that name them. */
-function certified({ folder, authority }: Fleet, name: string, uri: string): string[] {
-  const { certificate, key } = issueCertificate(authority, { name, hosts: ["127.0.0.1"], uri }, daysFromNow(1));
-  writeFileSync(join(folder, `${name}.crt`), certificate);
-  writeFileSync(join(folder, `${name}.key`), key);
-  const file = (kind: string): string => join(folder, kind);
-  return ["--tls-certificate", file(`${name}.crt`), "--tls-key", file(`${name}.key`), "--tls-authorities", file("ca.crt")];
-}
-
-const socketOf = (folder: string, node: string, tenant: string): string => join(folder, `${node}.${tenant}.sock`);
-
-/** Green may fetch what blue has in public namespaces. */
-function writePolicy(folder: string, node: string, rules: readonly object[], identities: readonly string[]): string {
-  const [blue, green] = TENANTS.map((tenant) => ({ identities, socket: socketOf(folder, node, tenant) }));
-  const file = join(folder, `${node}.policy.json`);
-  writeFileSync(file, JSON.stringify({ tenants: { blue: { ...blue, rate: "400Mbit" }, green: { ...green, fetch: rules } } }));
-  return file;
-}
-
-const PUBLIC = [{ from: "blue", namespaces: ["public/*"] }];
-const FLEET = ["spiffe://fleet/*"];
-
-async function serve(t: TestContext, fleet: Fleet, name: string, flags: readonly string[] = []): Promise<Served> {
-  const { folder } = fleet;
-  const policy = writePolicy(folder, name, PUBLIC, FLEET);
-  const all = ["--policy", policy, ...certified(fleet, name, `spiffe://fleet/${name}`), ...flags];
-  const options = { name, port: await freePort(), folder, flags: all };
-  const engine = (tenant: string): Promise<Engine> => openEngine(t, { socket: socketOf(folder, name, tenant) });
-  let sidecar = await startSidecar(t, options);
-  let [blue, green] = (await Promise.all(TENANTS.map(engine))) as [Engine, Engine];
-  return {
-    policy,
-    get sidecar() {
-      return sidecar;
-    },
-    get blue() {
-      return blue;
-    },
-    get green() {
-      return green;
-    },
-    async restart() {
-      sidecar.child.kill("SIGKILL");
-      await sidecar.exited;
-      sidecar = await startSidecar(t, options);
-      [blue, green] = (await Promise.all(TENANTS.map(engine))) as [Engine, Engine];
-    },
-  };
-}
 
 interface Offered {
   readonly handle: string;
@@ -128,8 +38,8 @@ interface Offered {
 }
 
 /** Of an engine's own model, or of one that it registers in a namespace. */
-async function offer(source: Engine, namespace = "", peers?: readonly string[]): Promise<Offered> {
-  const { blocks, copies } = await filled(source, COUNT);
+async function offer(source: Engine, namespace = "", peers?: readonly string[], count = COUNT): Promise<Offered> {
+  const { blocks, copies } = await filled(source, count);
   const { blockCount } = await source.ferry.pool();
   const { model } = await source.ferry.registerModel(IDENTITY, processLayout(blockCount), namespace);
   const handle = await source.ferry.offer({ model, groups: source.groups(blocks), ...(peers === undefined ? {} : { peers }) });
@@ -171,10 +81,13 @@ const refusals = async ({ sidecar }: Served): Promise<Readonly<Record<string, nu
 test("two tenants, two sidecars", { skip }, async (t) => {
   const fleet = newFleet(t);
   const holder = await serve(t, fleet, "holder");
-  const asker = await serve(t, fleet, "asker", ["--peers", `holder=127.0.0.1:${holder.sidecar.port}`]);
+  const wire = await newWire(t, holder.sidecar.port);
+  const asker = await serve(t, fleet, "asker", ["--peers", `holder=127.0.0.1:${wire.port}`]);
   await t.test("each moves its own", () => own(holder, asker));
+  await t.test("a transfer of the second of them goes on over another connection", () => resumed(holder, asker, wire));
   await t.test("what a rule opens is fetched, looked up and no more", () => shared(holder, asker));
   await t.test("what no rule opens is refused in words that tell nothing", () => closed(holder, asker));
+  await t.test("buffers are read across tenants by their namespace, and not written", () => buffers(holder, asker));
   await t.test("a handle for one peer is nobody else's", () => bound(holder, asker));
   await t.test("pools, sockets and rates are apart", () => apart(fleet, holder, asker));
   await t.test("who claims another's tenant is refused, counted, and served nothing", () => claimed(t, fleet, holder));
@@ -187,6 +100,23 @@ async function own(holder: Served, asker: Served): Promise<void> {
     const { handle, copies } = await offer(holder[tenant]);
     assert.equal(await fetched(asker[tenant], "holder", { handle }, copies), "arrived");
   }
+}
+
+async function resumed(holder: Served, asker: Served, wire: Wire): Promise<void> {
+  const { ferry, model, groups, events } = asker.green;
+  const { handle, copies } = await offer(holder.green, "", undefined, BLOCKS);
+  const blocks = await ferry.alloc(BLOCKS);
+  const received = async (): Promise<number> => (await ask<Status>(asker.sidecar.socket)).tenants[1]?.bytes_received ?? 0;
+  const before = await received();
+  const { done, transfer } = await ferry.fetch({ peer: "holder", model, source: { handle }, into: groups(blocks), deadlineMs: 30_000 });
+  await until(async () => (await received()) - before > 0.3 * BLOCKS * BLOCK_BYTES);
+  wire.isCut = true;
+  await until(() => events.some((event) => event.kind === "stalled" && event.transfer === transfer));
+  wire.isCut = false;
+  const report = await done;
+  assert.ok(report.resumed >= 1, `resumed ${report.resumed} times`);
+  assertArrived(asker.green, blocks, copies);
+  await ferry.free(blocks);
 }
 
 async function shared(holder: Served, asker: Served): Promise<void> {
@@ -244,6 +174,30 @@ async function closed(holder: Served, asker: Served): Promise<void> {
   );
 }
 
+async function buffers(holder: Served, asker: Served): Promise<void> {
+  const [open, hidden] = [await holder.blue.ferry.createBuffer(4_096, "public/b"), await holder.blue.ferry.createBuffer(4_096, "private")];
+  const mine = await asker.green.ferry.createBuffer(4_096);
+  open.region.view.fill(7);
+  hidden.region.view.fill(9);
+  const read = async (remote: string, peer = "blue@holder"): Promise<string> => {
+    const ranges = [{ local: 0, remote: 0, bytes: 4_096 }];
+    const request = { peer, remote, local: mine.handle, ranges };
+    return asker.green.ferry.read(request).then(({ done }) =>
+      done.then(
+        () => "arrived",
+        (error: Error) => error.message,
+      ),
+    );
+  };
+  assert.equal(await read(hidden.handle), await read(`${hidden.handle.slice(0, 9)}${"0".repeat(32)}`));
+  assert.ok(mine.region.view.every((byte) => byte === 0));
+  assert.equal(await read(open.handle), "arrived");
+  assert.ok(mine.region.view.every((byte) => byte === 7));
+  const write = { peer: "blue@holder", remote: open.handle, local: mine.handle, ranges: [{ local: 0, remote: 0, bytes: 1 }] };
+  await assert.rejects(asker.green.ferry.write(write), { code: "tenant_denied" });
+  for (const buffer of [open, hidden, mine]) await buffer.close();
+}
+
 async function bound(holder: Served, asker: Served): Promise<void> {
   const before = await refusals(holder);
   const others = await offer(holder.blue, "", ["spiffe://fleet/another"]);
@@ -266,7 +220,7 @@ async function apart({ folder }: Fleet, holder: Served, asker: Served): Promise<
   const mine = await ask<Partial<Status> & Partial<TenantStatus>>(socketOf(folder, "asker", "blue"));
   assert.deepEqual([mine.tenant, mine.tenants, mine.refusals?.["plain"]], ["blue", undefined, undefined]);
   const paces = (await ask<Status>(holder.sidecar.socket)).tenants.map(({ peers }) => peers[0]?.path.pace.reason);
-  assert.deepEqual(paces, ["the tenant's cap, shared by 1 peers", "no cap"]);
+  assert.deepEqual(paces, ["no cap", "the tenant's cap, shared by 1 peers"]);
 }
 
 async function claimed(t: TestContext, fleet: Fleet, holder: Served): Promise<void> {
@@ -301,6 +255,15 @@ async function changed({ folder }: Fleet, holder: Served, asker: Served): Promis
     (await fetched(asker.green, "blue@holder", { handle: `${handle.slice(0, 9)}${"0".repeat(32)}` })).startsWith("handle_unknown"),
   );
   assert.equal(await fetched(asker.green, "blue@holder", { handle }, copies), "arrived");
+  // Who may not speak for the tenant any more loses the connection that it has.
+  const last = await offer(holder.green);
+  writePolicy(folder, "holder", PUBLIC, ["spiffe://fleet/holder"]);
+  holder.sidecar.child.kill("SIGHUP");
+  await until(async () => (await ask<Status>(holder.sidecar.socket)).tenants.every(({ peers }) => peers.every(({ up }) => !up)));
+  assert.match(await fetched(asker.green, "holder", { handle: last.handle }), /^tenant_denied/);
+  writePolicy(folder, "holder", PUBLIC, FLEET);
+  holder.sidecar.child.kill("SIGHUP");
+  await until(async () => (await fetched(asker.green, "holder", { handle: last.handle }, last.copies)) === "arrived");
 }
 
 async function replayed(holder: Served, asker: Served): Promise<void> {

@@ -137,13 +137,13 @@ class Client implements ClientFerry {
     return attachRegion(path, bytes);
   }
 
-  async createBuffer(bytes: number): Promise<FerryBuffer> {
+  async createBuffer(bytes: number, namespace?: string): Promise<FerryBuffer> {
     const { path } = await this.pool();
     if (path === "") throw new KvferryError("attach_unavailable");
     const { createBufferRegion } = await import("../memory/region.ts");
     const region = await createBufferRegion(bytes);
     try {
-      const info = await this.registerBuffer({ path: region.path, bytes });
+      const info = await this.registerBuffer({ path: region.path, bytes }, namespace);
       const close = async (): Promise<void> => {
         try {
           await this.unregisterBuffer(info.handle);

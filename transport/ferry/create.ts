@@ -58,9 +58,9 @@ class Library extends Session implements LocalFerry {
     return { ...this.node.pool.region, close: () => {} };
   }
 
-  async createBuffer(bytes: number): Promise<FerryBuffer> {
+  async createBuffer(bytes: number, namespace = ""): Promise<FerryBuffer> {
     const memory = newMemory(bytes);
-    const info = await this.registerBuffer(memory);
+    const info = await this.registerBuffer(memory, namespace);
     return {
       ...info,
       // The link's right to it ends with the registration, and the memory with whoever holds it.

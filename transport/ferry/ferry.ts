@@ -234,5 +234,5 @@ export interface UserFerry extends Ferry {
    */
   attach(): Promise<Region>;
   /** New memory that is registered already, and goes with the buffer. */
-  createBuffer(bytes: number): Promise<FerryBuffer>;
+  createBuffer(bytes: number, namespace?: string): Promise<FerryBuffer>;
 }
