@@ -41,8 +41,7 @@ export class Peer implements Remote, PeerPort {
 
   constructor(options: PeerOptions) {
     this.#idleSinceUs = options.host.runtime.nowUs();
-    ({ name: this.name, address: this.address, conversation: this.conversation, congestion: this.congestion } = options);
-    this.#host = options.host;
+    ({ name: this.name, address: this.address, conversation: this.conversation, congestion: this.congestion, host: this.#host } = options);
     const { windowBytes, chunkBytes, rateBytesPerSecond: peerCap, tenantShare: share } = options.host;
     this.path = new Path({ ...options.lanes, local: options.local, peerCap, share, windowBytes, chunkBytes });
     this.#connection = new Connection({
