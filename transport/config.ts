@@ -59,6 +59,8 @@ export interface Config {
   readonly allow: readonly string[];
   /** Shared by all peers that have none of their own; "" = none. */
   readonly secret: string;
+  /** Path of the policy file, or "": one tenant, which is nobody. */
+  readonly policy: string;
   /** Files; undefined: peer traffic is plain. */
   readonly tls: TlsFiles | undefined;
   readonly insecure: boolean;
@@ -212,6 +214,10 @@ function relate(config: Config, from: (path: string) => string): void {
     listen === undefined || isLoopback(listen.host) || config.tls !== undefined || config.insecure,
     `Expected a loopback address for ${from("listen")} but received ${listened}: other addresses need certificates ` +
       "(tls.certificate, tls.key, tls.authorities; kvferry cert makes some), or, in a network you trust, insecure = true (--insecure)",
+  );
+  unless(
+    config.policy === "" || config.tls !== undefined,
+    `Expected certificates (tls.certificate, tls.key, tls.authorities) beside ${from("policy")}: a tenant is known by nothing else`,
   );
   const missing =
     config.tls === undefined ? undefined : (["certificate", "key", "authorities"] as const).find((file) => config.tls?.[file] === "");

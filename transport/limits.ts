@@ -37,8 +37,8 @@ const values = {
   /** A third of what RFC 8446 lets AES-GCM protect under one key. */
   tlsRecordsPerKey: 8_388_608,
   tlsDeniedMax: 65_536,
-  /** How often the files of a certificate are looked at. */
-  tlsPollMs: 10_000,
+  /** How often the files of a certificate, and a policy, are looked at. */
+  filesPollMs: 10_000,
   // kv
   layersMax: 1_024,
   groupsMax: 64,
@@ -53,6 +53,12 @@ const values = {
   keyPageTokens: 16,
   keyTokensMax: 16_777_216,
   identityCharacters: 4_096,
+  // tenants
+  tenantCharacters: 48,
+  tenantsMax: 64,
+  /** Identities of a tenant, rules, namespaces of a rule, peers that an offer is for: each. */
+  tenantEntriesMax: 1_024,
+  namespaceCharacters: 256,
   // pool
   poolBytesMin: 1 * MiB,
   poolBytesMax: 4_096 * GiB,

@@ -41,7 +41,9 @@ export interface PathFigures {
 
 /** Read when somebody scrapes, so that nothing has to be kept up to date in between. */
 export interface MetricsSources {
-  readonly pool: () => {
+  /** One for each tenant, where there are any. */
+  readonly pools: () => readonly {
+    readonly tenant?: string;
     readonly bytes: number;
     readonly free: number;
     readonly held: number;
@@ -49,12 +51,17 @@ export interface MetricsSources {
     readonly leased: number;
     readonly quarantined: number;
     readonly evictions: number;
-  };
-  readonly lanes: () => readonly { readonly peer: string; readonly lanes: number; readonly info: readonly LaneFigures[] }[];
-  readonly paths: () => readonly ({ readonly peer: string } & PathFigures)[];
+  }[];
+  readonly lanes: () => readonly {
+    readonly tenant?: string;
+    readonly peer: string;
+    readonly lanes: number;
+    readonly info: readonly LaneFigures[];
+  }[];
+  readonly paths: () => readonly ({ readonly tenant?: string; readonly peer: string } & PathFigures)[];
   readonly apiClients: () => number;
   readonly transfersRunning: () => number;
-  /** Strangers that listeners turned away, by reason. */
+  /** Strangers that listeners turned away, and peers that were refused something, by reason. */
   readonly refusals: () => Readonly<Record<string, number>>;
   /** When the node's own certificate ends, in seconds since 1970; undefined without TLS. */
   readonly certificateEndsSeconds: () => number | undefined;
@@ -100,6 +107,9 @@ export class Metrics {
   readonly reloads = this.#counter("tls_reloads_total", "Times that the files of the certificate were read again; result is ok or broken", [
     "result",
   ]);
+  readonly policyReloads = this.#counter("policy_reloads_total", "Times that the policy file was read again; result is ok or broken", [
+    "result",
+  ]);
   readonly apiRequests = this.#counter("api_requests_total", "Engine API requests; result is ok or an error code", ["verb", "result"]);
 
   readonly transferSeconds = this.#histogram("transfer_seconds", "From request to the last chunk placed", ["direction"], SECONDS);
@@ -143,6 +153,7 @@ export class Metrics {
       },
       chunkFailed: (code: number): void => this.failures.inc({ code: codeName(code) }),
       stalled: (direction: Direction): void => this.stalls.inc({ direction }),
+      policy: (outcome: object): void => this.policyReloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
       certificate: (outcome: object): void => this.reloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
       laneLost: (peer: string, _lane: number, code: string): void => this.laneLosses.inc({ peer, code }),
       peer: (peer: string, up: boolean): void => this.connections.inc({ peer, change: up ? "up" : "down" }),
@@ -151,32 +162,44 @@ export class Metrics {
 
   /** Gauges that are read at scrape time. Called once, by whoever built the parts. */
   observe(sources: MetricsSources): void {
-    this.#gauge("pool_blocks", "Blocks by state; leased counts published blocks with a reader", ["state"], (gauge) => {
-      const pool = sources.pool();
-      for (const state of ["free", "held", "published", "leased", "quarantined"] as const) gauge.set({ state }, pool[state]);
-    });
-    this.#counter("pool_evictions_total", "Published blocks taken for another use", [], (counter) => {
-      counter.reset();
-      counter.inc(sources.pool().evictions);
-    });
-    this.#gauge("pool_bytes", "Bytes of pool memory", [], (gauge) => gauge.set(sources.pool().bytes));
+    this.#observePools(sources.pools);
     this.#gauge("api_clients", "Connected engines", [], (gauge) => gauge.set(sources.apiClients()));
     this.#gauge("transfers_running", "Transfers that have not ended", [], (gauge) => gauge.set(sources.transfersRunning()));
     this.#observeLanes(sources.lanes);
     for (const [name, help, of] of PATH_GAUGES) {
-      this.#gauge(name, help, ["peer"], (gauge) => {
+      this.#gauge(name, help, ["tenant", "peer"], (gauge) => {
         gauge.reset();
-        for (const path of sources.paths()) gauge.set({ peer: path.peer }, of(path));
+        for (const path of sources.paths()) gauge.set({ ...labelsOf(path), peer: path.peer }, of(path));
       });
     }
     this.#observeStrangers(sources);
   }
 
-  #observeStrangers({ refusals, certificateEndsSeconds }: MetricsSources): void {
-    this.#counter("refusals_total", "Strangers that were turned away before they were a peer, by reason", ["reason"], (counter) => {
-      counter.reset();
-      for (const [reason, count] of Object.entries(refusals())) counter.inc({ reason }, count);
+  #observePools(pools: MetricsSources["pools"]): void {
+    this.#gauge("pool_blocks", "Blocks by state; leased counts published blocks with a reader", ["tenant", "state"], (gauge) => {
+      for (const pool of pools())
+        for (const state of ["free", "held", "published", "leased", "quarantined"] as const)
+          gauge.set({ ...labelsOf(pool), state }, pool[state]);
     });
+    this.#counter("pool_evictions_total", "Published blocks taken for another use", ["tenant"], (counter) => {
+      counter.reset();
+      for (const pool of pools()) counter.inc(labelsOf(pool), pool.evictions);
+    });
+    this.#gauge("pool_bytes", "Bytes of pool memory", ["tenant"], (gauge) => {
+      for (const pool of pools()) gauge.set(labelsOf(pool), pool.bytes);
+    });
+  }
+
+  #observeStrangers({ refusals, certificateEndsSeconds }: MetricsSources): void {
+    this.#counter(
+      "refusals_total",
+      "Strangers that were turned away before they were a peer, and peers that were refused what they may not have, by reason",
+      ["reason"],
+      (counter) => {
+        counter.reset();
+        for (const [reason, count] of Object.entries(refusals())) counter.inc({ reason }, count);
+      },
+    );
     if (certificateEndsSeconds() === undefined) return;
     this.#gauge("tls_certificate_ends_seconds", "When this node's certificate ends, as a Unix time", [], (gauge) =>
       gauge.set(certificateEndsSeconds() ?? 0),
@@ -186,9 +209,10 @@ export class Metrics {
   /** Over the lanes of a peer: a lane by itself comes and goes, and would be a label without a bound. */
   #observeLanes(lanes: MetricsSources["lanes"]): void {
     const perPeer = (name: string, help: string, figure: (info: readonly LaneFigures[], count: number) => number): void =>
-      this.#gauge(name, help, ["peer"], (gauge) => {
+      this.#gauge(name, help, ["tenant", "peer"], (gauge) => {
         gauge.reset();
-        for (const { peer, lanes: count, info } of lanes()) gauge.set({ peer }, figure(info, count));
+        for (const { tenant, peer, lanes: count, info } of lanes())
+          gauge.set({ ...(tenant === undefined ? {} : { tenant }), peer }, figure(info, count));
       });
     const sum = (of: (lane: LaneFigures) => number) => (info: readonly LaneFigures[]) => info.reduce((total, lane) => total + of(lane), 0);
     perPeer("lanes", "Data connections that are up", (_info, count) => count);
@@ -248,6 +272,11 @@ export class Metrics {
     const registers = [this.registry];
     const gauge: Gauge<L> = new Gauge({ name: PREFIX + name, help, labelNames: [...labelNames], registers, collect: () => collect(gauge) });
   }
+}
+
+/** Where there are no tenants there is no such label. */
+function labelsOf({ tenant }: { readonly tenant?: string }): { readonly tenant?: string } {
+  return tenant === undefined ? {} : { tenant };
 }
 
 /** A histogram that is made when it is read. */

@@ -52,8 +52,8 @@ for (const kind of kinds) {
       const ferry = await connect(token);
       assert.equal(ferry.incarnation, host.incarnation);
       assert.deepEqual(await ferry.pool(), await host.only.pool());
-      assert.deepEqual(await ferry.registerModel(IDENTITY, LAYOUT), { model: 3, fingerprint: "ab".repeat(32) });
-      assert.deepEqual(host.calls.at(-1)?.args, [IDENTITY, LAYOUT]);
+      assert.deepEqual(await ferry.registerModel(IDENTITY, LAYOUT, "public/x"), { model: 3, fingerprint: "ab".repeat(32) });
+      assert.deepEqual(host.calls.at(-1)?.args, [IDENTITY, LAYOUT, "public/x"]);
       const tokens = Uint32Array.of(1, 2 ** 31, 0xffff_ffff);
       assert.deepEqual(
         await ferry.keys(3, 0, tokens, { salt: "s" }),
@@ -92,7 +92,8 @@ for (const kind of kinds) {
       await ferry.free(held);
       await assert.rejects(ferry.free(held), code("generation_mismatch"));
 
-      assert.deepEqual(await ferry.registerBuffer({ path: "/dev/shm/x", bytes: 4096 }), { handle: "buffer", bytes: 4096 });
+      assert.deepEqual(await ferry.registerBuffer({ path: "/dev/shm/x", bytes: 4096 }, "public/y"), { handle: "buffer", bytes: 4096 });
+      assert.deepEqual(host.calls.at(-1)?.args, [{ path: "/dev/shm/x", bytes: 4096 }, "public/y"]);
       await ferry.unregisterBuffer("buffer");
       assert.deepEqual(await ferry.stats(), await host.only.stats());
       assert.deepEqual(await ferry.info(), { name: "fake", address: "[::1]:7411", link: "fake" });

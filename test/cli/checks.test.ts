@@ -1,13 +1,16 @@
 /** The doctor's checks. Method: hosts made of a few files, from a container with 64 MiB of shared memory to a machine with four GPUs. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { deviceChecks } from "../../transport/cli/checks/devices.ts";
-import type { Check, Host } from "../../transport/cli/checks/host.ts";
+import { type Check, type Host, thisHost } from "../../transport/cli/checks/host.ts";
 import { memoryChecks } from "../../transport/cli/checks/memory.ts";
 import { networkChecks } from "../../transport/cli/checks/network.ts";
+import { peerChecks } from "../../transport/cli/checks/peers.ts";
 import { processChecks } from "../../transport/cli/checks/process.ts";
 import { tlsChecks } from "../../transport/cli/checks/tls.ts";
 import { configOf } from "../../transport/config.ts";
@@ -154,6 +157,46 @@ test("TLS: which OpenSSL, how fast, and how long the certificate is good for", (
   assert.match(certificate(now + 61 * 86_400_000).found, /has expired/);
   assert.equal(certificate(now, { ...files, key: join(folder, "nowhere") }).status, "FAIL");
   assert.equal(statusOf(tlsChecks(cpu("sse2"), configOf({ tls: files }), now), "tls"), "WARN");
+});
+
+test("a policy: whom this node may speak for, where its sockets go, and what is wrong with it", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "kvferry-checks-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const material = tlsMaterial({ uri: "urn:node" });
+  for (const kind of ["certificate", "key", "authorities"] as const) writeFileSync(join(folder, kind), material[kind]);
+  const tls = { certificate: join(folder, "certificate"), key: join(folder, "key"), authorities: join(folder, "authorities") };
+  const file = join(folder, "policy.json");
+  const check = (tenants: unknown): Promise<Check[]> => {
+    writeFileSync(file, JSON.stringify({ tenants }));
+    return peerChecks(thisHost, configOf({ tls, policy: file }), Date.now());
+  };
+  const all = await check({ a: { identities: ["urn:*"], socket: join(folder, "a.sock") } });
+  assert.deepEqual(
+    all.map(({ id, status }) => [id, status]),
+    [
+      ["policy", "OK"],
+      ["policy_identity", "OK"],
+    ],
+  );
+  const some = await check({ a: { identities: ["urn:*"] }, b: { identities: ["urn:another"], socket: join(folder, "nowhere", "b.sock") } });
+  assert.match(some.find(({ id }) => id === "policy_identity")!.found, /urn:node may speak for a, and not for b/);
+  assert.equal(statusOf(some, "policy_identity"), "WARN");
+  assert.equal(statusOf(some, "policy_socket"), "FAIL");
+  assert.equal(statusOf(await check({ a: {} }), "policy"), "FAIL");
+});
+
+test("the advertised address: a listener, a host without one, and a name that leads nowhere", async (t) => {
+  const server = createServer().listen(0, "127.0.0.1");
+  t.after(() => server.close());
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const check = async (advertise: string): Promise<Check> => (await peerChecks(thisHost, configOf({ advertise }), 0))[0]!;
+  assert.match((await check(`127.0.0.1:${port}`)).found, /somebody listens there/);
+  server.close();
+  await once(server, "close");
+  assert.match((await check(`127.0.0.1:${port}`)).found, /nobody listens on the port now/);
+  assert.equal((await check("nowhere.invalid:7411")).status, "WARN");
+  assert.deepEqual(await peerChecks(thisHost, configOf({}), 0), []);
 });
 
 test("limits of the process, and a host that says nothing at all", async () => {

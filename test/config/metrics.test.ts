@@ -34,7 +34,7 @@ test("events become numbers under documented names", async () => {
   metrics.observe({
     refusals: () => ({ plain: 2, expired: 0 }),
     certificateEndsSeconds: () => 1.9e9,
-    pool: () => ({ bytes: 4096, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, evictions: 9 }),
+    pools: () => [{ bytes: 4096, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, evictions: 9 }],
     lanes: () => [{ peer: "decode", lanes: 4, info: [lane, { ...lane, rttUs: 2_500_000, retransmits: 40 }] }],
     paths: () => [path],
     apiClients: () => 2,

@@ -15,7 +15,7 @@ const USER = {};
 
 function register(table: ModelTable, model: string, at: number, user: object = USER): number {
   const { layout, bytes } = layouts[at % layouts.length]!;
-  return table.register(user, identity(model), layout, bytes).model.id;
+  return table.register(user, identity(model), layout, bytes, "").model.id;
 }
 
 test("the same identity and layout are one model; another layout retires it, and its number is not used again", () => {
@@ -49,7 +49,7 @@ test("all models fit into one Hello, however large their layout is", () => {
   const { layout } = layouts[0]!;
   const large = new Uint8Array(limits.layoutJsonBytes);
   let count = 0;
-  const one = () => table.register(USER, identity(`m${count++}`), layout, large);
+  const one = () => table.register(USER, identity(`m${count++}`), layout, large, "");
   for (let fits = 0; fits < Math.floor(limits.modelsLayoutBytesMax / large.length); fits++) one();
   assert.throws(one, { code: "full" });
   const models = table.all().map(({ fingerprint, layoutBytes }) => ({ fingerprint, layout: layoutBytes }));

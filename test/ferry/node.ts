@@ -1,6 +1,6 @@
 /** Nodes for tests: real link, real clock, small private or shared pools, in this process. */
 import type { NodeObserver, NodeSettings } from "../../transport/ferry/node.ts";
-import { FerryNode } from "../../transport/ferry/node.ts";
+import { FerryNode, type NodeOptions } from "../../transport/ferry/node.ts";
 import type { FerrySession } from "../../transport/ferry/host.ts";
 import type { FerryEvent } from "../../transport/ferry/ferry.ts";
 import { limits } from "../../transport/limits.ts";
@@ -30,6 +30,8 @@ export interface TestNodeOptions {
   readonly makeLink?: (onWake: () => void) => Link;
   readonly port?: number;
   readonly host?: string;
+  /** Of what only some nodes have. */
+  readonly more?: (address: Endpoint) => Pick<NodeOptions, "tenant" | "reach">;
 }
 
 export async function openTestNode(options: TestNodeOptions): Promise<TestNode> {
@@ -70,7 +72,8 @@ export async function openTestNode(options: TestNodeOptions): Promise<TestNode> 
   };
   const bufferRegion = (memory: Uint8Array | { readonly path: string; readonly bytes: number }) =>
     memory instanceof Uint8Array ? privateRegion(memory) : attachBufferRegion(memory.path, memory.bytes);
-  const node: FerryNode = new FerryNode({ settings, runtime: loop, link, pool, jobs, bufferRegion, observer: options.observer ?? {} });
+  const { observer = {}, more = () => ({}) } = options;
+  const node: FerryNode = new FerryNode({ settings, runtime: loop, link, pool, jobs, bufferRegion, observer, ...more(address) });
   loop.start((nowUs) => node.turn(nowUs));
   loop.run();
   const ferry = node.openSession({ client: "test", processId: 0 });

@@ -26,6 +26,7 @@ const hello: Hello = {
   secret: "",
   resumeNode: "",
   conversation: 1,
+  tenant: "",
   models: [],
 };
 
@@ -214,6 +215,7 @@ test("fetches of what is not there are refused one by one, the connection stays"
     deadlineMs: 1_000,
     trace: "",
     readers: 1,
+    tenant: "",
     priority: "normal" as const,
     grant: undefined,
   };

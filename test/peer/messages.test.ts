@@ -41,11 +41,12 @@ const examples: readonly Message[] = [
     secret: "s".repeat(16),
     resumeNode: "",
     conversation: 1,
+    tenant: "blue",
     models: [{ fingerprint: "f".repeat(64), layout: bytes(100) }],
   },
   { kind: "models", models: [] },
   { kind: "refuse", code: 31, detail: "no", version: 1, minVersion: 1, re: 0 },
-  { kind: "lookup", id: 7, fingerprint: "f".repeat(64), group: 2, keys: bytes(96) },
+  { kind: "lookup", id: 7, fingerprint: "f".repeat(64), group: 2, keys: bytes(96), tenant: "blue" },
   { kind: "lookupReply", id: 7, code: 0, matched: 3 },
   { kind: "discard", handle: `01234567-${"a".repeat(32)}` },
   {
@@ -59,6 +60,7 @@ const examples: readonly Message[] = [
     deadlineMs: 30_000,
     trace: "t",
     readers: 3,
+    tenant: "blue",
     priority: "normal" as const,
     grant,
   },
@@ -73,6 +75,7 @@ const examples: readonly Message[] = [
     deadlineMs: 1,
     trace: "",
     readers: 1,
+    tenant: "",
     priority: "normal" as const,
     grant: undefined,
   },
@@ -87,6 +90,7 @@ const examples: readonly Message[] = [
     deadlineMs: 1,
     trace: "",
     readers: 1,
+    tenant: "",
     priority: "normal" as const,
     grant: { ...grant, layout: bytes(0), held: bytes(0), groups: [] },
   },
@@ -137,7 +141,7 @@ test("the golden messages of a pull in one round trip mean what schemas/peer.pro
   const source = { kind: "handle", handle: `0123abcd-${"0".repeat(32)}` } as const;
   const offer = { ...common, ...terms, ranges: undefined, keys: bytes(0), layout: text('{"blockCount":2}') };
   const golden: Readonly<Record<string, Message>> = {
-    "control-fetch-grant": { kind: "fetch", id: 7, ...common, source, readers: 1, priority: "normal", grant: early },
+    "control-fetch-grant": { kind: "fetch", id: 7, ...common, source, readers: 1, tenant: "", priority: "normal", grant: early },
     "control-offer-taken": { kind: "offer", id: 9, fetch: 7, ...offer, generation: 2 },
     "control-done-fetch": { kind: "done", id: 0, grant: 2 ** 53 - 1, fetch: 7 },
   };
@@ -152,7 +156,7 @@ test("the golden messages of a pull in one round trip mean what schemas/peer.pro
 
 test("a message longer than the limit is refused before it is sent", () => {
   const keys = new Uint8Array(limits.controlMessageBytes);
-  assert.throws(() => encodeMessage({ kind: "lookup", id: 1, fingerprint: "", group: 0, keys }), { code: "message_too_large" });
+  assert.throws(() => encodeMessage({ kind: "lookup", id: 1, fingerprint: "", group: 0, keys, tenant: "" }), { code: "message_too_large" });
 });
 
 test("numbers and lengths that the limits do not allow are refused", () => {
@@ -162,9 +166,9 @@ test("numbers and lengths that the limits do not allow are refused", () => {
     { kind: "accept", id: 9, grant: 2 ** 54, generation: 1, committed: bytes(0), layout: bytes(0), order: "flat" },
     { kind: "accept", id: 9, grant: 1, generation: 0, committed: bytes(0), layout: bytes(0), order: "flat" },
     { kind: "accept", id: 9, grant: 1, generation: 1, committed: bytes(0), layout: bytes(limits.layoutJsonBytes + 1), order: "flat" },
-    { kind: "lookup", id: 1, fingerprint: "f".repeat(65), group: 0, keys: bytes(32) },
-    { kind: "lookup", id: 1, fingerprint: "", group: limits.groupsMax, keys: bytes(32) },
-    { kind: "lookup", id: 1, fingerprint: "", group: 0, keys: bytes(33) },
+    { kind: "lookup", id: 1, fingerprint: "f".repeat(65), group: 0, keys: bytes(32), tenant: "" },
+    { kind: "lookup", id: 1, fingerprint: "", group: limits.groupsMax, keys: bytes(32), tenant: "" },
+    { kind: "lookup", id: 1, fingerprint: "", group: 0, keys: bytes(33), tenant: "" },
     { kind: "bye", reason: "x".repeat(257) },
     ...[{ grant: 0 }, { grant: 2 ** 54 }, { generation: 0 }, { held: bytes(33) }, { layout: bytes(limits.layoutJsonBytes + 1) }].map(
       (wrong) => ({ ...ask, grant: { ...grant, ...wrong } }),

@@ -26,6 +26,7 @@ const hello: Hello = {
   secret: "",
   resumeNode: "",
   conversation: 1,
+  tenant: "",
   models: [],
 };
 

@@ -48,6 +48,7 @@ async function laterVersion(t: TestContext): Promise<number> {
     secret: "",
     resumeNode: "",
     conversation: 1,
+    tenant: "",
     models: [],
   };
   const link: Link = createJsLink({ onWake: () => setImmediate(answer) });

@@ -131,7 +131,7 @@ export interface Engine {
 }
 
 /** An engine in this process: attached, with its model registered. */
-export async function openEngine(t: TestContext, sidecar: Sidecar): Promise<Engine> {
+export async function openEngine(t: TestContext, sidecar: Pick<Sidecar, "socket">): Promise<Engine> {
   const ferry = await connect(sidecar.socket, { client: "test" });
   t.after(() => ferry.close().catch(() => {}));
   const events: FerryEvent[] = [];

@@ -8,7 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
 import { KvferryError } from "../../transport/errors.ts";
-import { describeCertificate, loadTls, type TlsFiles, TlsWatch } from "../../transport/tls/files.ts";
+import { FileWatch } from "../../transport/config/watch.ts";
+import { describeCertificate, loadTls, type LoadedTls, type TlsFiles } from "../../transport/tls/files.ts";
 import { checkTls, deniedEntry, type TlsOptions } from "../../transport/tls/options.ts";
 import { tlsMaterial } from "../link/certificates.ts";
 import { settled } from "../link/conformance/end.ts";
@@ -70,10 +71,11 @@ test("what is wrong is said, with the setting and its file", () => {
   assert.match(refusal(filesOf({ ...good, key: Buffer.from(locked) })), /the key: /);
 });
 
-function watchOf(t: TestContext, files: TlsFiles): { watch: TlsWatch; loaded: string[]; broken: string[] } {
+function watchOf(t: TestContext, files: TlsFiles): { watch: FileWatch<LoadedTls>; loaded: string[]; broken: string[] } {
   const [loaded, broken]: [string[], string[]] = [[], []];
-  const watch = new TlsWatch({
-    files,
+  const watch = new FileWatch({
+    paths: Object.values(files),
+    load: () => loadTls(files, Date.now()),
     pollMs: 5,
     onLoaded: ({ certificate }) => loaded.push(describeCertificate(certificate).identity),
     onBroken: (error) => broken.push(error.detail),

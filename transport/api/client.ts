@@ -137,13 +137,13 @@ class Client implements ClientFerry {
     return attachRegion(path, bytes);
   }
 
-  async createBuffer(bytes: number): Promise<FerryBuffer> {
+  async createBuffer(bytes: number, namespace?: string): Promise<FerryBuffer> {
     const { path } = await this.pool();
     if (path === "") throw new KvferryError("attach_unavailable");
     const { createBufferRegion } = await import("../memory/region.ts");
     const region = await createBufferRegion(bytes);
     try {
-      const info = await this.registerBuffer({ path: region.path, bytes });
+      const info = await this.registerBuffer({ path: region.path, bytes }, namespace);
       const close = async (): Promise<void> => {
         try {
           await this.unregisterBuffer(info.handle);
@@ -162,8 +162,8 @@ class Client implements ClientFerry {
     return this.#request("info", {}, replies.info);
   }
 
-  registerModel(identity: ModelIdentity, layout: Layout): Promise<ModelInfo> {
-    return this.#request("registerModel", { identity, layout }, replies.model);
+  registerModel(identity: ModelIdentity, layout: Layout, namespace?: string): Promise<ModelInfo> {
+    return this.#request("registerModel", { identity, layout, namespace }, replies.model);
   }
 
   async keys(model: number, group: number, tokens: Uint32Array, seed?: KeySeed): Promise<Uint8Array> {
@@ -222,10 +222,10 @@ class Client implements ClientFerry {
     return this.#start("push", request);
   }
 
-  async registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }): Promise<BufferInfo> {
+  async registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }, namespace?: string): Promise<BufferInfo> {
     if (memory instanceof Uint8Array) throw new KvferryError("unsupported", "over a socket a buffer is memory that both map: createBuffer");
     const { path, bytes } = memory;
-    return this.#request("registerBuffer", { path, bytes }, replies.buffer, ({ handle }) => this.unregisterBuffer(handle));
+    return this.#request("registerBuffer", { path, bytes, namespace }, replies.buffer, ({ handle }) => this.unregisterBuffer(handle));
   }
 
   unregisterBuffer(handle: string): Promise<void> {

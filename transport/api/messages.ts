@@ -66,6 +66,8 @@ function giving<S extends z.ZodType, Given extends Blocks | BufferInfo>(
 
 const modelIdentity = z.strictObject({ model: name, revision: text, element: text, rope: text, profile: text, extra: text });
 const keySeed = z.strictObject({ tenant: text.optional(), lora: text.optional(), multimodal: text.optional(), salt: text.optional() });
+const namespace = z.string().max(limits.namespaceCharacters);
+const identity = z.string().min(1).max(limits.identityCharacters);
 const heads = z.strictObject({ first: whole(0, limits.headsMax - 1), count: whole(1, limits.headsMax) });
 const source = z.union([z.strictObject({ handle }), z.strictObject({ keys, group, tokens })], "{handle} or {keys, group, tokens}");
 const groups = z.array(groupBlocks).min(1).max(limits.groupsMax);
@@ -82,8 +84,8 @@ const ranges = z.strictObject({
 export const operations = {
   info: operation(z.strictObject({}), async (ferry) => ({ ...(await ferry.info()) })),
   pool: operation(z.strictObject({}), async (ferry) => ({ ...(await ferry.pool()) })),
-  registerModel: operation(z.strictObject({ identity: modelIdentity, layout }), async (ferry, fields) => ({
-    ...(await ferry.registerModel(fields.identity, fields.layout)),
+  registerModel: operation(z.strictObject({ identity: modelIdentity, layout, namespace: namespace.optional() }), async (ferry, fields) => ({
+    ...(await ferry.registerModel(fields.identity, fields.layout, fields.namespace)),
   })),
   keys: operation(
     z.strictObject({ model, group, tokens: words(limits.keyTokensMax), seed: keySeed.optional() }),
@@ -113,6 +115,7 @@ export const operations = {
       model,
       groups,
       handle: handle.optional(),
+      peers: z.array(identity).min(1).max(limits.tenantEntriesMax).optional(),
       ready: z.boolean().optional(),
       deadlineMs: deadlineMs.optional(),
       trace: text.optional(),
@@ -165,8 +168,8 @@ export const operations = {
     (ferry, fields) => ferry.push(present(fields)),
   ),
   registerBuffer: giving(
-    z.strictObject({ path: text.min(1), bytes: safeInteger }),
-    (ferry, fields) => ferry.registerBuffer(fields),
+    z.strictObject({ path: text.min(1), bytes: safeInteger, namespace: namespace.optional() }),
+    (ferry, { namespace: space, ...memory }) => ferry.registerBuffer(memory, space),
     (ferry, given) => ferry.unregisterBuffer(given.handle),
   ),
   unregisterBuffer: operation(z.strictObject({ handle }), async (ferry, fields) => done(await ferry.unregisterBuffer(fields.handle))),

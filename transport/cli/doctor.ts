@@ -6,6 +6,7 @@ import { deviceChecks } from "./checks/devices.ts";
 import { type Check, type Host, thisHost } from "./checks/host.ts";
 import { memoryChecks } from "./checks/memory.ts";
 import { networkChecks, type Path } from "./checks/network.ts";
+import { peerChecks } from "./checks/peers.ts";
 import { processChecks } from "./checks/process.ts";
 import { tlsChecks } from "./checks/tls.ts";
 import { EXIT_FAILED, exitWith, usage } from "./failure.ts";
@@ -20,7 +21,7 @@ interface DoctorOptions {
 
 export function doctorCommand(): Command {
   return new Command("doctor")
-    .description("check this host: addon, memory, network, TLS, devices; each line OK, WARN or FAIL with what to do")
+    .description("check this host: addon, memory, network, TLS, policy, devices; each line OK, WARN or FAIL with what to do")
     .option("--json", "one JSON document with checks[]")
     .option("--config <file>", "the configuration that `serve` will get (its pool size counts)", process.env.KVFERRY_CONFIG)
     .option("--rtt <time>", "round trip to the far end, for the socket buffers", "1ms")
@@ -51,6 +52,7 @@ async function examine(host: Host, options: DoctorOptions): Promise<Check[]> {
     ...memoryChecks(host, config),
     ...networkChecks(host, config, path),
     ...tlsChecks(host, config, Date.now()),
+    ...(await peerChecks(host, config, Date.now())),
     ...deviceChecks(host),
   ];
 }

@@ -2,24 +2,26 @@
 import { lstatSync, mkdirSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Logger } from "pino";
-import { createApiServer, type ApiServer } from "../api/server.ts";
+import { type ApiServer, type ApiServerOptions, createApiServer } from "../api/server.ts";
 import type { Config } from "../config.ts";
 import { formatAddress, isLoopback } from "../config/address.ts";
 import { formatSize } from "../config/units.ts";
 import { codeOfNumber, KvferryError } from "../errors.ts";
-import { type LocalFerry, openFerry } from "../ferry/create.ts";
+import type { Denial } from "../ferry/denials.ts";
+import type { FerryHost } from "../ferry/host.ts";
 import type { NodeObserver } from "../ferry/node.ts";
-import { limits } from "../limits.ts";
-import { Metrics, type PathFigures } from "../metrics.ts";
-import type { Peer } from "../peer/peer.ts";
-import type { ChunkSize } from "../policy/chunk-size.ts";
-import type { Path } from "../policy/path.ts";
+import { type OpenNode, openNode, type World } from "../ferry/open.ts";
+import type { Pool } from "../memory/pool.ts";
+import { Metrics } from "../metrics.ts";
 import { missingCongestion } from "./checks/network.ts";
 import { thisHost } from "./checks/host.ts";
 import { packageVersion } from "./package.ts";
 import { privateFolder } from "./runtime-folder.ts";
+import { pathFigures, refusalsOf, statusOf } from "./status.ts";
 
 const REFUSAL_LINE_MS = 1_000;
+/** Of who had come in. */
+const PEER_DENIALS: ReadonlySet<string> = new Set<Denial>(["no_rule", "namespace", "reader", "handle"]);
 
 export interface Sidecar {
   readonly transfers: number;
@@ -39,63 +41,83 @@ export async function startSidecar(config: Config, log: Logger): Promise<Sidecar
     );
   }
   const metrics = new Metrics();
-  const ferry = await openFerry(config, { observer: observed(metrics, log) });
+  const opened = await openNode(config, { observer: observed(metrics, log) });
+  const apis: ApiServer[] = [];
   try {
-    const api = await openApi(config, ferry, metrics, log);
-    tellLink(config, ferry, metrics, log);
-    tellPool(ferry, log);
-    observePool(config, ferry, api, metrics);
-    tellTls(ferry, log);
-    return new RunningSidecar(config, ferry, api);
+    for (const api of apisOf(config, opened, metrics, log)) apis.push(await createApiServer(api));
+    tellLink(config, opened, metrics, log);
+    for (const { node } of opened.worlds) tellPool(node.pool, log);
+    observeNode(opened, () => apis.reduce((sum, { clients }) => sum + clients, 0), metrics);
+    if (opened.tls !== undefined) log.info({ ...opened.tls.certificate }, "peer traffic is TLS 1.3");
+    if (opened.policy !== undefined) log.info({ tenants: opened.policy.tenancy.names }, "each tenant has a pool and a socket of its own");
+    return new RunningSidecar(config, opened, apis);
   } catch (error) {
-    await ferry.close();
+    for (const api of apis) await api.close();
+    await opened.close();
     throw error;
   }
 }
 
 class RunningSidecar implements Sidecar {
   readonly #config: Config;
-  readonly #ferry: LocalFerry;
-  readonly #api: ApiServer;
+  readonly #opened: OpenNode;
+  readonly #apis: readonly ApiServer[];
 
-  constructor(config: Config, ferry: LocalFerry, api: ApiServer) {
+  constructor(config: Config, opened: OpenNode, apis: readonly ApiServer[]) {
     this.#config = config;
-    this.#ferry = ferry;
-    this.#api = api;
+    this.#opened = opened;
+    this.#apis = apis;
   }
 
   get transfers(): number {
-    return this.#ferry.node.transfers;
+    return this.#opened.transfers;
   }
 
   get reload(): (() => void) | undefined {
-    const { tls } = this.#ferry;
-    return tls === undefined ? undefined : () => tls.reload();
+    const { tls, policy } = this.#opened;
+    if (tls === undefined) return undefined;
+    return () => {
+      tls.reload();
+      policy?.reload();
+    };
   }
 
   describe(): string[] {
-    const { name, pool, socket, api } = this.#config;
-    const { address, link } = this.#ferry;
-    const { advertise } = this.#ferry.node.settings;
-    const { blockCount, region } = this.#ferry.node.pool;
-    const blocks = `${blockCount} blocks of ${formatSize(pool.blockBytes)}${region.path === "" ? "" : `, ${region.path}`}`;
+    const { name, socket, api } = this.#config;
+    const { address, link, worlds } = this.#opened;
+    const [first] = worlds;
+    const { advertise } = first.node.settings;
+    const what = first.tenant === undefined ? poolText(first) : `${worlds.length} tenants`;
+    const port = this.#apis.find((server) => server.port > 0)?.port ?? 0;
+    const serves = first.tenant === undefined ? "engines: " : "operator:";
     return [
-      `kvferry ${packageVersion()} "${name}": pool of ${formatSize(pool.bytes)} (${blocks}), link ${link.kind} (${link.reason})`,
+      `kvferry ${packageVersion()} "${name}": ${what}, link ${link.kind} (${link.reason})`,
       `peers:    ${peersLine(name, address === undefined ? "" : formatAddress(address), advertise)}`,
-      ...(socket === ""
-        ? []
-        : [`engines:  ${socket}   in Node: await connect("${socket}")`, `status:   curl --unix-socket ${socket} http://localhost/status`]),
-      ...(api === undefined ? [] : [`engines:  http://${formatAddress({ host: api.host, port: this.#api.port })} with the token`]),
+      ...worlds.flatMap((world) => (world.tenant === undefined ? [] : [tenantLine(world)])),
+      ...(socket === "" || first.tenant !== undefined ? [] : [`engines:  ${socket}   in Node: await connect("${socket}")`]),
+      ...(socket === "" ? [] : [`status:   curl --unix-socket ${socket} http://localhost/status`]),
+      ...(api === undefined ? [] : [`${serves} http://${formatAddress({ host: api.host, port })} with the token`]),
     ];
   }
 
   async stop(drainMs: number): Promise<boolean> {
-    this.#api.drain();
-    const drained = await this.#ferry.drain(drainMs);
-    await this.#api.close();
-    await this.#ferry.close();
+    for (const api of this.#apis) api.drain();
+    const drained = await this.#opened.drain(drainMs);
+    for (const api of this.#apis) await api.close();
+    await this.#opened.close();
     return drained;
   }
+}
+
+function poolText({ node, pool }: World): string {
+  const { blockCount, region } = node.pool;
+  const blocks = `${blockCount} blocks of ${formatSize(pool.blockBytes)}${region.path === "" ? "" : `, ${region.path}`}`;
+  return `pool of ${formatSize(pool.bytes)} (${blocks})`;
+}
+
+function tenantLine(world: World): string {
+  const { name = "", socket = "" } = world.tenant ?? {};
+  return `tenant:   ${name}: ${socket === "" ? "no engines here" : `${poolText(world)}, engines at ${socket}`}`;
 }
 
 function peersLine(name: string, listens: string, advertise: string): string {
@@ -104,22 +126,38 @@ function peersLine(name: string, listens: string, advertise: string): string {
   return `${advertise}   there: kvferry serve --peers ${name}=${advertise}`;
 }
 
-async function openApi(config: Config, ferry: LocalFerry, metrics: Metrics, log: Logger): Promise<ApiServer> {
+/** A tenant's engines come to its own socket and see nothing of others; with tenants the node's own socket is the operator's. */
+function apisOf(config: Config, opened: OpenNode, metrics: Metrics, log: Logger): ApiServerOptions[] {
   if (config.socket !== "" && dirname(config.socket) === privateFolder()) makePrivateFolder(privateFolder());
-  return createApiServer({
-    host: ferry.host,
+  const observer: ApiServerOptions["observer"] = {
+    request: (verb, result, seconds) => {
+      metrics.apiRequests.inc({ verb, result });
+      metrics.apiSeconds.observe({ verb }, seconds);
+    },
+  };
+  const { worlds } = opened;
+  const main: ApiServerOptions = {
+    host: worlds[0].tenant === undefined ? worlds[0].node : operatorHost(worlds[0].node.incarnation),
     ...(config.socket === "" ? {} : { socket: config.socket }),
     ...(config.api === undefined ? {} : { listen: config.api }),
     log,
     metrics: () => metrics.scrape(),
-    status: () => statusOf(config, ferry),
-    observer: {
-      request: (verb, result, seconds) => {
-        metrics.apiRequests.inc({ verb, result });
-        metrics.apiSeconds.observe({ verb }, seconds);
-      },
-    },
+    status: () => statusOf(config, opened),
+    observer,
+  };
+  const own = worlds.flatMap((world): ApiServerOptions[] => {
+    if (world.tenant === undefined || world.tenant.socket === "") return [];
+    return [{ host: world.node, socket: world.tenant.socket, log, status: () => statusOf(config, opened, world), observer }];
   });
+  const isAsked = worlds[0].tenant === undefined || config.socket !== "" || config.api !== undefined;
+  return isAsked ? [...own, main] : own;
+}
+
+function operatorHost(incarnation: string): FerryHost {
+  const openSession = (): never => {
+    throw new KvferryError("tenant_denied", "this socket is the operator's: an engine connects to its tenant's");
+  };
+  return { incarnation, openSession };
 }
 
 /** /tmp belongs to everybody: a folder that somebody else made there under our name is refused. */
@@ -164,6 +202,16 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
       log.info({ peer: name, up, detail }, up ? "peer up" : "peer down");
     },
     refused: refusalLog(log),
+    reach: (address, problem) => {
+      if (problem === "") return log.info({ address }, "the address that peers are told leads here");
+      const remedy = "set advertise to an address of this node that others reach, or ignore this where only those outside can reach it";
+      log.warn({ address, problem, remedy }, "ADVERTISED ADDRESS NOT REACHED: peers that are told it will not find this node");
+    },
+    policy: (outcome) => {
+      counters.policy(outcome);
+      if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "POLICY NOT CHANGED: the one before stays in force");
+      else log.info(outcome, "another policy is in force");
+    },
     certificate: (outcome) => {
       counters.certificate(outcome);
       if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "CERTIFICATE NOT CHANGED: the one before stays in use");
@@ -182,32 +230,28 @@ function refusalLog(log: Logger): NonNullable<NodeObserver["refused"]> {
       untold += 1;
       return;
     }
-    log.warn({ reason, remote: formatAddress(remote), detail, untold }, "REFUSED: a stranger was turned away");
+    const words = PEER_DENIALS.has(reason) ? "a peer asked for what it may not have" : "a stranger was turned away";
+    log.warn({ reason, remote: formatAddress(remote), detail, untold }, `REFUSED: ${words}`);
     nextMs = nowMs + REFUSAL_LINE_MS;
     untold = 0;
   };
 }
 
-function tellTls(ferry: LocalFerry, log: Logger): void {
-  if (ferry.tls !== undefined) log.info({ ...ferry.tls.certificate }, "peer traffic is TLS 1.3");
-}
-
 /** A slower link than the host could have is said aloud: silent fallbacks have cost others a factor of 600. */
-function tellLink(config: Config, ferry: LocalFerry, metrics: Metrics, log: Logger): void {
-  metrics.describe({ version: packageVersion(), link: ferry.link.kind, node: config.name });
+function tellLink(config: Config, { link }: OpenNode, metrics: Metrics, log: Logger): void {
+  metrics.describe({ version: packageVersion(), link: link.kind, node: config.name });
   const remedy = missingCongestion(thisHost, config);
   if (remedy !== "") log.warn({ wanted: config.congestionControl, remedy }, "CONGESTION CONTROL NOT AVAILABLE: lanes keep the host's");
-  if (ferry.link.kind !== "js" || config.link === "js") return;
+  if (link.kind !== "js" || config.link === "js") return;
   metrics.downgrades.inc({ from: "tcp", to: "js", reason: "no addon" });
-  log.warn({ link: "js", reason: ferry.link.reason }, "LINK DOWNGRADE: bytes pass through JavaScript; kvferry doctor says what is missing");
+  log.warn({ link: "js", reason: link.reason }, "LINK DOWNGRADE: bytes pass through JavaScript; kvferry doctor says what is missing");
 }
 
 /** tmpfs, hugetlbfs (linux/magic.h). */
 const MEMORY_FILE_SYSTEMS: ReadonlySet<number> = new Set([0x0102_1994, 0x9584_58f6]);
 
 /** What a former owner of the pool's file left there. */
-function tellPool(ferry: LocalFerry, log: Logger): void {
-  const { adopted, region } = ferry.node.pool;
+function tellPool({ adopted, region }: Pool, log: Logger): void {
   if (region.path !== "" && !MEMORY_FILE_SYSTEMS.has(statfsSync(region.path).type))
     log.warn({ path: region.path }, "THE POOL LIES ON A DISK: no memory file system had room; its pages are written out in the background");
   if (adopted.fresh) return;
@@ -221,103 +265,22 @@ function tellPool(ferry: LocalFerry, log: Logger): void {
   }
 }
 
-function observePool(config: Config, ferry: LocalFerry, api: ApiServer, metrics: Metrics): void {
-  const { node } = ferry;
+function observeNode(opened: OpenNode, engines: () => number, metrics: Metrics): void {
+  const { worlds } = opened;
+  const tenantOf = ({ tenant }: World) => (tenant === undefined ? {} : { tenant: tenant.name });
   metrics.observe({
-    pool: () => ({ bytes: config.pool.bytes, ...node.pool.stats() }),
-    lanes: () => node.peers.all().map((peer) => ({ peer: peer.name, lanes: peer.lanes.up, info: peer.lanes.read() })),
-    paths: () => node.peers.all().map((peer) => ({ peer: peer.name, ...pathFigures(peer, node.runtime.nowUs()) })),
-    apiClients: () => api.clients,
-    transfersRunning: () => node.transfers,
-    refusals: () => node.link.refusals(),
-    certificateEndsSeconds: () => (ferry.tls === undefined ? undefined : Date.parse(ferry.tls.certificate.notAfter) / 1000),
+    pools: () => worlds.map((world) => ({ ...tenantOf(world), bytes: world.pool.bytes, ...world.node.pool.stats() })),
+    lanes: () =>
+      worlds.flatMap((world) =>
+        world.node.peers.all().map((peer) => ({ ...tenantOf(world), peer: peer.name, lanes: peer.lanes.up, info: peer.lanes.read() })),
+      ),
+    paths: () =>
+      worlds.flatMap((world) =>
+        world.node.peers.all().map((peer) => ({ ...tenantOf(world), peer: peer.name, ...pathFigures(peer, world.node.runtime.nowUs()) })),
+      ),
+    apiClients: engines,
+    transfersRunning: () => opened.transfers,
+    refusals: () => refusalsOf(opened),
+    certificateEndsSeconds: () => (opened.tls === undefined ? undefined : Date.parse(opened.tls.certificate.notAfter) / 1000),
   });
-}
-
-function statusOf(config: Config, ferry: LocalFerry): object {
-  const { node, link, address } = ferry;
-  return {
-    name: config.name,
-    version: packageVersion(),
-    process_id: process.pid,
-    uptime_seconds: process.uptime(),
-    resident_bytes: process.memoryUsage.rss(),
-    incarnation: node.pool.incarnation,
-    listen: address === undefined ? "" : formatAddress(address),
-    advertise: node.settings.advertise,
-    link: link.kind,
-    link_reason: link.reason,
-    draining: node.draining,
-    transfers_running: node.transfers,
-    bytes_sent: node.bytesSent,
-    bytes_received: node.bytesReceived,
-    pool: { path: node.pool.region.path, bytes: config.pool.bytes, block_bytes: config.pool.blockBytes, ...snakeCased(node.pool.stats()) },
-    tls: ferry.tls === undefined ? null : snakeCased(ferry.tls.certificate),
-    refusals: node.link.refusals(),
-    peers: node.peers.all().map((peer) => peerStatus(peer, node.runtime.nowUs())),
-  };
-}
-
-function snakeCased(stats: object): object {
-  return Object.fromEntries(
-    Object.entries(stats).map(([name, value]) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), value]),
-  );
-}
-
-function peerStatus(peer: Peer, nowUs: number): object {
-  const { name, advertised, up, lanes } = peer;
-  const lane_info = lanes.read().map((info) => ({
-    lane: info.lane,
-    rtt_us: info.rttUs,
-    min_rtt_us: info.minRttUs,
-    delivery_bytes_per_second: info.deliveryRateBytesPerSecond,
-    retransmits: info.retransmits,
-    not_sent_bytes: info.notSentBytes,
-    bytes_sent: info.bytesSent,
-    bytes_received: info.bytesReceived,
-    congestion_control: info.congestionControl,
-    tls: info.tls === undefined ? null : { protocol: info.tls.protocol, cipher: info.tls.cipher, resumed: info.tls.resumed },
-  }));
-  // Every lane is of whom the connection is.
-  const identity = lanes.read()[0]?.tls?.identity ?? null;
-  return { name, address: advertised, identity, up, lanes: lanes.up, lane_info, path: pathStatus(peer, nowUs) };
-}
-
-function pathFigures({ path, lanes: { active } }: Peer, nowUs: number): PathFigures {
-  const { lanes, pace } = path.decision;
-  return {
-    ...path.estimate(nowUs),
-    lanesWanted: lanes.lanes,
-    lanesActive: active,
-    chunkBytes: nextChunk(path, nowUs).bytes,
-    windowBytes: path.newWindow().window().bytes,
-    paceBytesPerSecond: pace.bytesPerSecond,
-  };
-}
-
-/** Of a normal transfer that would begin now, and is large. */
-function nextChunk(path: Path, nowUs: number): ChunkSize {
-  return path.chunkSize(nowUs, "out", "normal", 0, limits.chunkBytesMax);
-}
-
-/** What is known of the path to the peer, and what was decided about it. */
-function pathStatus({ path, lanes: { active }, congestion }: Peer, nowUs: number): object {
-  const { goodputBytesPerSecond, confidence, rttUs, minRttUs, queueUs, lossRatio, limit, reason } = path.estimate(nowUs);
-  const { lanes, pace } = path.decision;
-  const window = path.newWindow().window();
-  return {
-    goodput_bytes_per_second: Math.round(goodputBytesPerSecond),
-    confidence,
-    reason,
-    limit,
-    rtt_us: rttUs,
-    min_rtt_us: minRttUs,
-    queue_us: queueUs,
-    loss_ratio: lossRatio,
-    lanes: { wanted: lanes.lanes, active, reason: lanes.reason },
-    pace: { bytes_per_second: pace.bytesPerSecond, reason: pace.reason },
-    window: { bytes: window.bytes, reason: window.reason },
-    chunk: nextChunk(path, nowUs),
-    congestion_control: congestion,
-  };
 }

@@ -109,6 +109,7 @@ export const configSchema = z.strictObject({
       "file of certificates that are not taken: a SHA-256 fingerprint or a serial number a line",
     ),
   }),
+  policy: field(orEmpty(path), 'a path or ""', "file of the tenants: who may speak for each, and fetch what from whom; empty: one tenant"),
   insecure: field(boolean(), "true or false", "listen on other than loopback addresses although nothing is encrypted (no tls)"),
   link: field(
     z.enum(["auto", "tcp", "js"]),
@@ -177,6 +178,7 @@ export const configDefaults: Omit<ConfigValues, "name"> = {
   secret: "",
   secretFile: "",
   tls: { certificate: "", key: "", authorities: "", denied: "" },
+  policy: "",
   insecure: false,
   link: "auto",
   lanes: 0,

@@ -9,6 +9,7 @@ import { newHandle, unknownHandle } from "./handles.ts";
 interface Entry {
   readonly region: Region;
   readonly owner: object;
+  readonly namespace: string;
   users: number;
   dropped: boolean;
 }
@@ -27,11 +28,16 @@ export class BufferTable {
     return this.#buffers.size;
   }
 
-  add(owner: object, region: Region): string {
+  add(owner: object, region: Region, namespace: string): string {
     if (this.#buffers.size >= limits.buffersMax) throw new KvferryError("full", `${limits.buffersMax} buffers are registered`);
     const handle = newHandle(this.#incarnation, this.#random);
-    this.#buffers.set(handle, { region, owner, users: 0, dropped: false });
+    this.#buffers.set(handle, { region, owner, namespace, users: 0, dropped: false });
     return handle;
+  }
+
+  /** Undefined: there is no such buffer. */
+  namespaceOf(handle: string): string | undefined {
+    return this.#buffers.get(handle)?.namespace;
   }
 
   /** Content for a transfer; call the returned `release` once when it has ended. `owner`: only that session's buffers. */

@@ -13,7 +13,9 @@ import type { AccessRules } from "./access.ts";
 import type { Admissions } from "./admissions.ts";
 import type { BufferTable } from "./buffers.ts";
 import type { FerryEvent, TransferReport } from "./ferry.ts";
+import type { Denial, Denials } from "./denials.ts";
 import type { ModelTable } from "./models.ts";
+import type { BlockNamespaces } from "./namespaces.ts";
 import type { OfferTable } from "./offers.ts";
 
 export interface NodeSettings extends AccessRules {
@@ -50,8 +52,12 @@ export interface NodeObserver {
   peer?(name: string, up: boolean, detail: string): void;
   /** A lane died while its connection lives. */
   laneLost?(peer: string, lane: number, code: string): void;
-  /** A stranger was turned away at the door; the link's `refusals` counts those that nobody is told of. */
-  refused?(reason: RefusalReason, remote: Endpoint, detail: string): void;
+  /** A stranger was turned away at the door, or a peer refused; the link's `refusals` counts those that nobody is told of. */
+  refused?(reason: RefusalReason | Denial, remote: Endpoint, detail: string): void;
+  /** Another policy is in force, or is not, because its file is broken or asks for a restart. */
+  policy?(outcome: { readonly tenants: readonly string[] } | KvferryError): void;
+  /** Whether the address that others are told leads here. `problem`: why it does not, or "". */
+  reach?(address: string, problem: string): void;
   /** Another certificate is in use, or is not, because its files are broken. */
   certificate?(outcome: { readonly identity: string; readonly notAfter: string } | KvferryError): void;
 }
@@ -59,6 +65,8 @@ export interface NodeObserver {
 export interface PeerDirectory {
   /** Throws peer_not_allowed. */
   get(name: string): Peer;
+  /** `name`: as of get, or TENANT@ and that: what is asked there is another tenant's. Throws peer_not_allowed. */
+  at(name: string): { readonly peer: Peer; readonly tenant: string };
   all(): Peer[];
   tell(message: Message): void;
 }
@@ -76,6 +84,10 @@ export interface NodeContext extends PeerHost {
   readonly buffers: BufferTable;
   readonly admissions: Admissions;
   readonly peers: PeerDirectory;
+  /** Whose node it is; "": there is no policy. */
+  readonly tenant: string;
+  readonly namespaces: BlockNamespaces;
+  readonly denials: Denials;
   /** Names this process to its peers: new at each start. */
   readonly nodeId: string;
   /** The node's own in the pool: blocks that a push fills, leases of blocks that are being served. */

@@ -44,7 +44,7 @@ export interface GroupBlocks {
 export type FetchSource = { readonly handle: string } | { readonly keys: Uint8Array; readonly group: number; readonly tokens: number };
 
 export interface FetchRequest {
-  /** Name from the configuration's peers, or host:port on the allow-list. */
+  /** Name from the configuration's peers, or host:port on the allow-list; TENANT@ and that, for what is another tenant's there. */
   readonly peer: string;
   readonly model: number;
   readonly source: FetchSource;
@@ -92,6 +92,8 @@ export interface OfferRequest {
    * 55 hex digits that nobody can guess. Default: one is made.
    */
   readonly handle?: string;
+  /** Identities (of certificates) of the peers that alone may fetch it. Default: whoever knows the handle. */
+  readonly peers?: readonly string[];
   /** false: layers follow by ready(); true (default): all is there. */
   readonly ready?: boolean;
   readonly deadlineMs?: number;
@@ -177,7 +179,8 @@ export interface FerryStats {
 export interface Ferry {
   info(): Promise<NodeInfo>;
   pool(): Promise<PoolInfo>;
-  registerModel(identity: ModelIdentity, layout: Layout): Promise<ModelInfo>;
+  /** `namespace`: of all that is published and offered under this registration; what of it other tenants may fetch goes by that. */
+  registerModel(identity: ModelIdentity, layout: Layout, namespace?: string): Promise<ModelInfo>;
   /**
    * Keys of the whole pages of `tokens`, 32 bytes each, the same on every node whatever its block size: a page is 16 tokens where the
    * group's blocks are a multiple of that, else a block. Everywhere below `keys` are such page keys. Of a state group: one key, which stands
@@ -205,7 +208,7 @@ export interface Ferry {
   fetch(request: FetchRequest): Promise<Transfer>;
   push(request: PushRequest): Promise<Transfer>;
   /** In process: any Uint8Array. Otherwise a memfd of another process, as client.createBuffer makes it. */
-  registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }): Promise<BufferInfo>;
+  registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }, namespace?: string): Promise<BufferInfo>;
   unregisterBuffer(handle: string): Promise<void>;
   read(request: RangeRequest): Promise<Transfer>;
   write(request: RangeRequest): Promise<Transfer>;
@@ -231,5 +234,5 @@ export interface UserFerry extends Ferry {
    */
   attach(): Promise<Region>;
   /** New memory that is registered already, and goes with the buffer. */
-  createBuffer(bytes: number): Promise<FerryBuffer>;
+  createBuffer(bytes: number, namespace?: string): Promise<FerryBuffer>;
 }

@@ -111,7 +111,9 @@ export class Landing {
       done(failure);
     };
     try {
-      publishBlocks(node, node.holder, model, group, blocks, blockKeys, (failure) => (failure === undefined ? done() : failed(failure)));
+      const namespace = node.models.namespaceOf(model.fingerprint);
+      const settle = (failure?: KvferryError): void => (failure === undefined ? done() : failed(failure));
+      publishBlocks(node, node.holder, model, group, blocks, blockKeys, settle, namespace);
     } catch (error) {
       failed(asKvferryError(error));
     }

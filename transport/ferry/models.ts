@@ -3,10 +3,13 @@ import { KvferryError } from "../errors.ts";
 import { fingerprint, type ModelIdentity } from "../kv/identity.ts";
 import type { GroupLayout, Layout } from "../kv/layout.ts";
 import { limits } from "../limits.ts";
+import type { Sight } from "../policy/tenancy.ts";
 
 export interface Model {
   readonly id: number;
   readonly fingerprint: string;
+  /** Of all that is published and offered under it. */
+  readonly namespace: string;
   readonly layout: Layout;
   readonly layoutBytes: Uint8Array;
 }
@@ -17,15 +20,17 @@ export class ModelTable {
   readonly #users = new Map<number, Set<object>>();
   #nextId = 1;
 
-  /** The same identity and layout give the same model. When the table is full, one that nobody here uses any more makes room. */
+  /** The same identity, layout and namespace give the same model. When the table is full, one that nobody here uses any more makes room. */
   register(
     user: object,
     identity: ModelIdentity,
     layout: Layout,
     layoutBytes: Uint8Array,
+    namespace: string,
   ): { readonly model: Model; readonly added: boolean } {
     const print = fingerprint(identity);
-    const same = this.all().find((model) => model.fingerprint === print && Buffer.compare(model.layoutBytes, layoutBytes) === 0);
+    const isSame = (model: Model): boolean => model.fingerprint === print && model.namespace === namespace;
+    const same = this.all().find((model) => isSame(model) && Buffer.compare(model.layoutBytes, layoutBytes) === 0);
     if (same !== undefined) {
       this.#users.get(same.id)?.add(user);
       return { model: same, added: false };
@@ -35,7 +40,7 @@ export class ModelTable {
     // Every Hello tells each with its layout.
     const most = Math.min(limits.modelsMax, Math.floor(limits.modelsLayoutBytesMax / layoutBytes.length));
     if (this.#models.size >= most) this.#makeRoom();
-    const model = Object.freeze({ id: this.#nextId++, fingerprint: print, layout, layoutBytes });
+    const model = Object.freeze({ id: this.#nextId++, fingerprint: print, namespace, layout, layoutBytes });
     this.#models.set(model.id, model);
     this.#users.set(model.id, new Set([user]));
     return { model, added: true };
@@ -63,11 +68,17 @@ export class ModelTable {
     return model;
   }
 
-  /** The newest model with this fingerprint; throws fingerprint_mismatch. */
-  byFingerprint(print: string): Model {
-    const model = this.all().findLast((candidate) => candidate.fingerprint === print);
+  /** The newest model with this fingerprint that exists for whoever asks; throws fingerprint_mismatch. */
+  byFingerprint(print: string, sight: Sight = () => true): Model {
+    const model = this.all().findLast((candidate) => candidate.fingerprint === print && sight(candidate.namespace));
     if (model === undefined) throw new KvferryError("fingerprint_mismatch", `no model ${print.slice(0, 16)} is registered here`);
     return model;
+  }
+
+  /** What a push under this fingerprint is published in: the model's, if all of them are in one namespace, else "". */
+  namespaceOf(print: string): string {
+    const names = new Set(this.all().flatMap((model) => (model.fingerprint === print ? [model.namespace] : [])));
+    return names.size === 1 ? ([...names][0] as string) : "";
   }
 
   all(): readonly Model[] {

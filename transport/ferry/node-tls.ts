@@ -2,7 +2,8 @@
 import { asKvferryError, type KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Link } from "../link/link.ts";
-import { describeCertificate, type LoadedTls, loadTls, type TlsFiles, TlsWatch } from "../tls/files.ts";
+import { FileWatch } from "../config/watch.ts";
+import { describeCertificate, type LoadedTls, loadTls, type TlsFiles } from "../tls/files.ts";
 import type { TlsOptions } from "../tls/options.ts";
 import type { NodeObserver } from "./context.ts";
 
@@ -10,7 +11,7 @@ export class NodeTls {
   readonly #files: TlsFiles;
   readonly #observer: NodeObserver;
   #loaded: LoadedTls;
-  #watch: TlsWatch | undefined;
+  #watch: FileWatch<LoadedTls> | undefined;
 
   /** Throws KvferryError (invalid_config). */
   constructor(files: TlsFiles, observer: NodeObserver) {
@@ -28,7 +29,7 @@ export class NodeTls {
     return describeCertificate(this.#loaded.certificate);
   }
 
-  watch(link: Link, pollMs: number = limits.tlsPollMs): void {
+  watch(link: Link, pollMs: number = limits.filesPollMs): void {
     const onBroken = (error: KvferryError): void => this.#observer.certificate?.(error);
     const onLoaded = (loaded: LoadedTls): void => {
       try {
@@ -39,7 +40,9 @@ export class NodeTls {
       this.#loaded = loaded;
       this.#observer.certificate?.(this.certificate);
     };
-    this.#watch = new TlsWatch({ files: this.#files, pollMs, onLoaded, onBroken });
+    const { certificate, key, authorities, denied } = this.#files;
+    const load = (): LoadedTls => loadTls(this.#files, Date.now());
+    this.#watch = new FileWatch({ paths: [certificate, key, authorities, denied], pollMs, load, onLoaded, onBroken });
   }
 
   /** Reads the files now. */

@@ -2,29 +2,36 @@
  * One kvferry node: its pool, models, offers, buffers and peers under one loop. Synchronous and event-driven: the link, the clock, randomness, memory
  * jobs and the process watch are handed in, so that the simulator runs this very code.
  */
-import { type ErrorCode, KvferryError } from "../errors.ts";
+import { formatAddress } from "../config/address.ts";
+import { asKvferryError, type ErrorCode, ERRORS, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import type { Jobs } from "../memory/jobs.ts";
 import type { HolderId, Pool } from "../memory/pool.ts";
 import type { Region } from "../memory/region.ts";
+import { type Caller, callerOf } from "../peer/caller.ts";
 import { CAPABILITIES, SOFTWARE } from "../peer/greeting.ts";
 import type { PeerPort } from "../peer/host.ts";
-import type { Fetch, Hello, Lookup, LookupReply, Offer } from "../peer/messages.ts";
+import { encodeMessage, type Fetch, type Hello, type Lookup, type LookupReply, type Offer } from "../peer/messages.ts";
 import type { PlacedTransfer } from "../peer/transfer.ts";
+import type { TenantShare } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { Access } from "./access.ts";
 import { Admissions } from "./admissions.ts";
 import { BufferTable } from "./buffers.ts";
-import type { NodeContext, NodeObserver, NodeSettings } from "./context.ts";
+import type { NodeObserver, NodeSettings } from "./context.ts";
+import { Denials } from "./denials.ts";
 import type { FerryEvent } from "./ferry.ts";
 import type { FerryHost, FerrySession, SessionOptions } from "./host.ts";
 import { Landing } from "./landing.ts";
 import { ModelTable } from "./models.ts";
+import { BlockNamespaces } from "./namespaces.ts";
 import { OfferTable } from "./offers.ts";
 import { PeerTable } from "./peers.ts";
+import { Reach } from "./reach.ts";
 import { Serving } from "./serving.ts";
 import { Session } from "./session.ts";
+import { TenantDoor, type TenantHost, type TenantNode } from "./tenant.ts";
 
 export type { NodeObserver, NodeSettings } from "./context.ts";
 
@@ -37,9 +44,13 @@ export interface NodeOptions {
   /** Makes a registered buffer's memory reachable by the link. */
   readonly bufferRegion: (memory: Uint8Array | { readonly path: string; readonly bytes: number }) => Region;
   readonly observer: NodeObserver;
+  /** Where others are told to reach it, to be tried at the start; `identity`: of its own certificate, over TLS. */
+  readonly reach?: { readonly address: Endpoint; readonly identity: string | undefined };
+  /** One of several in this process, each a tenant's. */
+  readonly tenant?: TenantHost;
 }
 
-export class FerryNode implements FerryHost, NodeContext {
+export class FerryNode implements FerryHost, TenantNode {
   readonly settings: NodeSettings;
   readonly runtime: Runtime;
   readonly link: Link;
@@ -56,8 +67,12 @@ export class FerryNode implements FerryHost, NodeContext {
   readonly nodeId: string;
   /** The node's own in the pool: blocks that a push fills, leases of blocks that are being served. */
   readonly holder: HolderId;
+  readonly namespaces = new BlockNamespaces();
+  readonly denials: Denials;
+  readonly door: TenantDoor;
+  readonly serving: Serving;
+  readonly reach: Reach | undefined;
   readonly #access: Access;
-  readonly #serving: Serving;
   readonly #landing: Landing;
   readonly #placements = new Map<PlacementId, { readonly peer: PeerPort; readonly transfer: PlacedTransfer }>();
   readonly #sessions = new Map<string, Session>();
@@ -80,13 +95,30 @@ export class FerryNode implements FerryHost, NodeContext {
     this.offers = new OfferTable(this.pool.incarnation, random);
     this.buffers = new BufferTable(this.pool.incarnation, random);
     this.admissions = new Admissions(options.settings.transfersMax);
+    this.denials = new Denials((cause, remote, detail) => options.observer.refused?.(cause, remote, detail));
+    this.door = new TenantDoor(this, options.tenant, this.denials);
     this.#access = new Access(options.settings);
-    this.#serving = new Serving(this);
+    this.serving = new Serving(this);
     this.#landing = new Landing(this);
     this.peers = new PeerTable(this, options.settings);
+    this.reach = options.reach === undefined ? undefined : this.#newReach(options.reach);
     this.holder = this.pool.nextHolder;
     this.#nextHolder = this.holder + 1;
     this.pool.addHolder(this.holder, 0);
+  }
+
+  #newReach(to: NonNullable<NodeOptions["reach"]>): Reach {
+    const { observer, link } = this;
+    const reach = new Reach({
+      ...to,
+      link,
+      // Whoever else answers there is handed no secret, and learns of no model.
+      hello: () =>
+        encodeMessage({ ...this.hello({ name: "", address: undefined, node: "", conversation: 0 }, this.runtime.random(16)), models: [] }),
+      onKnown: (problem) => observer.reach?.(formatAddress(to.address), problem),
+    });
+    reach.begin(this.runtime.nowUs());
+    return reach;
   }
 
   get incarnation(): string {
@@ -103,6 +135,12 @@ export class FerryNode implements FerryHost, NodeContext {
   }
   get rateBytesPerSecond(): number {
     return this.settings.rateBytesPerSecond;
+  }
+  get tenant(): string {
+    return this.door.name;
+  }
+  get tenantShare(): TenantShare {
+    return this.peers.share;
   }
   get checksum(): boolean {
     return this.settings.checksum;
@@ -164,7 +202,7 @@ export class FerryNode implements FerryHost, NodeContext {
   }
 
   // What peers see of it.
-  hello(peer: PeerPort, laneToken: Uint8Array): Hello {
+  hello(peer: Pick<PeerPort, "name" | "address" | "node" | "conversation">, laneToken: Uint8Array): Hello {
     return {
       kind: "hello",
       version: limits.protocolVersion,
@@ -181,6 +219,7 @@ export class FerryNode implements FerryHost, NodeContext {
       secret: peer.address === undefined ? "" : this.peers.secretFor(peer),
       resumeNode: peer.node,
       conversation: peer.conversation,
+      tenant: this.tenant,
       models: this.modelEntries(),
     };
   }
@@ -189,10 +228,21 @@ export class FerryNode implements FerryHost, NodeContext {
     return this.models.all().map(({ fingerprint, layoutBytes }) => ({ fingerprint, layout: layoutBytes }));
   }
 
-  admit(hello: Hello, remote: Endpoint, dialled: boolean): void {
+  meet(caller: Caller): void {
+    this.door.meet(caller);
+  }
+
+  admit(hello: Hello, caller: Caller, dialled: boolean): void {
     if (hello.node === this.nodeId) throw new KvferryError("peer_not_allowed", "that is this node itself");
+    this.door.check(hello, caller);
     // Whom this node dials it trusts by its configuration; who dials it is checked.
-    if (!dialled) this.#access.check(hello, remote);
+    if (dialled) return;
+    try {
+      this.#access.check(hello, caller.remote);
+    } catch (error) {
+      this.denials.add("not_allowed", caller, asKvferryError(error).detail);
+      throw error;
+    }
   }
 
   bind(placement: PlacementId, peer: PeerPort, transfer: PlacedTransfer): void {
@@ -208,19 +258,29 @@ export class FerryNode implements FerryHost, NodeContext {
   }
 
   onFetch(peer: PeerPort, fetch: Fetch): void {
-    this.#serving.fetch(peer, fetch);
+    try {
+      const { node, sight } = this.door.holding(fetch.tenant, peer.caller);
+      node.serving.fetch(peer, fetch, sight);
+    } catch (error) {
+      peer.refuseFetch(fetch, asKvferryError(error));
+    }
   }
 
   onOffer(peer: PeerPort, offer: Offer): void {
     this.#landing.offer(peer, offer);
   }
 
-  onLookup(lookup: Lookup): LookupReply {
-    return this.#serving.lookup(lookup);
+  onLookup(peer: PeerPort, lookup: Lookup): LookupReply {
+    try {
+      const { node, sight } = this.door.holding(lookup.tenant, peer.caller);
+      return node.serving.lookup(lookup, sight);
+    } catch (error) {
+      return { kind: "lookupReply", id: lookup.id, code: ERRORS[asKvferryError(error).code].number, matched: 0 };
+    }
   }
 
-  onDiscard(handle: string): void {
-    this.offers.discard(handle);
+  onDiscard({ caller }: PeerPort, handle: string): void {
+    this.offers.discard(caller.identity, handle);
   }
 
   onPeer(peer: PeerPort, up: boolean, detail: string): void {
@@ -240,7 +300,13 @@ export class FerryNode implements FerryHost, NodeContext {
       const more = this.link.poll((event) => this.#dispatch(nowUs, event), limits.eventsPerTurn) >= limits.eventsPerTurn;
       this.offers.expire(nowUs);
       this.peers.turn(nowUs);
-      const next = more ? nowUs : Math.min(this.peers.nextDeadlineUs(nowUs), this.offers.nextDeadlineUs());
+      this.reach?.turn(nowUs);
+      const deadlines = [
+        this.peers.nextDeadlineUs(nowUs),
+        this.offers.nextDeadlineUs(),
+        this.reach?.nextDeadlineUs() ?? Number.POSITIVE_INFINITY,
+      ];
+      const next = more ? nowUs : Math.min(...deadlines);
       this.runtime.wakeAt(next);
     } finally {
       this.#inTurn = false;
@@ -254,8 +320,9 @@ export class FerryNode implements FerryHost, NodeContext {
       bound.peer.heard(nowUs);
       this.#observeChunk(event);
       bound.transfer.handlePlacementEvent(nowUs, event);
-    } else if (event.kind === "accepted") this.peers.handleAccepted(nowUs, event.connection, event.remote);
+    } else if (event.kind === "accepted") this.peers.handleAccepted(nowUs, event.connection, callerOf(event));
     else if (event.kind === "refused") this.observer.refused?.(event.reason, event.remote, event.detail);
+    else if (this.reach?.isOf(event.connection) === true) this.reach.handle(event);
     else this.peers.handleConnectionEvent(nowUs, event);
   }
 
@@ -265,6 +332,12 @@ export class FerryNode implements FerryHost, NodeContext {
       this.bytesReceived += event.bytes;
       this.observer.chunk?.("in", event.bytes, 0);
     } else if (event.kind === "failed" || event.kind === "rejected") this.observer.chunkFailed?.(event.code);
+  }
+
+  /** Another policy is in force: who is not of this tenant any more goes. */
+  handlePolicy(): void {
+    for (const peer of this.peers.all()) if (peer.up && !this.door.knows(peer.caller)) peer.close("the policy has changed");
+    this.touched();
   }
 
   /** Whether an address that no configured peer has may be dialled. */

@@ -12,6 +12,8 @@ export interface OfferRecord {
   readonly groups: readonly GroupBlocks[];
   readonly endsUs: number;
   readonly trace: string;
+  /** Identities of the peers that may fetch it; undefined: whoever knows the handle. */
+  readonly peers: readonly string[] | undefined;
   /** "all", or the layers that the engine has reported so far. */
   ready: "all" | Set<number>;
   /** How many fetches read it in all: the most that one of them has said. */
@@ -48,7 +50,10 @@ export class OfferTable {
   }
 
   /** Under a handle that the user chose, or a new one. */
-  add(chosen: string | undefined, record: Pick<OfferRecord, "model" | "groups" | "endsUs" | "trace" | "ready" | "onEnd">): OfferRecord {
+  add(
+    chosen: string | undefined,
+    record: Pick<OfferRecord, "model" | "groups" | "endsUs" | "trace" | "peers" | "ready" | "onEnd">,
+  ): OfferRecord {
     if (this.#offers.size >= limits.offersMax) throw new KvferryError("full", `${limits.offersMax} offers are open`);
     const handle = chosen === undefined ? newHandle(this.#incarnation, this.#random) : checkHandle(this.#incarnation, chosen);
     if (this.#offers.has(handle)) throw new KvferryError("invalid_argument", "an offer with this handle is open");
@@ -63,6 +68,10 @@ export class OfferTable {
     const offer = this.#offers.get(handle);
     if (offer === undefined) throw unknownHandle(this.#incarnation, handle);
     return offer;
+  }
+
+  isFor(identity: string, { peers }: OfferRecord): boolean {
+    return peers === undefined || (identity !== "" && peers.includes(identity));
   }
 
   /** For a fetch that says how many there are of its kind. Throws handle_unknown, incarnation_mismatch, fingerprint_mismatch. */
@@ -105,9 +114,9 @@ export class OfferTable {
   }
 
   /** A peer says that nobody will fetch it any more. */
-  discard(handle: string): void {
+  discard(identity: string, handle: string): void {
     const offer = this.#offers.get(handle);
-    if (offer === undefined) return;
+    if (offer === undefined || !this.isFor(identity, offer)) return;
     offer.closed = "cancelled";
     if (offer.settled === offer.claims) this.end(offer, false, "cancelled");
   }

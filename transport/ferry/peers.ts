@@ -2,24 +2,33 @@
 import { isLoopback, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { type Caller, sourceOf, whoGivesWay } from "../link/crowd.ts";
+import { type Caller as Newcomer, sourceOf, whoGivesWay } from "../link/crowd.ts";
 import type { ConnectionId, Endpoint, LinkEvent } from "../link/link.ts";
 import { refusal } from "../peer/greeting.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "../peer/messages.ts";
 import type { PeerOptions, PeerPort } from "../peer/host.ts";
 import { Peer } from "../peer/peer.ts";
 import { chooseCongestion } from "../policy/congestion.ts";
+import type { Caller } from "../peer/caller.ts";
+import type { TenantShare } from "../policy/path.ts";
 import type { NodeContext, NodeSettings, PeerDirectory } from "./context.ts";
+import type { Reach } from "./reach.ts";
+import type { Entrance, TenantDoor } from "./tenant.ts";
+
+interface TenantedNode extends NodeContext {
+  readonly door: TenantDoor;
+  readonly reach: Reach | undefined;
+}
 
 /** A connection that was accepted and has not said Hello yet. */
-interface Stranger extends Caller {
+interface Stranger extends Newcomer {
   readonly connection: ConnectionId;
-  readonly remote: Endpoint;
+  readonly caller: Caller;
   readonly endsUs: number;
 }
 
-export class PeerTable implements PeerDirectory {
-  readonly #node: NodeContext;
+export class PeerTable implements PeerDirectory, Entrance {
+  readonly #node: TenantedNode;
   readonly #configured = new Map<string, NodeSettings["peers"][number]>();
   readonly #dialled = new Map<string, Peer>();
   /** By what the remote's Hello names its process and conversation: it may know us by several addresses, and not that they are one. */
@@ -28,8 +37,10 @@ export class PeerTable implements PeerDirectory {
   readonly #strangers = new Map<ConnectionId, Stranger>();
   #byConnection = new Map<ConnectionId, Peer>();
   #hasBegun = false;
+  /** What each peer's path was told last. */
+  #share: TenantShare = { tenantCap: 0, tenantSharing: 1 };
 
-  constructor(node: NodeContext, settings: NodeSettings) {
+  constructor(node: TenantedNode, settings: NodeSettings) {
     this.#node = node;
     for (const peer of settings.peers) this.#configured.set(peer.name, peer);
   }
@@ -51,6 +62,16 @@ export class PeerTable implements PeerDirectory {
     const peer = new Peer({ ...this.#pathTo(address), name, address, conversation, identity });
     this.#dialled.set(name, peer);
     return peer;
+  }
+
+  at(name: string): { readonly peer: Peer; readonly tenant: string } {
+    const [tenant, rest] = name.split("@", 2) as [string, string?];
+    return rest === undefined ? { peer: this.get(name), tenant: "" } : { peer: this.get(rest), tenant };
+  }
+
+  /** Of the tenant's cap. */
+  get share(): TenantShare {
+    return this.#share;
   }
 
   #pathTo({ host }: Endpoint): Pick<PeerOptions, "host" | "local" | "lanes" | "congestion"> {
@@ -86,7 +107,7 @@ export class PeerTable implements PeerDirectory {
     return undefined;
   }
 
-  secretFor(peer: PeerPort): string {
+  secretFor(peer: Pick<PeerPort, "name">): string {
     return this.#configured.get(peer.name)?.secret || this.#node.settings.secret;
   }
 
@@ -98,11 +119,11 @@ export class PeerTable implements PeerDirectory {
     for (const peer of this.all()) peer.send(message);
   }
 
-  handleAccepted(nowUs: number, connection: ConnectionId, remote: Endpoint): void {
+  handleAccepted(nowUs: number, connection: ConnectionId, caller: Caller): void {
     // Whether it is somebody who is known, or for whom there is room, shows in its Hello.
-    const source = sourceOf(remote.host);
+    const source = sourceOf(caller.remote.host);
     if (this.#strangers.size >= limits.greetingsMax) this.#dismiss(whoGivesWay(this.#strangers.values(), source));
-    this.#strangers.set(connection, { connection, remote, source, progress: 0, endsUs: nowUs + limits.helloTimeoutMs * 1000 });
+    this.#strangers.set(connection, { connection, caller, source, progress: 0, endsUs: nowUs + limits.helloTimeoutMs * 1000 });
   }
 
   #dismiss(stranger: Stranger | undefined): void {
@@ -133,29 +154,35 @@ export class PeerTable implements PeerDirectory {
     return undefined;
   }
 
-  #meet(nowUs: number, connection: ConnectionId, { remote }: Stranger, bytes: Uint8Array): void {
+  #meet(nowUs: number, connection: ConnectionId, { caller }: Stranger, bytes: Uint8Array): void {
     this.#strangers.delete(connection);
-    let hello: Hello;
-    let peer: Peer;
     try {
-      const message = decodeMessage(bytes);
-      if (message.kind !== "hello") throw new KvferryError("protocol_error", `${message.kind} before Hello`);
-      hello = message;
-      peer = this.#acceptedPeer(nowUs, hello, remote);
+      const hello = decodeMessage(bytes);
+      if (hello.kind !== "hello") throw new KvferryError("protocol_error", `${hello.kind} before Hello`);
+      if (hello.node === this.#node.nodeId) {
+        this.#node.reach?.handleSelf();
+        throw new KvferryError("peer_not_allowed", "that is this node itself");
+      }
+      this.#node.door.entranceFor(connection, hello, caller).welcome(nowUs, connection, hello, caller);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
       this.#node.link.send(connection, encodeMessage(refusal(error)));
       this.#node.link.disconnect(connection);
-      return;
     }
+  }
+
+  /** Somebody who dialled this process and belongs here. Throws full. */
+  welcome(nowUs: number, connection: ConnectionId, hello: Hello, caller: Caller): void {
+    const peer = this.#acceptedPeer(nowUs, hello, caller);
     this.#byConnection.set(connection, peer);
-    peer.adopt(nowUs, connection, hello, remote);
+    peer.adopt(nowUs, connection, hello, caller);
     if (peer.up && this.#configured.has(hello.name)) this.get(hello.name).dial(nowUs);
   }
 
   /** A process that was here before goes on with its transfers; a connection of it that still looks alive is replaced. */
-  #acceptedPeer(nowUs: number, hello: Hello, remote: Endpoint): Peer {
-    const who = `${hello.node} ${hello.conversation}`;
+  #acceptedPeer(nowUs: number, hello: Hello, { remote, identity }: Caller): Peer {
+    // Over TLS it is who it was by its certificate as well: what a process calls itself is known to all its peers.
+    const who = `${hello.node} ${hello.conversation} ${identity}`;
     const former = this.#accepted.get(who);
     if (former !== undefined) {
       if (hello.resumeNode !== this.#node.nodeId) former.startAnew(nowUs);
@@ -187,6 +214,7 @@ export class PeerTable implements PeerDirectory {
 
   turn(nowUs: number): void {
     if (!this.#hasBegun) this.#begin(nowUs);
+    this.#shareOut();
     for (const stranger of this.#strangers.values()) if (nowUs >= stranger.endsUs) this.#dismiss(stranger);
     for (const [name, peer] of this.#dialled) {
       peer.turn(nowUs);
@@ -196,6 +224,17 @@ export class PeerTable implements PeerDirectory {
       peer.turn(nowUs);
       if (peer.forgettable(nowUs)) this.#accepted.delete(who);
     }
+  }
+
+  /** Before anything more is sent: what all have together stays under the tenant's cap. */
+  #shareOut(): void {
+    const tenantCap = this.#node.door.rateBytesPerSecond;
+    if (tenantCap === 0 && this.#share.tenantCap === 0) return;
+    const peers = this.all();
+    const tenantSharing = Math.max(peers.filter(({ isSending }) => isSending).length, 1);
+    if (tenantCap === this.#share.tenantCap && tenantSharing === this.#share.tenantSharing) return;
+    this.#share = { tenantCap, tenantSharing };
+    for (const { lanes } of peers) lanes.handleShare(this.#share);
   }
 
   /** So that the first transfer with a peer does not wait for connections. One that is not there yet dials us when it is. */

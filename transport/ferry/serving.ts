@@ -6,8 +6,11 @@ import { commonHeads, type Content } from "../peer/content.ts";
 import type { PeerPort } from "../peer/host.ts";
 import type { Fetch, Lookup, LookupReply } from "../peer/messages.ts";
 import type { Outcome } from "../peer/transfer.ts";
-import { checkSeals, contentBytes, kvContent, matchedKeys } from "./blocks.ts";
+import type { Sight } from "../policy/tenancy.ts";
+import { checkSeals, contentBytes, kvContent, leaseSeen, matchedKeys } from "./blocks.ts";
 import type { NodeContext } from "./context.ts";
+import type { Denial } from "./denials.ts";
+import { unknownHandle } from "./handles.ts";
 import { groupOf } from "./models.ts";
 import type { OfferRecord } from "./offers.ts";
 import { reportOf } from "./report.ts";
@@ -34,20 +37,21 @@ export class Serving {
     this.#node = node;
   }
 
-  lookup({ id, fingerprint, group, keys }: Lookup): LookupReply {
+  /** `sight`, here and in fetch: the asker is of another tenant, and what it does not see is not there for it. */
+  lookup({ id, fingerprint, group, keys }: Lookup, sight?: Sight): LookupReply {
     try {
-      const model = this.#node.models.byFingerprint(fingerprint);
-      return { kind: "lookupReply", id, code: 0, matched: matchedKeys(this.#node, model, group, keys) };
+      const model = this.#node.models.byFingerprint(fingerprint, sight);
+      return { kind: "lookupReply", id, code: 0, matched: matchedKeys(this.#node, model, group, keys, sight) };
     } catch (error) {
       const { code } = asKvferryError(error);
       return { kind: "lookupReply", id, code: code === "fingerprint_mismatch" ? 0 : ERRORS[code].number, matched: 0 };
     }
   }
 
-  fetch(peer: PeerPort, fetch: Fetch): void {
+  fetch(peer: PeerPort, fetch: Fetch, sight?: Sight): void {
     let answer: Answer;
     try {
-      answer = this.#answer(fetch);
+      answer = this.#answer(peer, fetch, sight);
     } catch (error) {
       peer.refuseFetch(fetch, asKvferryError(error));
       return;
@@ -75,18 +79,41 @@ export class Serving {
     }
   }
 
-  #answer(fetch: Fetch): Answer {
-    if (fetch.source.kind === "handle") return this.#ofHandle(fetch, fetch.source.handle);
-    if (fetch.source.kind === "keys") return this.#ofKeys(fetch, fetch.source);
-    const { content, release } = this.#node.buffers.use(fetch.source.buffer, fetch.source.ranges);
+  #answer(peer: PeerPort, fetch: Fetch, sight: Sight | undefined): Answer {
+    const { source } = fetch;
+    if (source.kind === "keys") return this.#ofKeys(fetch, source, sight);
+    if (source.kind === "handle") return this.#ofHandle(peer, fetch, source.handle, sight);
+    const { buffers } = this.#node;
+    const namespace = buffers.namespaceOf(source.buffer);
+    if (namespace !== undefined && sight?.(namespace) === false) this.#hide(peer, "namespace", source.buffer);
+    const { content, release } = this.#told(peer, () => buffers.use(source.buffer, source.ranges));
     return { content, ready: "all", end: release, refused: release };
   }
 
-  #ofHandle(fetch: Fetch, handle: string): Answer {
+  /** Who may not have it is answered as if it had never been there. */
+  #hide(peer: PeerPort, cause: Denial, handle: string): never {
+    this.#node.denials.add(cause, peer.caller, `it may not have ${handle.slice(0, limits.handleCharacters)}`);
+    throw unknownHandle(this.#node.incarnation, handle);
+  }
+
+  /** A handle that means nothing here is counted: it may be a replay. */
+  #told<T>(peer: PeerPort, use: () => T): T {
+    try {
+      return use();
+    } catch (error) {
+      const { code, detail } = asKvferryError(error);
+      if (code === "handle_unknown" || code === "incarnation_mismatch") this.#node.denials.add("handle", peer.caller, detail);
+      throw error;
+    }
+  }
+
+  #ofHandle(peer: PeerPort, fetch: Fetch, handle: string, sight: Sight | undefined): Answer {
     const node = this.#node;
-    const { model, groups } = node.offers.get(handle);
-    const content = kvContent(node, model, groups);
-    const offer = node.offers.claim(node.runtime.nowUs(), handle, fetch.fingerprint, fetch.readers);
+    const named = this.#told(peer, () => node.offers.get(handle));
+    if (!node.offers.isFor(peer.caller.identity, named)) this.#hide(peer, "reader", handle);
+    if (sight?.(named.model.namespace) === false) this.#hide(peer, "namespace", handle);
+    const content = kvContent(node, named.model, named.groups);
+    const offer = this.#told(peer, () => node.offers.claim(node.runtime.nowUs(), handle, fetch.fingerprint, fetch.readers));
     return {
       content,
       ready: offer.ready === "all" ? "all" : [...offer.ready],
@@ -97,13 +124,13 @@ export class Serving {
   }
 
   /** Published blocks are leased, compared with their seals, then sent. */
-  #ofKeys(fetch: Fetch, source: Fetch["source"] & { readonly kind: "keys" }): Answer {
+  #ofKeys(fetch: Fetch, source: Fetch["source"] & { readonly kind: "keys" }, sight: Sight | undefined): Answer {
     const node = this.#node;
-    const model = node.models.byFingerprint(fetch.fingerprint);
+    const model = node.models.byFingerprint(fetch.fingerprint, sight);
     const { blockTokens } = groupOf(model, source.group);
     const count = Math.ceil(source.tokens / Math.max(blockTokens, 1));
     const blockKeys = planKeys(blockTokens, source.keys).slice(0, 32 * count);
-    const blocks = node.pool.lease(node.holder, blockKeys, source.group, false);
+    const blocks = leaseSeen(node, blockKeys, source.group, sight);
     const release = (): void => node.pool.release(node.holder, blocks);
     return {
       content: kvContent(node, model, [{ group: source.group, blocks, tokens: source.tokens }]),
@@ -145,6 +172,8 @@ export class Serving {
         });
         if (transfer !== undefined) offer?.running.delete(transfer);
         end(outcome);
+        // The peer may be another tenant's, whose turn is not this node's.
+        node.touched();
       },
     });
     if (transfer === undefined) throw new KvferryError("cancelled", "the asker has gone");

@@ -95,13 +95,13 @@ export class Session implements FerrySession, Ferry {
     return { path: region.path, bytes: region.bytes, dataOffset, blockBytes, blockCount, incarnation };
   }
 
-  async registerModel(identity: ModelIdentity, layout: Layout): Promise<ModelInfo> {
+  async registerModel(identity: ModelIdentity, layout: Layout, namespace = ""): Promise<ModelInfo> {
     const node = this.#open();
     const { pool, models } = node;
     const parsed = parseLayout(layout, pool.blockBytes * pool.blockCount, pool.blockBytes);
     const layoutBytes = serializeLayout(parsed);
     pool.setLayout(layoutBytes, parsed.blockCount);
-    const { model, added } = models.register(this, identity, parsed, layoutBytes);
+    const { model, added } = models.register(this, identity, parsed, layoutBytes, checkNamespace(namespace));
     if (added) node.peers.tell({ kind: "models", models: node.modelEntries() });
     return { model: model.id, fingerprint: model.fingerprint };
   }
@@ -147,7 +147,8 @@ export class Session implements FerrySession, Ferry {
         new Promise<LookupPlace>((resolve) => {
           const settle = (matched: number, code: string): void => resolve({ peer: name, matched, code });
           try {
-            node.peers.get(name).lookup(nowUs, known.fingerprint, group, keys, settle);
+            const { peer, tenant } = node.peers.at(name);
+            peer.lookup(nowUs, { fingerprint: known.fingerprint, group, keys, tenant }, settle);
           } catch (error) {
             // One name that leads nowhere is that place's answer, and takes nothing from the others.
             settle(0, asKvferryError(error).code);
@@ -183,6 +184,7 @@ export class Session implements FerrySession, Ferry {
         groups,
         endsUs: node.runtime.nowUs() + Math.min(request.deadlineMs ?? limits.offerDeadlineMs, limits.deadlineMaxMs) * 1000,
         trace: request.trace ?? "",
+        peers: request.peers,
         ready: request.ready === false ? new Set() : "all",
         onEnd: (ok, code) => {
           unpin();
@@ -215,7 +217,7 @@ export class Session implements FerrySession, Ferry {
 
   async prewarm({ peer: name, bytes, inMs, direction }: PrewarmRequest): Promise<void> {
     const node = this.#open();
-    const [peer, nowUs] = [node.peers.get(name), node.runtime.nowUs()];
+    const [{ peer }, nowUs] = [node.peers.at(name), node.runtime.nowUs()];
     const hint = { kind: "prewarm", bytes, inMs } as const;
     if (direction === "in") return peer.hint(nowUs, hint);
     peer.lanes.prewarm(nowUs, hint);
@@ -225,7 +227,7 @@ export class Session implements FerrySession, Ferry {
 
   async discard(peer: string, handle: string): Promise<void> {
     const node = this.#open();
-    node.peers.get(peer).hint(node.runtime.nowUs(), { kind: "discard", handle });
+    node.peers.at(peer).peer.hint(node.runtime.nowUs(), { kind: "discard", handle });
   }
 
   #offerOf(handle: string): OfferRecord {
@@ -261,11 +263,12 @@ export class Session implements FerrySession, Ferry {
     return groups;
   }
 
-  async registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }): Promise<BufferInfo> {
+  async registerBuffer(memory: Uint8Array | { readonly path: string; readonly bytes: number }, namespace = ""): Promise<BufferInfo> {
     const node = this.#open();
+    checkNamespace(namespace);
     const region = node.bufferRegion(memory);
     try {
-      return { handle: node.buffers.add(this, region), bytes: region.bytes };
+      return { handle: node.buffers.add(this, region, namespace), bytes: region.bytes };
     } catch (error) {
       region.close();
       throw error;
@@ -340,4 +343,9 @@ export class Session implements FerrySession, Ferry {
     this.#transfers.cancelAll(code);
     for (const offer of [...this.#offers]) this.#node.offers.withdraw(nowUs, offer, "cancelled");
   }
+}
+
+function checkNamespace(namespace: string): string {
+  if (typeof namespace === "string" && namespace.length <= limits.namespaceCharacters) return namespace;
+  throw expected(`text of at most ${limits.namespaceCharacters} characters`, "namespace", namespace);
 }

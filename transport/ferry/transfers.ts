@@ -59,7 +59,7 @@ export class Transfers {
 
   fetch(request: FetchRequest, model: Model, content: KvContent, groups: readonly GroupBlocks[]): Transfer {
     const node = this.#node;
-    const peer = node.peers.get(request.peer);
+    const { peer, tenant } = node.peers.at(request.peer);
     const release = this.#fill(groups);
     return this.#run(
       {
@@ -84,6 +84,7 @@ export class Transfers {
           trace: request.trace ?? "",
           readers: request.readers ?? 1,
           priority,
+          tenant,
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
@@ -92,7 +93,7 @@ export class Transfers {
 
   push(request: PushRequest, model: Model, content: KvContent, groups: readonly GroupBlocks[]): Transfer {
     const node = this.#node;
-    const peer = node.peers.get(request.peer);
+    const peer = this.#own(request.peer);
     const { blockTokens } = groupOf(model, request.group);
     const whole = blockTokens === 0 ? request.tokens : Math.floor(request.tokens / blockTokens);
     if (planKeys(blockTokens, request.keys).length < 32 * whole) {
@@ -125,7 +126,7 @@ export class Transfers {
 
   read(request: RangeRequest): Transfer {
     const node = this.#node;
-    const peer = node.peers.get(request.peer);
+    const { peer, tenant } = node.peers.at(request.peer);
     const { content, release } = this.#local(request);
     return this.#run(
       { direction: "in", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority },
@@ -140,6 +141,7 @@ export class Transfers {
           trace: "",
           readers: 1,
           priority,
+          tenant,
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
@@ -148,7 +150,7 @@ export class Transfers {
 
   write(request: RangeRequest): Transfer {
     const node = this.#node;
-    const peer = node.peers.get(request.peer);
+    const peer = this.#own(request.peer);
     const { content, release } = this.#local(request);
     return this.#run(
       { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority },
@@ -171,6 +173,13 @@ export class Transfers {
         if (placed !== undefined) attach(placed);
       },
     );
+  }
+
+  /** Where something is sent: nothing lands at another tenant's. Throws tenant_denied. */
+  #own(name: string): Peer {
+    const { peer, tenant } = this.#node.peers.at(name);
+    if (tenant === "" || tenant === this.#node.tenant) return peer;
+    throw new KvferryError("tenant_denied", `what is another tenant's can be fetched and read, not written (${name.slice(0, 64)})`);
   }
 
   #local(request: RangeRequest): { readonly content: Content; readonly release: () => void } {

@@ -8,6 +8,7 @@ import type { ConnectionId, Endpoint, Link, LinkEvent } from "../link/link.ts";
 import type { Path } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { commonVersion, refusal } from "./greeting.ts";
+import { type Caller, callerOf } from "./caller.ts";
 import { Lanes } from "./lanes.ts";
 import { Probe } from "./probe.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "./messages.ts";
@@ -15,8 +16,10 @@ import { decodeMessage, encodeMessage, type Hello, type Message } from "./messag
 export interface ConnectionOwner {
   /** This node's Hello, for this remote. */
   hello(laneToken: Uint8Array): Hello;
+  /** Of a remote that was dialled, before anything is said. Throws KvferryError if nothing may be, whatever it would answer. */
+  meet(caller: Caller): void;
   /** Throws KvferryError if the remote may not talk to us. */
-  admit(hello: Hello, remote: Endpoint): void;
+  admit(hello: Hello, caller: Caller): void;
   /** Dialler: our Hello is said. What needs no capability may be said behind it, before the remote's has come. */
   onGreeted(nowUs: number): void;
   onUp(nowUs: number, hello: Hello): void;
@@ -39,13 +42,15 @@ export interface ConnectionOptions {
   readonly heartbeatMs: number;
 }
 
+const NOBODY: Caller = { remote: { host: "", port: 0 }, identity: "" };
+
 type State = "down" | "dialling" | "greeting" | "up" | "closing";
 
 export class Connection {
   readonly #options: ConnectionOptions;
   #state: State = "down";
   #id: ConnectionId | undefined;
-  #remote: Endpoint | undefined;
+  #caller: Caller = NOBODY;
   #hello: Hello | undefined;
   #outbox: Uint8Array[] = [];
   readonly lanes: Lanes;
@@ -99,6 +104,10 @@ export class Connection {
   get up(): boolean {
     return this.#state === "up";
   }
+  /** Who is at the other end, or was last. */
+  get caller(): Caller {
+    return this.#caller;
+  }
   /** Dialler: our Hello is said, and the remote's has not come. */
   get greets(): boolean {
     return this.#state === "greeting" && this.#options.address !== undefined;
@@ -139,9 +148,9 @@ export class Connection {
   }
 
   /** Acceptor: the remote dialled us and has said Hello already. */
-  adopt(nowUs: number, id: ConnectionId, hello: Hello, remote: Endpoint): void {
+  adopt(nowUs: number, id: ConnectionId, hello: Hello, caller: Caller): void {
     this.#id = id;
-    this.#remote = remote;
+    this.#caller = caller;
     this.#state = "greeting";
     this.#greet(nowUs, hello);
   }
@@ -182,7 +191,7 @@ export class Connection {
     if (event.connection !== this.#id) return;
     // A lane that went down, or failed to open, is no word of the remote: it may be the sign that it is gone.
     if (event.kind === "message" || event.kind === "laneUp") this.#heardUs = nowUs;
-    if (event.kind === "connected") this.#handleConnected(nowUs, event.remote);
+    if (event.kind === "connected") this.#handleConnected(nowUs, callerOf(event));
     else if (event.kind === "message") this.#handleMessage(nowUs, event.bytes);
     else if (event.kind === "laneUp") this.lanes.handleUp(nowUs, event.lane);
     else if (event.kind === "laneDown") this.lanes.handleDown(nowUs, event.lane, event.code);
@@ -209,7 +218,7 @@ export class Connection {
     if (silent !== undefined) this.#options.link.disconnect(silent);
     this.#id = event.connection;
     this.#openEarly(event.connection);
-    this.#handleConnected(nowUs, event.remote);
+    this.#handleConnected(nowUs, callerOf(event));
   }
 
   /** When there is something to do about its silence. */
@@ -226,10 +235,16 @@ export class Connection {
     return Math.max(this.#heardUs, this.#busySinceUs) + Probe.silenceUs(this.#options.path.estimate(nowUs).rttUs);
   }
 
-  #handleConnected(nowUs: number, remote: Endpoint): void {
+  #handleConnected(nowUs: number, caller: Caller): void {
+    this.#caller = caller;
+    try {
+      this.#options.owner.meet(caller);
+    } catch (error) {
+      if (!(error instanceof KvferryError)) throw error;
+      return this.drop(error.code, error.detail);
+    }
     this.#state = "greeting";
     this.#askedUs = nowUs;
-    this.#remote = remote;
     this.#greetingEndsUs = nowUs + limits.helloTimeoutMs * 1000;
     this.#post(encodeMessage(this.#options.owner.hello(this.#laneToken)));
     this.#options.owner.onGreeted(nowUs);
@@ -266,7 +281,7 @@ export class Connection {
     const { owner, address } = this.#options;
     try {
       commonVersion(hello);
-      owner.admit(hello, this.#remote ?? { host: "", port: 0 });
+      owner.admit(hello, this.#caller);
       if (address !== undefined && hello.laneToken.length !== 16) throw new KvferryError("protocol_error", "no lane token");
       if (address === undefined) this.#admitLanes(hello.laneToken);
     } catch (error) {

@@ -6,8 +6,8 @@ import type { Hello, Refuse } from "./messages.ts";
 
 export const SOFTWARE = "kvferry";
 /** What a node may leave out: used only if both ends name it. */
-export type Capability = "resume" | "ranges" | "push" | "keys" | "discard" | "early" | "lanes" | "prewarm";
-export const CAPABILITIES: readonly Capability[] = ["resume", "ranges", "push", "keys", "discard", "early", "lanes", "prewarm"];
+export const CAPABILITIES = ["resume", "ranges", "push", "keys", "discard", "early", "lanes", "prewarm", "tenants"] as const;
+export type Capability = (typeof CAPABILITIES)[number];
 
 /** The version that both speak, or version_unsupported. */
 export function commonVersion(hello: Hello): number {

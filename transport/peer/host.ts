@@ -2,13 +2,17 @@
 import type { ErrorCode, KvferryError } from "../errors.ts";
 import type { Endpoint, Link, PlacementId } from "../link/link.ts";
 import type { CongestionChoice } from "../policy/congestion.ts";
+import type { TenantShare } from "../policy/path.ts";
 import type { Priority } from "../policy/priority.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import type { Caller } from "./caller.ts";
 import type { Fetch, Hello, Lookup, LookupReply, Offer } from "./messages.ts";
 import type { Content } from "./content.ts";
 import type { IncomingEvent } from "./incoming.ts";
 import type { OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { Outcome, PlacedTransfer } from "./transfer.ts";
+
+export type { Caller } from "./caller.ts";
 
 /** A fetch and an offer as the node has them said; the rest is the peer's. */
 export type Ask = Omit<Fetch, "kind" | "id" | "grant">;
@@ -24,11 +28,15 @@ export interface PeerHost {
   /** Cap of what is sent to each peer; 0 = none. */
   readonly rateBytesPerSecond: number;
   readonly heartbeatMs: number;
+  /** What all that is sent to the tenant's peers together may have. */
+  readonly tenantShare: TenantShare;
   /** Of what this node offers. */
   readonly checksum: boolean;
   hello(peer: PeerPort, laneToken: Uint8Array): Hello;
-  /** Throws peer_not_allowed. */
-  admit(hello: Hello, remote: Endpoint, dialled: boolean): void;
+  /** Of whom a peer dialled, before anything is said: what is asked right behind Hello may be answered before it is known whose that is. Throws tenant_denied. */
+  meet(caller: Caller): void;
+  /** Throws peer_not_allowed or tenant_denied. */
+  admit(hello: Hello, caller: Caller, dialled: boolean): void;
   bind(placement: PlacementId, peer: PeerPort, transfer: PlacedTransfer): void;
   unbind(placement: PlacementId): void;
   touched(): void;
@@ -36,8 +44,8 @@ export interface PeerHost {
   onFetch(peer: PeerPort, fetch: Fetch): void;
   /** A push: answers through peer.receive() or peer.refuseOffer(). */
   onOffer(peer: PeerPort, offer: Offer): void;
-  onLookup(lookup: Lookup): LookupReply;
-  onDiscard(handle: string): void;
+  onLookup(peer: PeerPort, lookup: Lookup): LookupReply;
+  onDiscard(peer: PeerPort, handle: string): void;
   onPeer(peer: PeerPort, up: boolean, detail: string): void;
   onLaneLost(peer: PeerPort, lane: number, code: ErrorCode): void;
 }
@@ -47,6 +55,7 @@ export interface PeerPort {
   readonly name: string;
   readonly address: Endpoint | undefined;
   readonly node: string;
+  readonly caller: Caller;
   /** Tells apart this node's peers, to one that it may know by several addresses. */
   readonly conversation: number;
   heard(nowUs: number): void;

@@ -88,7 +88,10 @@ export class IncomingTransfer implements PlacedTransfer {
     return this.#offer !== undefined || this.#hadChunks || (this.#revoking && this.startedMoving);
   }
   get needs(): Capability | "" {
-    const kind = this.#options.fetch?.source.kind;
+    const { fetch } = this.#options;
+    // Whoever knows of tenants knows of keys and ranges.
+    if (fetch !== undefined && fetch.tenant !== "") return "tenants";
+    const kind = fetch?.source.kind;
     return kind === "keys" || kind === "ranges" ? kind : "";
   }
   get startedMoving(): boolean {

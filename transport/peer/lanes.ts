@@ -8,7 +8,7 @@ import { limits } from "../limits.ts";
 import type { ConnectionId, LaneInfo, LaneOptions, Link } from "../link/link.ts";
 import { notSentLow } from "../policy/chunk-size.ts";
 import { LaneHealth } from "../policy/lane-health.ts";
-import type { Path, PathLoad } from "../policy/path.ts";
+import type { Path, PathLoad, TenantShare } from "../policy/path.ts";
 import { choosePadding } from "../policy/prewarm.ts";
 import type { Prewarm } from "./messages.ts";
 
@@ -130,6 +130,8 @@ export class Lanes {
     this.#up.add(lane);
     if (!this.#isUp) return;
     if (this.#up.size === 1) this.#readRoundTrip();
+    // One lane more has its part of the pace, at once: a cap is one from the first byte.
+    if (this.#tuned.paceBytesPerSecond > 0) this.#retune();
     // What it is tuned to may have changed since its token was admitted.
     if (!this.#options.isDialler) this.#tune(lane);
     this.#pad(nowUs, [lane]);
@@ -217,6 +219,12 @@ export class Lanes {
     if (this.#options.isDialler || lanes <= this.#up.size || lanes === this.#told) return;
     this.#told = lanes;
     this.#options.onWish(lanes, []);
+  }
+
+  /** Others of the tenant send as well now, or no more: at once, not with the next reading. */
+  handleShare(share: TenantShare): void {
+    this.#options.path.handleShare(share);
+    this.#retune();
   }
 
   nextDeadlineUs(): number {

@@ -4,8 +4,10 @@
  */
 import { codeOfNumber, type ErrorCode } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Capability } from "./greeting.ts";
 import type { Discard, Lookup, LookupReply, Prewarm } from "./messages.ts";
+import type { Remote as AnyRemote } from "./transfer.ts";
+
+type Remote = Pick<AnyRemote, "up" | "greets" | "isCapable" | "layoutOf" | "send">;
 
 export type Hint = Discard | Prewarm;
 
@@ -29,10 +31,6 @@ export class PendingLookups {
     return this.#pending.size + this.#hints.size;
   }
 
-  get isFull(): boolean {
-    return this.#pending.size >= limits.lookupsPendingMax;
-  }
-
   /** To be said when the remote is there again. The oldest are forgotten: what a hint is for happens without it, only later. */
   keep(nowUs: number, hint: Hint): void {
     const [oldest] = this.#hints.keys();
@@ -40,22 +38,48 @@ export class PendingLookups {
     this.#hints.set(hint, nowUs + limits.lookupTimeoutMs * 1000);
   }
 
-  add(nowUs: number, message: Lookup, isSaid: boolean, done: Done): void {
+  /** False: it is answered already, and `done` was called. */
+  ask(nowUs: number, message: Lookup, remote: Remote, done: Done): boolean {
+    const isOwn = message.tenant === "";
+    const refusal = this.#refusal(message, remote);
+    if (refusal !== undefined) {
+      done(0, refusal);
+      return false;
+    }
+    remote.send(message, isOwn);
+    const isSaid = remote.up || (remote.greets && isOwn);
     this.#pending.set(message.id, { message, endsUs: nowUs + limits.lookupTimeoutMs * 1000, done, isSaid });
+    return true;
   }
 
-  /** What is to be asked over this connection, the first time or again. */
-  takeLookups(): Lookup[] {
-    const unsaid = [...this.#pending.values()].filter(({ isSaid }) => !isSaid);
-    for (const pending of unsaid) pending.isSaid = true;
-    return unsaid.map(({ message }) => message);
+  #refusal({ tenant, fingerprint }: Lookup, remote: Remote): ErrorCode | "" | undefined {
+    // What it says of its models is about those of this tenant alone.
+    if (remote.up && tenant === "" && remote.layoutOf(fingerprint) === undefined) return "";
+    if (remote.up && tenant !== "" && !remote.isCapable("tenants")) return "unsupported";
+    return this.#pending.size >= limits.lookupsPendingMax ? "full" : undefined;
   }
 
-  /** What could not be said before. */
-  takeHints(isCapable: (capability: Capability) => boolean): Hint[] {
-    const kept = [...this.#hints.keys()].filter(({ kind }) => isCapable(kind));
+  /** Our Hello is said: whom another tenant means something to shows in the remote's. */
+  handleGreeted(remote: Remote): void {
+    for (const pending of this.#pending.values()) {
+      if (pending.isSaid || pending.message.tenant !== "") continue;
+      pending.isSaid = true;
+      remote.send(pending.message, true);
+    }
+  }
+
+  /** What is to be asked over this connection, the first time or again, and hints that could not be given before. */
+  handleUp(remote: Remote): void {
+    for (const [id, pending] of this.#pending) {
+      const { message, done, isSaid } = pending;
+      if (isSaid) continue;
+      pending.isSaid = true;
+      if (message.tenant === "" || remote.isCapable("tenants")) remote.send(message);
+      // It would answer of other content.
+      else if (this.#pending.delete(id)) done(0, "unsupported");
+    }
+    for (const hint of this.#hints.keys()) if (remote.isCapable(hint.kind)) remote.send(hint);
     this.#hints.clear();
-    return kept;
   }
 
   handleDown(): void {

@@ -2,19 +2,30 @@
  * Control messages between two sidecars: protobuf bytes in, frozen typed values out (every number and length bounded here, once), and back.
  * What they mean: schemas/peer.proto, schemas/wire.md.
  */
-import { expected, integer } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { PRIORITIES, type Priority, rankOf } from "../policy/priority.ts";
 import { bytesOf, type Fields, list, number, text, textOf } from "./fields.ts";
+import {
+  type BufferRanges,
+  type EarlyGrant,
+  grantOf,
+  type GroupTokens,
+  groupsOf,
+  keysOf,
+  lostOf,
+  type ModelEntry,
+  modelsOf,
+  rangesOf,
+  sourceOf,
+  type WireSource,
+} from "./message-parts.ts";
 import { kvferry } from "./wire/peer.js";
+
+export type { BufferRanges, ByteRange, EarlyGrant, GroupTokens, ModelEntry, WireSource } from "./message-parts.ts";
 
 const { Envelope } = kvferry.peer.v1;
 
-export interface ModelEntry {
-  readonly fingerprint: string;
-  readonly layout: Uint8Array;
-}
 export interface Hello {
   readonly kind: "hello";
   readonly version: number;
@@ -30,6 +41,8 @@ export interface Hello {
   readonly secret: string;
   readonly resumeNode: string;
   readonly conversation: number;
+  /** For which tenant it speaks, or "". */
+  readonly tenant: string;
   readonly models: readonly ModelEntry[];
 }
 export interface Models {
@@ -50,42 +63,14 @@ export interface Lookup {
   readonly fingerprint: string;
   readonly group: number;
   readonly keys: Uint8Array;
+  /** Whose content is meant; "": of the connection's own tenant. */
+  readonly tenant: string;
 }
 export interface LookupReply {
   readonly kind: "lookupReply";
   readonly id: number;
   readonly code: number;
   readonly matched: number;
-}
-export interface ByteRange {
-  readonly offset: number;
-  readonly bytes: number;
-}
-export interface BufferRanges {
-  readonly buffer: string;
-  readonly ranges: readonly ByteRange[];
-}
-export interface GroupTokens {
-  readonly group: number;
-  readonly tokens: number;
-}
-export type WireSource =
-  | { readonly kind: "handle"; readonly handle: string }
-  | { readonly kind: "keys"; readonly group: number; readonly keys: Uint8Array; readonly tokens: number }
-  | ({ readonly kind: "ranges" } & BufferRanges);
-/** An Accept that goes ahead of its Offer, good for an Offer of exactly these terms. */
-export interface EarlyGrant {
-  readonly grant: number;
-  readonly generation: number;
-  readonly layout: Uint8Array;
-  readonly order: string;
-  /** SHA-256 of the holder's layout; empty of ranges. */
-  readonly held: Uint8Array;
-  readonly groups: readonly GroupTokens[];
-  readonly firstHead: number;
-  readonly heads: number;
-  readonly chunkBytes: number;
-  readonly checksum: boolean;
 }
 export interface Fetch {
   readonly kind: "fetch";
@@ -100,6 +85,8 @@ export interface Fetch {
   readonly readers: number;
   readonly priority: Priority;
   readonly grant: EarlyGrant | undefined;
+  /** Whose content is meant; "": of the connection's own tenant. */
+  readonly tenant: string;
 }
 export interface Offer {
   readonly kind: "offer";
@@ -245,6 +232,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     secret: text(f, "secret", 256),
     resumeNode: text(f, "resumeNode", 64),
     conversation: number(f, "conversation"),
+    tenant: text(f, "tenant", limits.tenantCharacters),
     models: modelsOf(f),
   }),
   models: (f) => ({ kind: "models", models: modelsOf(f) }),
@@ -262,6 +250,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     fingerprint: text(f, "fingerprint", 64),
     group: number(f, "group", 0, limits.groupsMax - 1),
     keys: keysOf(f),
+    tenant: text(f, "tenant", limits.tenantCharacters),
   }),
   lookupReply: (f) => ({ kind: "lookupReply", id: number(f, "id", 1), code: number(f, "code"), matched: number(f, "matched") }),
   fetch: (f) => ({
@@ -278,6 +267,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     readers: Math.max(number(f, "readers", 0, limits.readersMax), 1),
     priority: PRIORITIES[number(f, "priority", 0, PRIORITIES.length) - 1] ?? "normal",
     grant: f["grant"] === null || f["grant"] === undefined ? undefined : grantOf(f["grant"] as Fields),
+    tenant: text(f, "tenant", limits.tenantCharacters),
   }),
   lanes: (f) => ({ kind: "lanes", lanes: number(f, "lanes", 0, limits.lanesMax), lost: lostOf(f) }),
   prewarm: (f) => ({
@@ -332,67 +322,3 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
   pong: (f) => ({ kind: "pong", id: number(f, "id") }),
   bye: (f) => ({ kind: "bye", reason: text(f, "reason", 256) }),
 };
-
-function sourceOf(f: Fields): WireSource {
-  const given = ["handle", "keys", "ranges"].filter((name) => f[name] !== null && f[name] !== undefined);
-  // The runtime keeps the last of a oneof; more than one set means that somebody builds messages by hand.
-  if (given.length !== 1) throw expected("one source", "fetch.source", given.join(), "protocol_error");
-  if (given[0] === "handle") return { kind: "handle", handle: text(f, "handle", limits.handleCharacters) };
-  if (given[0] === "ranges") return { kind: "ranges", ...rangesOf(f["ranges"] as Fields) };
-  const keys = f["keys"] as Fields;
-  return {
-    kind: "keys",
-    group: number(keys, "group", 0, limits.groupsMax - 1),
-    keys: keysOf(keys),
-    tokens: number(keys, "tokens", 1),
-  };
-}
-
-function grantOf(f: Fields): EarlyGrant {
-  return {
-    grant: number(f, "grant", 1, limits.grantMax),
-    generation: number(f, "generation", 1),
-    layout: bytesOf(f, "layout", limits.layoutJsonBytes),
-    order: text(f, "order", 16),
-    held: bytesOf(f, "held", 32),
-    groups: groupsOf(f),
-    firstHead: number(f, "firstHead", 0, limits.headsMax),
-    heads: number(f, "heads", 0, limits.headsMax),
-    chunkBytes: number(f, "chunkBytes", limits.chunkBytesMin, limits.chunkBytesMax),
-    checksum: f["checksum"] === true,
-  };
-}
-
-function groupsOf(f: Fields): readonly GroupTokens[] {
-  return list(f, "groups", limits.groupsMax).map((value) => ({
-    group: number(value as Fields, "group", 0, limits.groupsMax - 1),
-    tokens: number(value as Fields, "tokens", 1),
-  }));
-}
-
-function rangesOf(f: Fields): BufferRanges {
-  return {
-    buffer: text(f, "buffer", limits.handleCharacters),
-    ranges: list(f, "ranges", limits.rangesPerTransferMax).map((value) => ({
-      offset: number(value as Fields, "offset", 0, Number.MAX_SAFE_INTEGER),
-      bytes: number(value as Fields, "bytes", 1, Number.MAX_SAFE_INTEGER),
-    })),
-  };
-}
-
-function modelsOf(f: Fields): readonly ModelEntry[] {
-  return list(f, "models", limits.modelsMax).map((value) => ({
-    fingerprint: text(value as Fields, "fingerprint", 64),
-    layout: bytesOf(value as Fields, "layout", limits.layoutJsonBytes),
-  }));
-}
-
-function lostOf(f: Fields): readonly number[] {
-  return list(f, "lost", limits.lanesMax).map((lane) => integer(lane, "lost", 0, limits.lanesMax - 1, "protocol_error"));
-}
-
-function keysOf(f: Fields): Uint8Array {
-  const keys = bytesOf(f, "keys", limits.controlMessageBytes);
-  if (keys.length % 32 !== 0) throw expected("32 bytes a key", "keys", `${keys.length} bytes`, "protocol_error");
-  return keys;
-}

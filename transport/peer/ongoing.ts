@@ -158,6 +158,12 @@ export class Ongoing {
     this.#forget(transfer);
   }
 
+  /** Chunks of it are on their way, or may be. */
+  get isSending(): boolean {
+    for (const { isMoving } of this.outgoing.values()) if (isMoving) return true;
+    return false;
+  }
+
   /** What waits to be sent; each transfer is looked at anew against its deadline. */
   load(nowUs: number, goodputBytesPerSecond: number): { readonly backlogBytes: number; readonly onlyBackground: boolean } {
     let backlogBytes = 0;

@@ -16,7 +16,7 @@ import type { Lanes } from "./lanes.ts";
 import type { Content } from "./content.ts";
 import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
-import type { Ask, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
+import type { Ask, Caller, PeerHost, PeerOptions, PeerPort, Proposal, TransferHandlers } from "./host.ts";
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { type Hint, PendingLookups } from "./lookups.ts";
 import { Ongoing, refuseIncapable } from "./ongoing.ts";
@@ -41,10 +41,9 @@ export class Peer implements Remote, PeerPort {
 
   constructor(options: PeerOptions) {
     this.#idleSinceUs = options.host.runtime.nowUs();
-    ({ name: this.name, address: this.address, conversation: this.conversation, congestion: this.congestion } = options);
-    this.#host = options.host;
-    const { windowBytes, chunkBytes, rateBytesPerSecond } = options.host;
-    this.path = new Path({ ...options.lanes, local: options.local, peerCap: rateBytesPerSecond, windowBytes, chunkBytes });
+    ({ name: this.name, address: this.address, conversation: this.conversation, congestion: this.congestion, host: this.#host } = options);
+    const { windowBytes, chunkBytes, rateBytesPerSecond: peerCap, tenantShare: share } = options.host;
+    this.path = new Path({ ...options.lanes, local: options.local, peerCap, share, windowBytes, chunkBytes });
     this.#connection = new Connection({
       link: options.host.link,
       runtime: options.host.runtime,
@@ -56,7 +55,8 @@ export class Peer implements Remote, PeerPort {
       owner: {
         hello: (token) => options.host.hello(this, token),
         onGreeted: (nowUs) => this.#handleGreeted(nowUs),
-        admit: (hello, remote) => options.host.admit(hello, remote, options.address !== undefined),
+        meet: (caller) => options.host.meet(caller),
+        admit: (hello, caller) => options.host.admit(hello, caller, options.address !== undefined),
         onUp: (nowUs, hello) => this.#handleUp(nowUs, hello),
         onDown: (nowUs, code, detail) => this.#handleDown(nowUs, code, detail),
         onMessage: (nowUs, message) => this.#handleMessage(nowUs, message),
@@ -103,6 +103,9 @@ export class Peer implements Remote, PeerPort {
   get waitingMessages(): number {
     return this.#connection.waitingMessages;
   }
+  get caller(): Caller {
+    return this.#connection.caller;
+  }
   get node(): string {
     return this.#known.node;
   }
@@ -127,6 +130,9 @@ export class Peer implements Remote, PeerPort {
   layoutOf(fingerprint: string): Uint8Array | undefined {
     return this.#known.layoutOf(fingerprint);
   }
+  get isSending(): boolean {
+    return this.#ongoing.isSending;
+  }
   /** Nothing is under way with it. */
   get unused(): boolean {
     return this.#ongoing.idle && this.#lookups.size === 0;
@@ -139,8 +145,8 @@ export class Peer implements Remote, PeerPort {
     return this.idle && nowUs - this.#idleSinceUs > limits.deadlineRemoteMs * 1000;
   }
 
-  adopt(nowUs: number, id: ConnectionId, hello: Hello, remote: Endpoint): void {
-    this.#connection.adopt(nowUs, id, hello, remote);
+  adopt(nowUs: number, id: ConnectionId, hello: Hello, caller: Caller): void {
+    this.#connection.adopt(nowUs, id, hello, caller);
   }
 
   /** The remote is back over another connection before the link noticed the end of this one. */
@@ -230,12 +236,8 @@ export class Peer implements Remote, PeerPort {
     this.send(cancelOf({ id: offer.id, fetch: 0, grant: 0, fromReceiver: true }, error));
   }
 
-  lookup(nowUs: number, fingerprint: string, group: number, keys: Uint8Array, done: (matched: number, code: ErrorCode | "") => void): void {
-    if (this.up && this.layoutOf(fingerprint) === undefined) return done(0, "");
-    if (this.#lookups.isFull) return done(0, "full");
-    const message: Lookup = { kind: "lookup", id: this.#ongoing.newId(), fingerprint, group, keys };
-    this.send(message, true);
-    this.#lookups.add(nowUs, message, this.up || this.greets, done);
+  lookup(nowUs: number, question: Omit<Lookup, "kind" | "id">, done: (matched: number, code: ErrorCode | "") => void): void {
+    if (!this.#lookups.ask(nowUs, { kind: "lookup", id: this.#ongoing.newId(), ...question }, this, done)) return;
     this.#connection.want(nowUs);
     this.#host.touched();
   }
@@ -305,14 +307,13 @@ export class Peer implements Remote, PeerPort {
   /** Our Hello is said. Whoever listens there will act upon what is behind it when it has accepted that, and every version knows these. */
   #handleGreeted(nowUs: number): void {
     this.#ongoing.handleGreeted(nowUs);
-    for (const message of this.#lookups.takeLookups()) this.send(message, true);
+    this.#lookups.handleGreeted(this);
   }
 
   #handleUp(nowUs: number, hello: Hello): void {
     const restarted = this.#known.meet(hello);
     this.#ongoing.handleUp(nowUs, restarted, this);
-    for (const message of this.#lookups.takeLookups()) this.send(message);
-    for (const message of this.#lookups.takeHints((capability) => this.isCapable(capability))) this.send(message);
+    this.#lookups.handleUp(this);
     this.#host.onPeer(this, true, "");
   }
 
@@ -345,9 +346,9 @@ export class Peer implements Remote, PeerPort {
       case "prewarm":
         return this.lanes.prewarm(nowUs, message);
       case "discard":
-        return this.#host.onDiscard(message.handle);
+        return this.#host.onDiscard(this, message.handle);
       case "lookup":
-        return this.send(this.#host.onLookup(message));
+        return this.send(this.#host.onLookup(this, message));
       case "lookupReply":
         return this.#lookups.handleReply(message);
       case "models":
@@ -376,8 +377,7 @@ export class Peer implements Remote, PeerPort {
     const { goodputBytesPerSecond } = this.path.estimate(nowUs);
     this.#connection.lanes.observe(nowUs, this.#connection.isHeard(nowUs), {
       ...this.#ongoing.load(nowUs, goodputBytesPerSecond),
-      tenantCap: 0,
-      tenantSharing: 1,
+      ...this.#host.tenantShare,
     });
   }
 

@@ -37,12 +37,16 @@ const DOWN = 0.7;
 const LEAST_PARTS = 50;
 const LEAST = (limits.chunkBytesDefault * 1_000) / limits.stallMs;
 
+export type Caps = Pick<PaceInput, "peerCap" | "tenantCap" | "tenantSharing">;
+
 export class PacePolicy {
   #background = 0;
   #hasYielded = false;
   /** Of the last readings, the newest first. */
   #queues: readonly number[] = [];
   #best = 0;
+  /** What background asks for, as of the last reading. */
+  #yielding: Pace | undefined;
   /** What the least round trip that is known says too little, since the route has grown longer. */
   #longerUs = 0;
   /** Since when background goes at its least, and the shortest queue in that time. */
@@ -55,18 +59,20 @@ export class PacePolicy {
   }
 
   handleReading(nowUs: number, input: PaceInput): Pace {
-    this.#answer = this.#choose(nowUs, input);
-    return this.#answer;
+    this.#yielding = this.#yield(nowUs, input.estimate, input.onlyBackground);
+    return this.handleCaps(input);
   }
 
-  #choose(nowUs: number, { estimate, peerCap, tenantCap, tenantSharing, onlyBackground }: PaceInput): Pace {
+  /** Others of the tenant send as well now, or no more; or its cap is another. */
+  handleCaps({ peerCap, tenantCap, tenantSharing }: Caps): Pace {
     const share = tenantCap > 0 ? Math.max(Math.floor(tenantCap / Math.max(tenantSharing, 1)), 1) : 0;
     const caps: Pace[] = [];
     if (peerCap > 0) caps.push({ bytesPerSecond: peerCap, reason: "the cap of the peer" });
     if (share > 0) caps.push({ bytesPerSecond: share, reason: `the tenant's cap, shared by ${Math.max(tenantSharing, 1)} peers` });
-    const background = this.#yield(nowUs, estimate, onlyBackground);
-    if (background !== undefined) caps.push(background);
-    return caps.reduce((least, one) => (least.bytesPerSecond === 0 || one.bytesPerSecond < least.bytesPerSecond ? one : least), NO_CAP);
+    if (this.#yielding !== undefined) caps.push(this.#yielding);
+    const isLess = (one: Pace, least: Pace): boolean => least.bytesPerSecond === 0 || one.bytesPerSecond < least.bytesPerSecond;
+    this.#answer = caps.reduce((least, one) => (isLess(one, least) ? one : least), NO_CAP);
+    return this.#answer;
   }
 
   #yield(nowUs: number, estimate: PathEstimate, onlyBackground: boolean): Pace | undefined {

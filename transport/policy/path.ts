@@ -16,9 +16,17 @@ import type { Priority } from "./priority.ts";
 import { ReceiveEstimate } from "./receive-estimate.ts";
 import { createWindow, type WindowPath, type WindowPolicy } from "./window.ts";
 
+/** Bytes a second of all that is sent to a tenant's peers together, 0 = no cap; and how many of them have something under way. */
+export interface TenantShare {
+  readonly tenantCap: number;
+  readonly tenantSharing: number;
+}
+
 export interface PathOptions extends LaneCountOptions {
   /** Bytes a second to this peer; 0 = none. */
   readonly peerCap: number;
+  /** Of the tenant at the start; `handleShare` says another. */
+  readonly share?: TenantShare;
   /** What a transfer's window may grow to. */
   readonly windowBytes: number;
   /** Chunks of this size whatever the path; 0 = by the path. */
@@ -26,14 +34,12 @@ export interface PathOptions extends LaneCountOptions {
 }
 
 /** What the one who owns the path knows at the time of a reading. */
-export interface PathLoad {
+export interface PathLoad extends TenantShare {
   /** Bytes that wait for a lane or for the window. */
   readonly backlogBytes: number;
   /** Lanes that take chunks. */
   readonly lanesActive: number;
   readonly onlyBackground: boolean;
-  readonly tenantCap: number;
-  readonly tenantSharing: number;
 }
 
 export interface PathDecision {
@@ -54,7 +60,7 @@ export class Path {
     this.#laneCount = new LaneCountPolicy(options);
     const { lanes } = this.#laneCount.answer;
     this.#windowPath = { goodputBytesPerSecond: 0, rttUs: 0, lanes };
-    this.#pace.handleReading(0, { ...IDLE, estimate: this.#estimator.estimate(0), peerCap: options.peerCap });
+    this.#pace.handleCaps({ ...(options.share ?? ALONE), peerCap: options.peerCap });
   }
 
   get decision(): PathDecision {
@@ -77,6 +83,12 @@ export class Path {
   /** How long its handshake took to go there and back. */
   handleRoundTrip(rttUs: number): PathDecision {
     this.#laneCount.handleConnected(rttUs);
+    return this.decision;
+  }
+
+  /** Others of the tenant send as well now, or no more. */
+  handleShare(share: TenantShare): PathDecision {
+    this.#pace.handleCaps({ ...share, peerCap: this.#options.peerCap });
     return this.decision;
   }
 
@@ -126,4 +138,4 @@ export class Path {
   }
 }
 
-const IDLE = { tenantCap: 0, tenantSharing: 1, onlyBackground: false };
+const ALONE: TenantShare = { tenantCap: 0, tenantSharing: 1 };

@@ -71,3 +71,49 @@ export class Loop implements Runtime {
     this.run();
   };
 }
+
+/** One loop for several users: each has a turn after another whenever the loop turns, and the earliest of what they wait for wakes it. */
+export class SharedLoop {
+  readonly #loop: Loop;
+  readonly #users: { readonly turn: (nowUs: number) => void; atUs: number }[] = [];
+  #isTurning = false;
+
+  constructor(loop: Loop) {
+    this.#loop = loop;
+  }
+
+  /** `turn` of the new user is called in the order in which users came. */
+  newRuntime(turn: (nowUs: number) => void): Runtime {
+    const user = { turn, atUs: Number.POSITIVE_INFINITY };
+    this.#users.push(user);
+    const loop = this.#loop;
+    return {
+      nowUs: () => loop.nowUs(),
+      random: (count) => loop.random(count),
+      wakeSoon: () => loop.wakeSoon(),
+      wakeAt: (atUs) => {
+        user.atUs = atUs;
+        if (!this.#isTurning) this.#wake();
+      },
+    };
+  }
+
+  /** @param before called in front of all turns; true: it has more to do at once */
+  start(before: () => boolean): void {
+    this.#loop.start((nowUs) => {
+      this.#isTurning = true;
+      try {
+        const hasMore = before();
+        for (const { turn } of this.#users) turn(nowUs);
+        if (hasMore) this.#loop.wakeSoon();
+      } finally {
+        this.#isTurning = false;
+        this.#wake();
+      }
+    });
+  }
+
+  #wake(): void {
+    this.#loop.wakeAt(Math.min(...this.#users.map(({ atUs }) => atUs)));
+  }
+}

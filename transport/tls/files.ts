@@ -1,6 +1,6 @@
-/** A node's certificate, key, authorities and deny-list as files: read and checked together, and read again when they change. */
+/** A node's certificate, key, authorities and deny-list as files: read and checked together. */
 import type { X509Certificate } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { KvferryError } from "../errors.ts";
 import { checkTls, identityOf, type TlsOptions } from "./options.ts";
 
@@ -37,56 +37,6 @@ export function loadTls(files: TlsFiles, nowMs: number): LoadedTls {
   }
 }
 
-export interface TlsWatchOptions {
-  readonly files: TlsFiles;
-  readonly pollMs: number;
-  readonly onLoaded: (loaded: LoadedTls) => void;
-  /** The old one stays in use. */
-  readonly onBroken: (error: KvferryError) => void;
-}
-
-/** Looks at the files now and then, because a watch of the kernel does not survive what renames and links do to them; and when it is told to. */
-export class TlsWatch {
-  readonly #options: TlsWatchOptions;
-  readonly #timer: NodeJS.Timeout;
-  /** What is in use, or was found broken; and what was there at the last look. */
-  #taken: string;
-  #seen: string;
-
-  /** `options.files` have just been loaded. */
-  constructor(options: TlsWatchOptions) {
-    this.#options = options;
-    this.#taken = this.#seen = stateOf(options.files);
-    this.#timer = setInterval(() => this.#look(), options.pollMs);
-    this.#timer.unref();
-  }
-
-  /** Now, changed or not. */
-  reload(): void {
-    this.#taken = this.#seen = stateOf(this.#options.files);
-    let loaded: LoadedTls;
-    try {
-      loaded = loadTls(this.#options.files, Date.now());
-    } catch (error) {
-      if (!(error instanceof KvferryError)) throw error;
-      return this.#options.onBroken(error);
-    }
-    this.#options.onLoaded(loaded);
-  }
-
-  close(): void {
-    clearInterval(this.#timer);
-  }
-
-  /** A certificate and its key are two files: they are taken when both have stayed as they are from one look to the next. */
-  #look(): void {
-    const state = stateOf(this.#options.files);
-    const isSettled = state === this.#seen;
-    this.#seen = state;
-    if (isSettled && state !== this.#taken) this.reload();
-  }
-}
-
 /** What a person would know the certificate by. */
 export function describeCertificate(certificate: X509Certificate): { identity: string; notAfter: string } {
   return { identity: identityOf(certificate), notAfter: new Date(certificate.validTo).toISOString() };
@@ -107,21 +57,4 @@ function read(setting: keyof TlsFiles, file: string): Uint8Array {
 function entriesOf(bytes: Uint8Array): string[] {
   const lines = Buffer.from(bytes).toString("utf8").split("\n");
   return lines.map((line) => (line.split("#", 1)[0] as string).trim()).filter((line) => line !== "");
-}
-
-/** What tells one state of the files from another; a file that is not there is a state, too. */
-function stateOf({ certificate, key, authorities, denied }: TlsFiles): string {
-  return [certificate, key, authorities, denied]
-    .filter((file) => file !== "")
-    .map(stampOf)
-    .join(" ");
-}
-
-function stampOf(file: string): string {
-  try {
-    const { ino, size, mtimeMs } = statSync(file);
-    return `${ino}.${size}.${mtimeMs}`;
-  } catch {
-    return "-";
-  }
 }

@@ -27,7 +27,7 @@ export const HELLO: Message = { id: 1, op: "hello", version: 1, minVersion: 1, c
 export const requestsOf = (offer: string, buffer: string): readonly Message[] => [
   HELLO,
   { id: 2, op: "pool" },
-  { id: 3, op: "registerModel", identity: IDENTITY, layout: LAYOUT },
+  { id: 3, op: "registerModel", identity: IDENTITY, layout: LAYOUT, namespace: "n" },
   { id: 4, op: "alloc", count: 2 },
   { id: 5, op: "keys", model: 1, group: 0, tokens: Uint32Array.from({ length: 32 }, (_, at) => at), seed: { tenant: "t" } },
   { id: 6, op: "free", blocks: blocks(0) },
@@ -49,7 +49,7 @@ export const requestsOf = (offer: string, buffer: string): readonly Message[] =>
     into: [{ group: 0, blocks: blocks(2, 3), tokens: 32 }],
   },
   { id: 16, op: "push", peer: "b", model: 1, group: 0, blocks: blocks(0, 1), tokens: 32, keys: KEYS },
-  { id: 17, op: "registerBuffer", path: BUFFER_PATH, bytes: 4_096 },
+  { id: 17, op: "registerBuffer", path: BUFFER_PATH, bytes: 4_096, namespace: "n" },
   { id: 18, op: "unregisterBuffer", handle: buffer },
   { id: 19, op: "read", ...ranges(buffer) },
   { id: 20, op: "write", ...ranges(buffer) },

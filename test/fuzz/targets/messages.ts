@@ -25,18 +25,18 @@ const GRANT = {
 };
 const ASK = {
   ...{ fingerprint: FINGERPRINT, firstHead: 0, heads: 8, chunkBytes: 1 << 20, deadlineMs: 30_000 },
-  ...{ trace: "t", readers: 1, priority: "urgent" as const },
+  ...{ trace: "t", readers: 1, tenant: "", priority: "urgent" as const },
 };
 
 const PEER_MESSAGES: readonly Message[] = [
   {
     ...{ kind: "hello", version: 1, minVersion: 1, node: "ab".repeat(16), name: "prefill-0", software: "kvferry", advertise: "[::1]:7411" },
     ...{ capabilities: ["resume", "keys"], chunkBytesMax: limits.chunkBytesMax, lanesMax: 8, laneToken: new Uint8Array(16).fill(3) },
-    ...{ secret: "s".repeat(16), resumeNode: "", conversation: 1, models: [MODEL] },
+    ...{ secret: "s".repeat(16), resumeNode: "", conversation: 1, tenant: "", models: [MODEL] },
   },
   { kind: "models", models: [MODEL, { fingerprint: "", layout: new Uint8Array(0) }] },
   { kind: "refuse", code: 31, detail: "no", version: 1, minVersion: 1, re: 7 },
-  { kind: "lookup", id: 7, fingerprint: FINGERPRINT, group: 2, keys: KEYS },
+  { kind: "lookup", id: 7, fingerprint: FINGERPRINT, group: 2, keys: KEYS, tenant: "" },
   { kind: "lookupReply", id: 7, code: 0, matched: 3 },
   { kind: "fetch", id: 1, ...ASK, source: { kind: "handle", handle: `0123abcd-${"0".repeat(32)}` }, grant: GRANT },
   { kind: "fetch", id: 2, ...ASK, source: { kind: "keys", group: 1, keys: KEYS, tokens: 48 }, grant: undefined },

@@ -37,6 +37,7 @@ export const helloOf = (name: string, resumeNode = ""): Hello => ({
     secret: "",
     resumeNode,
     conversation: 1,
+    tenant: "",
     models: [],
   },
 });
@@ -68,6 +69,7 @@ export function saying(random: Random): Message {
     deadlineMs: random.pick([1, 2_000, 30_000]),
     trace: "",
     readers: 1,
+    tenant: "",
     priority: "normal" as const,
   };
   const keys = keysOf(random.pick([1, 1, 9]), random.pick([2, 1, 3]));
@@ -95,7 +97,7 @@ export function saying(random: Random): Message {
     { kind: "resume", id, grant, fromReceiver: random.chance(1, 2) },
     { kind: "done", id: random.pick([0, id]), grant, fetch: random.pick([0, id]) },
     { kind: "cancel", id, fetch: random.pick([0, id]), grant, code: 8, detail: "", fromReceiver: random.chance(1, 2) },
-    { kind: "lookup", id, fingerprint: FINGERPRINT, group: 0, keys },
+    { kind: "lookup", id, fingerprint: FINGERPRINT, group: 0, keys, tenant: "" },
     { kind: "lookupReply", id, code: 0, matched: 2 },
     { kind: "models", models: [{ fingerprint: FINGERPRINT, layout }] },
     { kind: "refuse", code: 31, detail: "", version: 1, minVersion: 1, re: random.below(2) },

@@ -83,6 +83,7 @@ export function helloOf(random: Random): Hello {
     secret: "",
     resumeNode: random.chance(1, 4) ? Buffer.from(random.bytes(16)).toString("hex") : "",
     conversation: random.below(3),
+    tenant: random.pick(["", "", "", "another"]),
     models: [],
   };
 }
@@ -101,6 +102,7 @@ function nonsense(random: Random): Message {
     deadlineMs: 1_000,
     trace: "",
     readers: 1,
+    tenant: "",
     priority: "normal" as const,
   };
   const source = random.pick([
@@ -127,7 +129,7 @@ function nonsense(random: Random): Message {
     { kind: "resume", id, grant, fromReceiver: random.chance(1, 2) },
     { kind: "done", id: random.below(5), grant, fetch: random.below(5) },
     { kind: "cancel", id, fetch: random.below(3), grant, code: random.below(80), detail: "because", fromReceiver: random.chance(1, 2) },
-    { kind: "lookup", id, fingerprint, group: 0, keys },
+    { kind: "lookup", id, fingerprint, group: 0, keys, tenant: "" },
     { kind: "lookupReply", id, code: 0, matched: 5 },
     { ...common, kind: "fetch", id, source, grant: random.pick([undefined, early]) },
     { ...offer, keys, layout: random.bytes(20) },

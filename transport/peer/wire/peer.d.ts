@@ -251,6 +251,9 @@ export namespace kvferry {
                 /** Hello conversation. */
                 conversation: number;
 
+                /** Hello tenant. */
+                tenant: string;
+
                 /**
                  * Encodes the specified Hello message. Does not implicitly {@link kvferry.peer.v1.Hello.verify|verify} messages.
                  * @param m Hello message or plain object to encode
@@ -316,6 +319,9 @@ export namespace kvferry {
 
                     /** Hello conversation */
                     conversation?: (number|null);
+
+                    /** Hello tenant */
+                    tenant?: (string|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -557,6 +563,9 @@ export namespace kvferry {
                 /** Lookup keys. */
                 keys: Uint8Array;
 
+                /** Lookup tenant. */
+                tenant: string;
+
                 /**
                  * Encodes the specified Lookup message. Does not implicitly {@link kvferry.peer.v1.Lookup.verify|verify} messages.
                  * @param m Lookup message or plain object to encode
@@ -592,6 +601,9 @@ export namespace kvferry {
 
                     /** Lookup keys */
                     keys?: (Uint8Array|null);
+
+                    /** Lookup tenant */
+                    tenant?: (string|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -854,6 +866,9 @@ export namespace kvferry {
                 /** Fetch grant. */
                 grant?: (kvferry.peer.v1.Grant.$Properties|null);
 
+                /** Fetch tenant. */
+                tenant: string;
+
                 /** Fetch source. */
                 source?: ("handle"|"keys"|"ranges");
 
@@ -920,6 +935,9 @@ export namespace kvferry {
                     /** Fetch grant */
                     grant?: (kvferry.peer.v1.Grant.$Properties|null);
 
+                    /** Fetch tenant */
+                    tenant?: (string|null);
+
                     /** Fetch source */
                     source?: ("handle"|"keys"|"ranges");
 
@@ -942,6 +960,7 @@ export namespace kvferry {
                   priority?: number|null;
                   readers?: number|null;
                   grant?: kvferry.peer.v1.Grant.$Shape|null;
+                  tenant?: string|null;
                   $unknowns?: Uint8Array[];
                 } & (
                   ({ source?: undefined; handle?: null; keys?: null; ranges?: null }|{ source?: "handle"; handle: string; keys?: null; ranges?: null }|{ source?: "keys"; handle?: null; keys: kvferry.peer.v1.Keys.$Shape; ranges?: null }|{ source?: "ranges"; handle?: null; keys?: null; ranges: kvferry.peer.v1.Ranges.$Shape })

@@ -290,6 +290,7 @@ export const kvferry = $root.kvferry = (() => {
                 Hello.prototype.models = $util.emptyArray;
                 Hello.prototype.resumeNode = "";
                 Hello.prototype.conversation = 0;
+                Hello.prototype.tenant = "";
 
                 Hello.encode = function (m, w, q) {
                     if (!w)
@@ -330,6 +331,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(106).string(m.resumeNode);
                     if (m.conversation != null && $Object.hasOwnProperty.call(m, "conversation") && m.conversation !== 0)
                         w.uint32(112).uint32(m.conversation);
+                    if (m.tenant != null && $Object.hasOwnProperty.call(m, "tenant") && m.tenant !== "")
+                        w.uint32(122).string(m.tenant);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -485,6 +488,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.conversation = v;
                                 else
                                     delete m.conversation;
+                                continue;
+                            }
+                        case 15: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.stringVerify()).length)
+                                    m.tenant = v;
+                                else
+                                    delete m.tenant;
                                 continue;
                             }
                         }
@@ -828,6 +840,7 @@ export const kvferry = $root.kvferry = (() => {
                 Lookup.prototype.fingerprint = "";
                 Lookup.prototype.group = 0;
                 Lookup.prototype.keys = $util.newBuffer([]);
+                Lookup.prototype.tenant = "";
 
                 Lookup.encode = function (m, w, q) {
                     if (!w)
@@ -844,6 +857,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(24).uint32(m.group);
                     if (m.keys != null && $Object.hasOwnProperty.call(m, "keys") && m.keys.length)
                         w.uint32(34).bytes(m.keys);
+                    if (m.tenant != null && $Object.hasOwnProperty.call(m, "tenant") && m.tenant !== "")
+                        w.uint32(42).string(m.tenant);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -911,6 +926,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.keys = v;
                                 else
                                     delete m.keys;
+                                continue;
+                            }
+                        case 5: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.stringVerify()).length)
+                                    m.tenant = v;
+                                else
+                                    delete m.tenant;
                                 continue;
                             }
                         }
@@ -1249,6 +1273,7 @@ export const kvferry = $root.kvferry = (() => {
                 Fetch.prototype.priority = 0;
                 Fetch.prototype.readers = 0;
                 Fetch.prototype.grant = null;
+                Fetch.prototype.tenant = "";
 
                 let $oneOfFields;
 
@@ -1288,6 +1313,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(88).uint32(m.readers);
                     if (m.grant != null && $Object.hasOwnProperty.call(m, "grant"))
                         $root.kvferry.peer.v1.Grant.encode(m.grant, w.uint32(98).fork(), q + 1).ldelim();
+                    if (m.tenant != null && $Object.hasOwnProperty.call(m, "tenant") && m.tenant !== "")
+                        w.uint32(106).string(m.tenant);
                     if (m.priority != null && $Object.hasOwnProperty.call(m, "priority") && m.priority !== 0)
                         w.uint32(160).uint32(m.priority);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
@@ -1429,6 +1456,15 @@ export const kvferry = $root.kvferry = (() => {
                                 if (u !== 2)
                                     break;
                                 m.grant = $root.kvferry.peer.v1.Grant.decode(r, r.size(), $undefined, q + 1, m.grant);
+                                continue;
+                            }
+                        case 13: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.stringVerify()).length)
+                                    m.tenant = v;
+                                else
+                                    delete m.tenant;
                                 continue;
                             }
                         }
