@@ -6,7 +6,7 @@ import { createApiServer, type ApiServer } from "../api/server.ts";
 import type { Config } from "../config.ts";
 import { formatAddress, isLoopback } from "../config/address.ts";
 import { formatSize } from "../config/units.ts";
-import { codeOfNumber, KvferryError } from "../errors.ts";
+import { codeOfNumber, ERRORS, KvferryError } from "../errors.ts";
 import { type LocalFerry, openFerry } from "../ferry/create.ts";
 import type { NodeObserver } from "../ferry/node.ts";
 import { Metrics } from "../metrics.ts";
@@ -161,6 +161,7 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
       log.info({ peer: name, up, detail }, up ? "peer up" : "peer down");
     },
     refused: refusalLog(log),
+    denied: denialLog(log, counters.denied),
     certificate: (outcome) => {
       counters.certificate(outcome);
       if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "CERTIFICATE NOT CHANGED: the one before stays in use");
@@ -170,18 +171,32 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
 }
 
 /** One line a second at most, however many knock; /metrics counts them all. */
-function refusalLog(log: Logger): NonNullable<NodeObserver["refused"]> {
+function seldom(log: Logger, message: string): (fields: object) => void {
   let nextMs = 0;
   let untold = 0;
-  return (reason, remote, detail) => {
+  return (fields) => {
     const nowMs = performance.now();
     if (nowMs < nextMs) {
       untold += 1;
       return;
     }
-    log.warn({ reason, remote: formatAddress(remote), detail, untold }, "REFUSED: a stranger was turned away");
+    log.warn({ ...fields, untold }, message);
     nextMs = nowMs + REFUSAL_LINE_MS;
     untold = 0;
+  };
+}
+
+function refusalLog(log: Logger): NonNullable<NodeObserver["refused"]> {
+  const tell = seldom(log, "REFUSED: a stranger was turned away");
+  return (reason, remote, detail) => tell({ reason, remote: formatAddress(remote), detail });
+}
+
+/** What may be had another time is no abuse, and only counted. */
+function denialLog(log: Logger, count: NonNullable<NodeObserver["denied"]>): NonNullable<NodeObserver["denied"]> {
+  const tell = seldom(log, "DENIED: a peer asked for what it does not get");
+  return (what, remote, failure) => {
+    count(what, remote, failure);
+    if (ERRORS[failure.code].retry === "never") tell({ what, remote, code: failure.code, detail: failure.detail });
   };
 }
 

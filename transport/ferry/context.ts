@@ -41,6 +41,8 @@ export interface TransferAbout {
   readonly trace: string;
 }
 
+export type Denied = "hello" | "fetch" | "push";
+
 /** What happened, for metrics and logs; never decides anything. */
 export interface NodeObserver {
   transferEnded?(direction: "in" | "out", ok: boolean, code: string, report: TransferReport, about: TransferAbout): void;
@@ -52,6 +54,8 @@ export interface NodeObserver {
   laneLost?(peer: string, lane: number, code: string): void;
   /** A stranger was turned away at the door; the link's `refusals` counts those that nobody is told of. */
   refused?(reason: RefusalReason, remote: Endpoint, detail: string): void;
+  /** A peer was not let in, or did not get what it asked for. `remote`: its name, or its address where it has none yet. */
+  denied?(what: Denied, remote: string, failure: KvferryError): void;
   /** Another certificate is in use, or is not, because its files are broken. */
   certificate?(outcome: { readonly identity: string; readonly notAfter: string } | KvferryError): void;
 }

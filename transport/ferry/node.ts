@@ -2,7 +2,8 @@
  * One kvferry node: its pool, models, offers, buffers and peers under one loop. Synchronous and event-driven: the link, the clock, randomness, memory
  * jobs and the process watch are handed in, so that the simulator runs this very code.
  */
-import { type ErrorCode, KvferryError } from "../errors.ts";
+import { asKvferryError, type ErrorCode, KvferryError } from "../errors.ts";
+import { formatAddress } from "../config/address.ts";
 import { limits } from "../limits.ts";
 import type { Endpoint, Link, LinkEvent, PlacementId } from "../link/link.ts";
 import type { Jobs } from "../memory/jobs.ts";
@@ -192,7 +193,13 @@ export class FerryNode implements FerryHost, NodeContext {
   admit(hello: Hello, remote: Endpoint, dialled: boolean): void {
     if (hello.node === this.nodeId) throw new KvferryError("peer_not_allowed", "that is this node itself");
     // Whom this node dials it trusts by its configuration; who dials it is checked.
-    if (!dialled) this.#access.check(hello, remote);
+    if (dialled) return;
+    try {
+      this.#access.check(hello, remote);
+    } catch (error) {
+      this.observer.denied?.("hello", formatAddress(remote), asKvferryError(error));
+      throw error;
+    }
   }
 
   bind(placement: PlacementId, peer: PeerPort, transfer: PlacedTransfer): void {

@@ -1,5 +1,5 @@
 /** All remotes: those of the configuration (dialled at the start, when they dial us, and when wanted) and those that dialled us. */
-import { isLoopback, parseAddress } from "../config/address.ts";
+import { formatAddress, isLoopback, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { type Caller, sourceOf, whoGivesWay } from "../link/crowd.ts";
@@ -144,6 +144,7 @@ export class PeerTable implements PeerDirectory {
       peer = this.#acceptedPeer(nowUs, hello, remote);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
+      this.#node.observer.denied?.("hello", formatAddress(remote), error);
       this.#node.link.send(connection, encodeMessage(refusal(error)));
       this.#node.link.disconnect(connection);
       return;
