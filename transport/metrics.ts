@@ -104,6 +104,10 @@ export class Metrics {
     "peer",
     "code",
   ]);
+  readonly denials = this.#counter("denials_total", "Peers that were not let in or did not get what they asked for, by error code", [
+    "what",
+    "code",
+  ]);
   readonly reloads = this.#counter("tls_reloads_total", "Times that the files of the certificate were read again; result is ok or broken", [
     "result",
   ]);
@@ -154,6 +158,7 @@ export class Metrics {
       chunkFailed: (code: number): void => this.failures.inc({ code: codeName(code) }),
       stalled: (direction: Direction): void => this.stalls.inc({ direction }),
       policy: (outcome: object): void => this.policyReloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
+      denied: (what: string, _remote: string, { code }: { readonly code: string }): void => this.denials.inc({ what, code }),
       certificate: (outcome: object): void => this.reloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
       laneLost: (peer: string, _lane: number, code: string): void => this.laneLosses.inc({ peer, code }),
       peer: (peer: string, up: boolean): void => this.connections.inc({ peer, change: up ? "up" : "down" }),

@@ -11,6 +11,8 @@ namespace kvferry {
 namespace {
 
 constexpr size_t kPrefixBytes = 8;
+// A source with less than this part of the room takes no more than its due: a peer comes with all its lanes at once.
+constexpr size_t kFairParts = 8;
 
 }  // namespace
 
@@ -40,9 +42,10 @@ Greeting* Doorstep::who_gives_way(const Source& source) const {
   };
   size_t largest = share(source);
   for (const auto& [of, count] : counts_) largest = std::max(largest, share(of));
+  const bool is_fair = largest <= most_ / kFairParts;
   Greeting* least = nullptr;
   for (const Entry& entry : entries_) {
-    if (share(entry.source) < largest) continue;
+    if (!is_fair && share(entry.source) < largest) continue;
     if (least == nullptr || entry.greeting->progress() < least->progress()) least = entry.greeting;
   }
   return least;

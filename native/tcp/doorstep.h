@@ -1,5 +1,5 @@
 // Those that were accepted and have not said what they are: so many at most. Where there is no room for one more, somebody of the source that has most of
-// the room gives way, so that whoever fills it with strangers puts out his own. Greeter's thread only.
+// the room gives way, so that whoever fills it with strangers puts out his own; where no source has much, anybody. Greeter's thread only.
 #pragma once
 #include <array>
 #include <cstddef>

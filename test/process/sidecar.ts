@@ -35,6 +35,8 @@ export interface SidecarOptions {
   readonly flags?: readonly string[];
   /** A module that is loaded before anything else. */
   readonly preload?: string;
+  /** Takes its log, which is shown else. */
+  readonly onLog?: (text: string) => void;
 }
 
 export function scratchFolder(t: TestContext): string {
@@ -65,15 +67,16 @@ export async function freePort(): Promise<number> {
   throw new Error("no free port");
 }
 
-export async function startSidecar(t: TestContext, { name, port, folder, flags = [], preload }: SidecarOptions): Promise<Sidecar> {
+export async function startSidecar(t: TestContext, { name, port, folder, flags = [], preload, onLog }: SidecarOptions): Promise<Sidecar> {
   const socket = join(folder, `${name}.sock`);
   const own = ["--name", name, "--listen", `127.0.0.1:${port}`, "--socket", socket, "--pool-name", poolName(folder, name)];
   const pool = ["--pool-bytes", "40MiB", "--pool-block-bytes", String(BLOCK_BYTES), "--log-level", "error"];
   const before = preload === undefined ? [] : ["--import", preload];
   const child = spawn(process.execPath, [...before, "--import", "tsx", "transport/cli.ts", "serve", ...own, ...pool, ...flags], {
     cwd: ROOT,
-    stdio: ["ignore", "ignore", "inherit"],
+    stdio: ["ignore", "ignore", onLog === undefined ? "inherit" : "pipe"],
   });
+  child.stderr?.on("data", (bytes: Buffer) => onLog?.(bytes.toString("utf8")));
   const exited = new Promise<number | string>((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal ?? "")));
   t.after(() => child.kill("SIGKILL"));
   const endMs = performance.now() + STARTS_WITHIN_MS;
@@ -94,11 +97,21 @@ export interface Status {
   readonly pool: Readonly<Record<string, number>>;
 }
 
-export function statusOf(socket: string): Promise<Status> {
+export async function statusOf(socket: string): Promise<Status> {
+  return JSON.parse(await ask(socket, "/status")) as Status;
+}
+
+/** The value of a line of /metrics; 0 where there is none. */
+export async function metricOf(socket: string, line: string): Promise<number> {
+  const found = (await ask(socket, "/metrics")).split("\n").find((text) => text.startsWith(`${line} `));
+  return Number(found?.slice(line.length + 1) ?? 0);
+}
+
+function ask(socket: string, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const ask = request({ socketPath: socket, path: "/status", timeout: 5_000 }, (reply) => {
+    const ask = request({ socketPath: socket, path, timeout: 5_000 }, (reply) => {
       let text = "";
-      reply.on("data", (data) => (text += data)).on("end", () => resolve(JSON.parse(text) as Status));
+      reply.on("data", (data) => (text += data)).on("end", () => resolve(text));
     });
     ask
       .on("error", reject)

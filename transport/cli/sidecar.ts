@@ -6,7 +6,7 @@ import { type ApiServer, type ApiServerOptions, createApiServer } from "../api/s
 import type { Config } from "../config.ts";
 import { formatAddress, isLoopback } from "../config/address.ts";
 import { formatSize } from "../config/units.ts";
-import { codeOfNumber, KvferryError } from "../errors.ts";
+import { codeOfNumber, type ErrorCode, ERRORS, KvferryError } from "../errors.ts";
 import type { Denial } from "../ferry/denials.ts";
 import type { FerryHost } from "../ferry/host.ts";
 import type { NodeObserver } from "../ferry/node.ts";
@@ -22,6 +22,7 @@ import { pathFigures, refusalsOf, statusOf } from "./status.ts";
 const REFUSAL_LINE_MS = 1_000;
 /** Of who had come in. */
 const PEER_DENIALS: ReadonlySet<string> = new Set<Denial>(["no_rule", "namespace", "reader", "handle"]);
+const TOLD_AS_REFUSALS: ReadonlySet<string> = new Set<ErrorCode>(["tenant_denied", "handle_unknown", "incarnation_mismatch"]);
 
 export interface Sidecar {
   readonly transfers: number;
@@ -212,6 +213,7 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
       if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "POLICY NOT CHANGED: the one before stays in force");
       else log.info(outcome, "another policy is in force");
     },
+    denied: denialLog(log, counters.denied),
     certificate: (outcome) => {
       counters.certificate(outcome);
       if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "CERTIFICATE NOT CHANGED: the one before stays in use");
@@ -221,19 +223,37 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
 }
 
 /** One line a second at most, however many knock; /metrics counts them all. */
-function refusalLog(log: Logger): NonNullable<NodeObserver["refused"]> {
+function seldom(log: Logger): (fields: object, message: string) => void {
   let nextMs = 0;
   let untold = 0;
-  return (reason, remote, detail) => {
+  return (fields, message) => {
     const nowMs = performance.now();
     if (nowMs < nextMs) {
       untold += 1;
       return;
     }
-    const words = PEER_DENIALS.has(reason) ? "a peer asked for what it may not have" : "a stranger was turned away";
-    log.warn({ reason, remote: formatAddress(remote), detail, untold }, `REFUSED: ${words}`);
+    log.warn({ ...fields, untold }, message);
     nextMs = nowMs + REFUSAL_LINE_MS;
     untold = 0;
+  };
+}
+
+function refusalLog(log: Logger): NonNullable<NodeObserver["refused"]> {
+  const tell = seldom(log);
+  return (reason, remote, detail) => {
+    const words = PEER_DENIALS.has(reason) ? "a peer asked for what it may not have" : "a stranger was turned away";
+    tell({ reason, remote: formatAddress(remote), detail }, `REFUSED: ${words}`);
+  };
+}
+
+/** What may be had another time is no abuse, and only counted; some of it is told as a refusal, by its cause, which the peer does not hear. */
+function denialLog(log: Logger, count: NonNullable<NodeObserver["denied"]>): NonNullable<NodeObserver["denied"]> {
+  const tell = seldom(log);
+  return (what, remote, failure) => {
+    count(what, remote, failure);
+    const { code, detail } = failure;
+    if (what === "hello" || TOLD_AS_REFUSALS.has(code) || ERRORS[code].retry !== "never") return;
+    tell({ what, remote, code, detail }, "DENIED: a peer asked for what it does not get");
   };
 }
 

@@ -43,6 +43,8 @@ export interface TransferAbout {
   readonly trace: string;
 }
 
+export type Denied = "hello" | "fetch" | "push";
+
 /** What happened, for metrics and logs; never decides anything. */
 export interface NodeObserver {
   transferEnded?(direction: "in" | "out", ok: boolean, code: string, report: TransferReport, about: TransferAbout): void;
@@ -58,6 +60,8 @@ export interface NodeObserver {
   policy?(outcome: { readonly tenants: readonly string[] } | KvferryError): void;
   /** Whether the address that others are told leads here. `problem`: why it does not, or "". */
   reach?(address: string, problem: string): void;
+  /** A peer was not let in, or did not get what it asked for. `remote`: its name, or its address where it has none yet. */
+  denied?(what: Denied, remote: string, failure: KvferryError): void;
   /** Another certificate is in use, or is not, because its files are broken. */
   certificate?(outcome: { readonly identity: string; readonly notAfter: string } | KvferryError): void;
 }

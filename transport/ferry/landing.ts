@@ -30,8 +30,7 @@ export class Landing {
     try {
       place = offer.ranges === undefined ? this.#blocks(peer, offer) : this.#buffer(offer.ranges);
     } catch (error) {
-      peer.refuseOffer(offer, asKvferryError(error));
-      return;
+      return this.#refuse(peer, offer, error);
     }
     const node = this.#node;
     const { content, publish, release } = place;
@@ -40,8 +39,7 @@ export class Landing {
       ticket = node.admissions.admit(peer.name, contentBytes(node, content));
     } catch (error) {
       release();
-      peer.refuseOffer(offer, asKvferryError(error));
-      return;
+      return this.#refuse(peer, offer, error);
     }
     const nowUs = node.runtime.nowUs();
     peer.receive(nowUs, node.deadlineUs(nowUs, offer.deadlineMs), offer, content, node.newGrant(), publish, {
@@ -57,6 +55,12 @@ export class Landing {
         release();
       },
     });
+  }
+
+  #refuse(peer: PeerPort, offer: Offer, error: unknown): void {
+    const failure = asKvferryError(error);
+    this.#node.observer.denied?.("push", peer.name, failure);
+    peer.refuseOffer(offer, failure);
   }
 
   #buffer({ buffer, ranges }: NonNullable<Offer["ranges"]>): Place {

@@ -241,6 +241,7 @@ export class FerryNode implements FerryHost, TenantNode {
       this.#access.check(hello, caller.remote);
     } catch (error) {
       this.denials.add("not_allowed", caller, asKvferryError(error).detail);
+      this.observer.denied?.("hello", formatAddress(caller.remote), asKvferryError(error));
       throw error;
     }
   }

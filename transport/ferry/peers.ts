@@ -1,5 +1,5 @@
 /** All remotes: those of the configuration (dialled at the start, when they dial us, and when wanted) and those that dialled us. */
-import { isLoopback, parseAddress } from "../config/address.ts";
+import { formatAddress, isLoopback, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { type Caller as Newcomer, sourceOf, whoGivesWay } from "../link/crowd.ts";
@@ -161,14 +161,19 @@ export class PeerTable implements PeerDirectory, Entrance {
       if (hello.kind !== "hello") throw new KvferryError("protocol_error", `${hello.kind} before Hello`);
       if (hello.node === this.#node.nodeId) {
         this.#node.reach?.handleSelf();
-        throw new KvferryError("peer_not_allowed", "that is this node itself");
+        return this.#turnAway(connection, new KvferryError("peer_not_allowed", "that is this node itself"));
       }
       this.#node.door.entranceFor(connection, hello, caller).welcome(nowUs, connection, hello, caller);
     } catch (error) {
       if (!(error instanceof KvferryError)) throw error;
-      this.#node.link.send(connection, encodeMessage(refusal(error)));
-      this.#node.link.disconnect(connection);
+      this.#node.observer.denied?.("hello", formatAddress(caller.remote), error);
+      this.#turnAway(connection, error);
     }
+  }
+
+  #turnAway(connection: ConnectionId, error: KvferryError): void {
+    this.#node.link.send(connection, encodeMessage(refusal(error)));
+    this.#node.link.disconnect(connection);
   }
 
   /** Somebody who dialled this process and belongs here. Throws full. */

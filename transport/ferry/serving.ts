@@ -53,15 +53,14 @@ export class Serving {
     try {
       answer = this.#answer(peer, fetch, sight);
     } catch (error) {
-      peer.refuseFetch(fetch, asKvferryError(error));
-      return;
+      return this.#refuse(peer, fetch, asKvferryError(error));
     }
     let ticket = 0;
     const refuse = (error: unknown): void => {
       const failure = asKvferryError(error);
       this.#node.admissions.end(ticket);
       answer.refused();
-      peer.refuseFetch(fetch, failure);
+      this.#refuse(peer, fetch, failure);
     };
     const serve = (): void => {
       try {
@@ -77,6 +76,11 @@ export class Serving {
     } catch (error) {
       refuse(error);
     }
+  }
+
+  #refuse(peer: PeerPort, fetch: Fetch, failure: KvferryError): void {
+    this.#node.observer.denied?.("fetch", peer.name, failure);
+    peer.refuseFetch(fetch, failure);
   }
 
   #answer(peer: PeerPort, fetch: Fetch, sight: Sight | undefined): Answer {

@@ -1,6 +1,6 @@
 /**
- * Who gives way where no more strangers fit in: somebody of the source that has most of the room, so that whoever fills it puts out his own. The native
- * link's native/tcp/doorstep.cpp does the same.
+ * Who gives way where no more strangers fit in: somebody of the source that has most of the room, so that whoever fills it puts out his own; where no
+ * source has much, anybody. The native link's native/tcp/doorstep.cpp does the same.
  */
 
 export interface Caller {
@@ -10,15 +10,19 @@ export interface Caller {
   readonly progress: number;
 }
 
-/** `callers`: the oldest first. `source`: where one more comes from. Undefined only if there is nobody. */
+/** A source with less than this part of the room takes no more than its due: a peer comes with all its lanes at once. */
+const FAIR_PARTS = 8;
+
+/** `callers`: the oldest first, who fill the room. `source`: where one more comes from. Undefined only if there is nobody. */
 export function whoGivesWay<Someone extends Caller>(callers: Iterable<Someone>, source: string): Someone | undefined {
   const shares = new Map([[source, 1]]);
   const all = [...callers];
   for (const caller of all) shares.set(caller.source, (shares.get(caller.source) ?? 0) + 1);
   const largest = all.reduce((most, caller) => Math.max(most, shares.get(caller.source) ?? 0), shares.get(source) ?? 0);
+  const isFair = largest <= Math.floor(all.length / FAIR_PARTS);
   let least: Someone | undefined;
   for (const caller of all) {
-    if ((shares.get(caller.source) ?? 0) < largest) continue;
+    if (!isFair && (shares.get(caller.source) ?? 0) < largest) continue;
     if (least === undefined || caller.progress < least.progress) least = caller;
   }
   return least;
