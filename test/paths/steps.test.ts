@@ -45,12 +45,12 @@ function run(spec: LinkSpec, options: DriveOptions & { readonly fromSeconds: num
 
 const long = { bitsPerSecond: 1_000 * MBIT, rttUs: 50_000, queueBytes: 6 * MiB };
 
-/** Steps that BBR itself follows in a second: a lane of it finds a quarter more in eight round trips. */
+/** One lane of BBR finds a quarter more in eight round trips; two have a queue between them, and what is new at once. */
 const STEPS: readonly { readonly rttUs: number; readonly from: number; readonly to: readonly number[] }[] = [
   { rttUs: 20_000, from: 1_000, to: [800, 500, 250] },
   { rttUs: 20_000, from: 500, to: [600, 750, 1_000] },
   { rttUs: 50_000, from: 1_000, to: [800, 500, 250] },
-  { rttUs: 50_000, from: 500, to: [600] },
+  { rttUs: 50_000, from: 500, to: [600, 750, 1_000] },
 ];
 
 for (const { rttUs, from, to } of STEPS) {
