@@ -171,7 +171,7 @@ export class Way {
     if (us < this.path.nextReadingUs()) return;
     const isHeard = us - this.#endpoint.heardMs * 1000 < HEARD_MS * 1000;
     const backlogBytes = this.#endpoint.requesters.reduce((sum, { waitingBytes }) => sum + waitingBytes, 0);
-    this.lanes.observe(us, isHeard, { backlogBytes, onlyBackground: false, tenantCap: 0, tenantSharing: 1 });
+    this.lanes.observe(us, isHeard, { backlogBytes, mostUrgent: "normal", tenantCap: 0, tenantSharing: 1 });
     this.#hooks.onRead?.();
   }
 }

@@ -12,6 +12,8 @@ const LINK = { profile: "", keys: { rate: 1_000, delay: 25, queue: 6_144 } };
 /** 16 tokens of Llama-3.1-8B are 2 MiB; 8 tokens one. */
 const URGENT: KvSlice = { model: "llama3-8b", tokens: 8, tensorParallel: 1, blockTokens: 16 };
 const URGENT_EVERY_MS = 150;
+/** A new path has more lanes than it needs for so long at most. */
+const SETTLE_MS = 10_000;
 
 export async function classFigures(context: WanContext): Promise<Figure[]> {
   return [...(await urgent(context)), await background(context)];
@@ -27,15 +29,16 @@ async function urgent({ ends: options, say, quick }: WanContext): Promise<Figure
         times.push((await small.move({ priority, deadlineMs: 30_000 })) * 1000);
       return times;
     };
+    await small.move();
     const alone = distribution(await samples("urgent", 3))!;
     const seconds = quick ? 10 : 30;
-    const load = longRate(ends, seconds + 4);
-    await pause(3_000);
+    const load = longRate(ends, seconds + SETTLE_MS / 1000 + 1);
+    await pause(SETTLE_MS);
     const beside = distribution(await samples("urgent", seconds))!;
     await load;
     return [
       {
-        name: "an urgent MiB during a bulk transfer, 1 Gbit/s, 50 ms: p50 / p99",
+        name: "an urgent MiB during a bulk transfer that has gone on for 10 s, 1 Gbit/s, 50 ms: p50 / p99",
         measured: `${beside.p50.toFixed(0)} / ${beside.p99.toFixed(0)} ms (alone ${alone.p50.toFixed(0)} / ${alone.p99.toFixed(0)})`,
         wanted: "p99 under 150 ms",
         met: beside.p99 < 150,

@@ -123,7 +123,7 @@ export class Drive {
     const load = {
       backlogBytes: Math.max(this.#leftBytes, 0),
       lanesActive: up.length,
-      onlyBackground: this.#options.isBackground ?? false,
+      mostUrgent: this.#options.isBackground === true ? ("background" as const) : ("normal" as const),
       tenantCap: 0,
       tenantSharing: 1,
     };

@@ -18,6 +18,7 @@ class Play {
   readonly congestionControl: string;
   nowUs = 0;
   paceBytesPerSecond = 0;
+  isShort = false;
 
   constructor(congestionControl = "bbr", options: Partial<LaneCountOptions> = {}, rttUs = 50_000) {
     this.policy = new LaneCountPolicy({ ...OPTIONS, ...options });
@@ -44,8 +45,8 @@ class Play {
       this.nowUs += 100_000;
       const rate = rateOf(this.lanes);
       const input = { ...ESTIMATE, goodputBytesPerSecond: rate, latestBytesPerSecond: rate, ...estimate };
-      const { lanes: lanesUp, congestionControl, paceBytesPerSecond } = this;
-      this.policy.handleReading(this.nowUs, { estimate: input, lanesUp, isBacklogged, congestionControl, paceBytesPerSecond });
+      const { lanes: lanesUp, congestionControl, paceBytesPerSecond, isShort } = this;
+      this.policy.handleReading(this.nowUs, { estimate: input, lanesUp, isBacklogged, congestionControl, paceBytesPerSecond, isShort });
     }
     return this;
   }
@@ -148,6 +149,18 @@ test("more that gained nothing goes again, and is not tried again for a minute u
   assert.equal(play.for(1, held, (lanes) => lanes * 20 * MB).lanes, 32);
 });
 
+test("while the queue is kept short for what is urgent, a third goes with each look down to two, whatever that costs; a loss-based one keeps all", () => {
+  const play = new Play();
+  play.isShort = true;
+  const lanes = [play.lanes];
+  for (let look = 0; look < 8; look++) lanes.push(play.for(1, {}, (count) => count * MB).lanes);
+  assert.deepEqual([...new Set(lanes)], [16, 10, 6, 4, 2]);
+  assert.match(play.reason, /urgent transfers come: 2 lanes/);
+  const cubic = new Play("cubic");
+  cubic.isShort = true;
+  assert.ok(cubic.for(10).lanes >= 16);
+});
+
 test("what failed with fewer lanes is not tried again for a minute, then for two, whatever the path gives", () => {
   const play = new Play();
   const fills = (lanes: number): number => (lanes >= 16 ? 100 : 50) * MB;
@@ -195,6 +208,7 @@ test("without load, or with lanes still on their way, nothing is decided", () =>
       isBacklogged: true,
       congestionControl: "cubic",
       paceBytesPerSecond: 0,
+      isShort: false,
     });
   assert.equal(play.lanes, 16);
 });
@@ -231,7 +245,14 @@ test("property: whatever is read, the number stays in its bounds and has a reaso
       let nowUs = 0;
       for (const { us, estimate, lanesUp, isBacklogged, pace } of readings) {
         nowUs += us;
-        policy.handleReading(nowUs, { estimate, lanesUp, isBacklogged, congestionControl, paceBytesPerSecond: us % 3 === 0 ? pace : 0 });
+        policy.handleReading(nowUs, {
+          estimate,
+          lanesUp,
+          isBacklogged,
+          congestionControl,
+          paceBytesPerSecond: us % 3 === 0 ? pace : 0,
+          isShort: us % 5 === 0,
+        });
         const { lanes, reason } = policy.answer;
         assert.ok(Number.isInteger(lanes) && lanes >= least && lanes <= most && reason !== "", `${lanes} of ${least}..${most}: ${reason}`);
         if (us % 50 === 0) policy.handleConnected(us);

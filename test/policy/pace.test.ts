@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { PRIORITIES } from "../../transport/policy/priority.ts";
 import { type PaceInput, PacePolicy } from "../../transport/policy/pace.ts";
 import type { PathEstimate } from "../../transport/policy/path-estimate.ts";
 
@@ -10,7 +11,7 @@ const ESTIMATE: PathEstimate = {
   ...{ goodputBytesPerSecond: 100 * MB, latestBytesPerSecond: 100 * MB, confidence: 0.9 },
   ...{ minRttUs: 50_000, rttUs: 50_000, queueUs: 0, lossRatio: 0, limit: "network", heldRatio: 0, reason: "a test" },
 };
-const INPUT: PaceInput = { estimate: ESTIMATE, peerCap: 0, tenantCap: 0, tenantSharing: 1, onlyBackground: false };
+const INPUT: PaceInput = { estimate: ESTIMATE, peerCap: 0, tenantCap: 0, tenantSharing: 1, mostUrgent: "normal" };
 
 function after(readings: number, input: Partial<PaceInput>, policy = new PacePolicy()): number {
   for (let reading = 1; reading <= readings; reading++) policy.handleReading(reading * 100_000, { ...INPUT, ...input });
@@ -34,24 +35,24 @@ test("the least of the caps holds: the peer's, and the tenant's shared by its pe
 });
 
 test("background begins with half of what is known, and grows while there is no queue, to no more than twice what is used", () => {
-  assert.equal(after(1, { onlyBackground: true }), 50 * MB);
-  const [few, many] = [after(5, { onlyBackground: true }), after(50, { onlyBackground: true })];
+  assert.equal(after(1, { mostUrgent: "background" }), 50 * MB);
+  const [few, many] = [after(5, { mostUrgent: "background" }), after(50, { mostUrgent: "background" })];
   assert.ok(few > 50 * MB && many > few && many <= 200 * MB);
 });
 
 test("a queue that stands in three readings takes background down at once, to a fiftieth of what the path gave", () => {
   const policy = new PacePolicy();
-  const before = after(30, { onlyBackground: true }, policy);
-  after(3, { onlyBackground: true, estimate: withQueue(20_000) }, policy);
+  const before = after(30, { mostUrgent: "background" }, policy);
+  after(3, { mostUrgent: "background", estimate: withQueue(20_000) }, policy);
   assert.ok(policy.answer.bytesPerSecond < before);
   assert.match(policy.answer.reason, /background yields to a queue of 20000 us/);
-  assert.equal(after(60, { onlyBackground: true, estimate: withQueue(20_000) }, policy), 2 * MB);
+  assert.equal(after(60, { mostUrgent: "background", estimate: withQueue(20_000) }, policy), 2 * MB);
 });
 
 /** Ten readings a second. */
 function play(policy: PacePolicy, fromSeconds: number, toSeconds: number, queueAt: (second: number) => number): number {
   for (let reading = fromSeconds * 10 + 1; reading <= toSeconds * 10; reading++)
-    policy.handleReading(reading * 100_000, { ...INPUT, onlyBackground: true, estimate: withQueue(queueAt(reading / 10)) });
+    policy.handleReading(reading * 100_000, { ...INPUT, mostUrgent: "background", estimate: withQueue(queueAt(reading / 10)) });
   return policy.answer.bytesPerSecond;
 }
 
@@ -79,8 +80,8 @@ test("a queue of others that is gone for a moment every ten seconds is no longer
 
 test("a queue for a moment, as a flow makes that looks for more, does not", () => {
   const policy = new PacePolicy();
-  const before = after(10, { onlyBackground: true }, policy);
-  after(2, { onlyBackground: true, estimate: withQueue(20_000) }, policy);
+  const before = after(10, { mostUrgent: "background" }, policy);
+  after(2, { mostUrgent: "background", estimate: withQueue(20_000) }, policy);
   assert.ok(policy.answer.bytesPerSecond >= before);
 });
 
@@ -94,14 +95,14 @@ test("a short path's queue counts from one and a half milliseconds, a long one's
 
 function yieldTo(estimate: PathEstimate): string {
   const policy = new PacePolicy();
-  after(4, { onlyBackground: true, estimate }, policy);
+  after(4, { mostUrgent: "background", estimate }, policy);
   return policy.answer.reason;
 }
 
 test("a path of which nothing is known is not bounded for background, and anything else that is under way ends the yielding", () => {
-  assert.equal(after(1, { onlyBackground: true, estimate: { ...ESTIMATE, goodputBytesPerSecond: 0 } }), 0);
+  assert.equal(after(1, { mostUrgent: "background", estimate: { ...ESTIMATE, goodputBytesPerSecond: 0 } }), 0);
   const policy = new PacePolicy();
-  after(20, { onlyBackground: true, estimate: withQueue(20_000) }, policy);
+  after(20, { mostUrgent: "background", estimate: withQueue(20_000) }, policy);
   assert.equal(after(1, {}, policy), 0);
 });
 
@@ -109,7 +110,7 @@ test("property: at most the caps, at least one byte where there is one, whatever
   const cap = fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 2 ** 40 }));
   const reading = fc.record({
     estimate: fc.record({ goodput: fc.double({ min: 0, max: 1e11, noNaN: true }), queueUs: fc.nat(1_000_000), minRttUs: fc.nat(500_000) }),
-    ...{ peerCap: cap, tenantCap: cap, tenantSharing: fc.nat(100), onlyBackground: fc.boolean() },
+    ...{ peerCap: cap, tenantCap: cap, tenantSharing: fc.nat(100), mostUrgent: fc.constantFrom(...PRIORITIES) },
   });
   fc.assert(
     fc.property(fc.array(reading, { maxLength: 60 }), (readings) => {
@@ -123,4 +124,12 @@ test("property: at most the caps, at least one byte where there is one, whatever
       });
     }),
   );
+});
+
+test("while urgent transfers come a standing queue bounds everything below what the path gives, and the reason says so", () => {
+  const policy = new PacePolicy();
+  after(3, { mostUrgent: "urgent", estimate: withQueue(20_000) }, policy);
+  assert.ok(policy.isShort && policy.answer.bytesPerSecond === 90 * MB);
+  assert.match(policy.answer.reason, /urgent transfers come/);
+  assert.equal(after(1, { estimate: withQueue(20_000) }, policy), 0);
 });

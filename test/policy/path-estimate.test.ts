@@ -195,3 +195,13 @@ test("property: whatever lanes count, and whenever they are read, an estimate is
     }),
   );
 });
+
+test("the round trip is that of lanes that move: what one that rests has seen last says nothing of the queue", () => {
+  const play = new Play(2, { rttUs: 100_000 });
+  const [moving, resting] = play.lanes.all;
+  for (let reading = 1; reading <= 3; reading++) {
+    const moved = { ...moving!, rttUs: 50_000, bytesSent: reading * MB, bytesDelivered: reading * MB };
+    play.estimator.handleReading(play.nowUs + reading * READING_US, [moved, resting!], BACKLOG);
+  }
+  assert.deepEqual([play.estimate.rttUs, play.estimate.queueUs], [50_000, 0]);
+});

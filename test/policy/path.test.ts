@@ -11,7 +11,7 @@ const OPTIONS: PathOptions = {
   ...{ least: 1, most: limits.lanesMax, local: false, peerCap: 0 },
   ...{ windowBytes: limits.windowBytesMax, chunkBytes: 0 },
 };
-const LOAD: PathLoad = { backlogBytes: 1_000 * MB, lanesActive: 16, onlyBackground: false, tenantCap: 0, tenantSharing: 1 };
+const LOAD: PathLoad = { backlogBytes: 1_000 * MB, lanesActive: 16, mostUrgent: "normal", tenantCap: 0, tenantSharing: 1 };
 
 function connected(path: Path): PathDecision {
   path.handleConnected();
@@ -63,8 +63,8 @@ test("readings make the estimate, and the window and the chunk follow it", () =>
   assert.ok(Math.abs(goodputBytesPerSecond / (125 * MB) - 1) < 0.01, String(goodputBytesPerSecond));
   const { bytes } = path.newWindow().window();
   assert.ok(bytes >= 2 * 125 * MB * 0.05 && bytes <= 64 * MiB, String(bytes));
-  // Sixteen lanes of 8 MB/s, and 8 ms: 64 kB.
-  assert.equal(path.chunkSize(2_000_000, "out", "normal", 0, limits.chunkBytesMax).bytes, 32 * 1024);
+  // Sixteen lanes of 8 MB/s, and 8 ms: 64 kB, but the loop has the time for chunks of 75 kB.
+  assert.equal(path.chunkSize(2_000_000, "out", "normal", 0, limits.chunkBytesMax).bytes, 128 * 1024);
 });
 
 test("a window that a transfer holds goes on following the path", () => {
@@ -98,7 +98,7 @@ test("chunks of a size that the operator fixed, as far as both ends take them", 
 test("caps of the peer and of the tenant, and what background leaves to others, are one pace", () => {
   assert.equal(new Path({ ...OPTIONS, peerCap: 10 * MB }).decision.pace.bytesPerSecond, 10 * MB);
   assert.equal(pathAt(100 * MB, 1, { peerCap: 10 * MB }, { tenantCap: 12 * MB, tenantSharing: 2 }).decision.pace.bytesPerSecond, 6 * MB);
-  assert.match(pathAt(100 * MB, 1, {}, { onlyBackground: true }).decision.pace.reason, /background/);
+  assert.match(pathAt(100 * MB, 1, {}, { mostUrgent: "background" }).decision.pace.reason, /background/);
 });
 
 test("acknowledgements alone tell the rate where nobody reads the kernel", () => {

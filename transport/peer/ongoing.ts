@@ -5,12 +5,15 @@
 import { assert } from "../check.ts";
 import { codeOfNumber, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import type { Priority } from "../policy/priority.ts";
 import { cancelOf, EndedTransfers } from "./ended.ts";
 import type { IncomingTransfer } from "./incoming.ts";
 import type { OutgoingTransfer } from "./outgoing.ts";
 import type { Accept, Cancel, Done, EarlyGrant, Fetch, Offer, Resume } from "./messages.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
 
+/** Where an urgent transfer was others will be: for so long the path is kept ready for them. */
+const URGENT_US = 5_000_000;
 const NOBODY = new KvferryError("cancelled", "nobody waits for this fetch any more");
 
 export class Ongoing {
@@ -25,6 +28,8 @@ export class Ongoing {
   readonly fetched = new EndedTransfers("receiver");
   readonly sent = new EndedTransfers("sender");
   readonly #started = new Map<PlacedTransfer, number>();
+  /** Until when an urgent transfer counts that was under way. */
+  #urgentUntilUs = 0;
   readonly #dirty = new Set<PlacedTransfer>();
   #nextId = 1;
 
@@ -140,6 +145,7 @@ export class Ongoing {
   addOutgoing(nowUs: number, id: number, transfer: OutgoingTransfer): void {
     this.outgoing.set(id, transfer);
     this.#started.set(transfer, nowUs);
+    this.#noteUrgent(nowUs, transfer);
   }
 
   addIncoming(nowUs: number, grant: number, transfer: IncomingTransfer): void {
@@ -165,14 +171,21 @@ export class Ongoing {
   }
 
   /** What waits to be sent; each transfer is looked at anew against its deadline. */
-  load(nowUs: number, goodputBytesPerSecond: number): { readonly backlogBytes: number; readonly onlyBackground: boolean } {
+  load(nowUs: number, goodputBytesPerSecond: number): { readonly backlogBytes: number; readonly mostUrgent: Priority } {
     let backlogBytes = 0;
     const moving = [...this.outgoing.values()].filter(({ isMoving }) => isMoving);
     for (const transfer of moving) {
       backlogBytes += transfer.waitingBytes;
+      this.#noteUrgent(nowUs, transfer);
       transfer.reconsider(nowUs, goodputBytesPerSecond, moving.length);
     }
-    return { backlogBytes, onlyBackground: moving.length > 0 && moving.every(({ priority }) => priority === "background") };
+    if (nowUs < this.#urgentUntilUs) return { backlogBytes, mostUrgent: "urgent" };
+    const isBackground = moving.length > 0 && moving.every(({ priority }) => priority === "background");
+    return { backlogBytes, mostUrgent: isBackground ? "background" : "normal" };
+  }
+
+  #noteUrgent(nowUs: number, { priority }: OutgoingTransfer): void {
+    if (priority === "urgent") this.#urgentUntilUs = nowUs + URGENT_US;
   }
 
   /** It has something to pump, or a new deadline. */

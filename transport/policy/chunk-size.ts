@@ -2,7 +2,8 @@
  * How many bytes a chunk has. PURE; the answer has its reason.
  *
  * A chunk is what a lane cannot be talked out of: whatever is more urgent waits for the rest of it. So it should be short in *time*. It costs a
- * header, a trailer and about a dozen microseconds of decisions at each end, whatever its size, and that should stay under a hundredth of it.
+ * header, a trailer and about a dozen microseconds of decisions at each end, whatever its size: that should stay under a hundredth of the lane's bytes
+ * and time, and under a fiftieth of the time of the one loop that decides for all lanes.
  */
 import { assert } from "../check.ts";
 import { limits } from "../limits.ts";
@@ -29,6 +30,7 @@ export interface ChunkSize {
 const FRAMING_BYTES = limits.frameHeaderBytes + limits.frameTrailerBytes;
 const DECISION_US = 12;
 const OVERHEAD_PARTS = 100;
+const LOOP_PARTS = 50;
 /** What may be waited for: an eighth of a round trip, but no less than 8 ms and no more than 20. */
 const WAIT_LEAST_US = 8_000;
 const WAIT_MOST_US = 20_000;
@@ -45,14 +47,15 @@ export function chooseChunkSize(input: ChunkSizeInput): ChunkSize {
   // What yields does so sooner.
   const patienceUs = Math.min(Math.max(rttUs / WAIT_RTT_PARTS, WAIT_LEAST_US), WAIT_MOST_US) / (priority === "background" ? 2 : 1);
   const waited = (laneRate * patienceUs) / 1_000_000;
-  const least = Math.max(FRAMING_BYTES * OVERHEAD_PARTS, (laneRate * DECISION_US * OVERHEAD_PARTS) / 1_000_000);
+  const ofLoop = Math.min((goodputBytesPerSecond * DECISION_US * LOOP_PARTS) / 1_000_000, limits.chunkBytesDefault);
+  const least = Math.max(FRAMING_BYTES * OVERHEAD_PARTS, (laneRate * DECISION_US * OVERHEAD_PARTS) / 1_000_000, ofLoop);
   const spread = transferBytes > 0 ? transferBytes / (lanes * CHUNKS_PER_LANE) : Number.POSITIVE_INFINITY;
   const wanted = Math.max(Math.min(waited, limits.chunkBytesDefault, spread), least);
   const bytes = clamp(powerOfTwo(wanted, least), mostBytes);
   const chunkUs = Math.round((bytes * 1_000_000) / laneRate);
   const bound =
     wanted === least
-      ? `at least ${Math.round(least)} bytes, or each costs more than 1 %`
+      ? `at least ${Math.round(least)} bytes, or their number costs too much`
       : wanted === spread
         ? `${CHUNKS_PER_LANE} for each of ${lanes} lanes`
         : wanted === limits.chunkBytesDefault

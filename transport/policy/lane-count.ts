@@ -36,6 +36,8 @@ export interface LaneCountInput {
   readonly congestionControl: string;
   /** What the path is held to, bytes a second; 0 = nothing. */
   readonly paceBytesPerSecond: number;
+  /** That is because urgent transfers come, and leaves no queue to see. */
+  readonly isShort: boolean;
 }
 
 /** On a host, and on a path that is as short. */
@@ -58,6 +60,8 @@ const YIELD_PARTS = 10;
 const SHARE_LEAST = 0.1;
 /** Lanes that stay are paced by what they had, so no more than half of them go at once, whatever the queue. */
 const FEWER_MOST_PARTS = 2;
+/** So many of them go at once where nobody looks what it costs: the others grow by a quarter in eight round trips. */
+const SHORT_PARTS = 3;
 /** What failed is not tried again for so long, and for twice as long after the next. */
 const HOLD_US = 60_000_000;
 const HOLD_MOST_US = 960_000_000;
@@ -201,13 +205,23 @@ export class LaneCountPolicy {
       this.#look = new Look(nowUs, estimate.rttUs, 0);
       return this.#answer;
     }
-    const after = this.#judge(nowUs, look, input) ?? this.#next(nowUs, look, input, Math.min(paced, this.#options.most));
+    const after =
+      this.#few(input) ?? this.#judge(nowUs, look, input) ?? this.#next(nowUs, look, input, Math.min(paced, this.#options.most));
     this.#look = after.lanes === lanes ? new Look(nowUs, estimate.rttUs, 0) : undefined;
     return this.#say(after.lanes, after.reason);
   }
 
   get #isFixed(): boolean {
     return this.#options.least === this.#options.most || this.#options.local;
+  }
+
+  /** What is paced needs few lanes, and on few each is fast: what is urgent is soon over. Rates say nothing then, because the pace changes them. */
+  #few({ isShort, congestionControl }: LaneCountInput): LaneCount | undefined {
+    if (!isShort || isLossBased(congestionControl)) return undefined;
+    this.#trial = undefined;
+    const { lanes } = this.#answer;
+    const fewer = Math.max(lanes - Math.ceil(lanes / SHORT_PARTS), Math.min(lanes, 2), this.#options.least);
+    return { lanes: fewer, reason: `urgent transfers come: ${fewer} lanes carry what is paced` };
   }
 
   /** Whether what was tried stays; undefined: it does, or nothing was. */

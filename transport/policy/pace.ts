@@ -1,10 +1,13 @@
 /**
- * How fast a path may be used. PURE; every answer has its reason. Three things bound it: a cap for the peer, the share of its tenant's cap, and, while
+ * How fast a path may be used. PURE; every answer has its reason. What bounds it: a cap for the peer, the share of its tenant's cap, and, while
  * nothing but background transfers are under way, what leaves others' traffic alone: background grows while it makes no queue and falls at once when
  * there is one, whoever made it. A queue that does not get shorter in many seconds, though background has left, is none: the route has grown longer.
+ * While urgent transfers come, all of them leave the queue short (short-queue.ts).
  */
 import { limits } from "../limits.ts";
 import type { PathEstimate } from "./path-estimate.ts";
+import type { Priority } from "./priority.ts";
+import { ShortQueue } from "./short-queue.ts";
 
 export interface Pace {
   /** Bytes a second, lanes together; 0 = no bound. */
@@ -18,8 +21,8 @@ export interface PaceInput {
   readonly peerCap: number;
   readonly tenantCap: number;
   readonly tenantSharing: number;
-  /** Something is under way, and all of it is background. */
-  readonly onlyBackground: boolean;
+  /** Of what is under way, or was a moment ago. */
+  readonly mostUrgent: Priority;
 }
 
 /** A queue of an eighth of the round trip, or 1.5 ms where that is more, is somebody's. */
@@ -45,7 +48,8 @@ export class PacePolicy {
   /** Of the last readings, the newest first. */
   #queues: readonly number[] = [];
   #best = 0;
-  /** What background asks for, as of the last reading. */
+  readonly #shortQueue = new ShortQueue();
+  /** What the classes under way ask for, as of the last reading. */
   #yielding: Pace | undefined;
   /** What the least round trip that is known says too little, since the route has grown longer. */
   #longerUs = 0;
@@ -58,8 +62,16 @@ export class PacePolicy {
     return this.#answer;
   }
 
+  /** The path is held below what would make a queue. */
+  get isShort(): boolean {
+    return this.#shortQueue.isBounding;
+  }
+
   handleReading(nowUs: number, input: PaceInput): Pace {
-    this.#yielding = this.#yield(nowUs, input.estimate, input.onlyBackground);
+    const { estimate, mostUrgent } = input;
+    this.#queues = [estimate.queueUs, ...this.#queues].slice(0, READINGS);
+    this.#yielding =
+      this.#yield(nowUs, estimate, mostUrgent === "background") ?? this.#leaveShort(nowUs, estimate, mostUrgent === "urgent");
     return this.handleCaps(input);
   }
 
@@ -78,8 +90,7 @@ export class PacePolicy {
   #yield(nowUs: number, estimate: PathEstimate, onlyBackground: boolean): Pace | undefined {
     const { goodputBytesPerSecond: goodput, minRttUs } = estimate;
     this.#longerUs = Math.min(this.#longerUs, estimate.queueUs);
-    this.#queues = [estimate.queueUs - this.#longerUs, ...this.#queues].slice(0, READINGS);
-    const queueUs = Math.min(...this.#queues);
+    const queueUs = Math.min(...this.#queues) - this.#longerUs;
     this.#best = Math.max(this.#best, goodput);
     if (!onlyBackground || goodput <= 0 || minRttUs <= 0) {
       this.#background = 0;
@@ -88,7 +99,7 @@ export class PacePolicy {
       return undefined;
     }
     const least = Math.max(this.#best / LEAST_PARTS, LEAST);
-    const boundUs = Math.max(minRttUs / QUEUE_PARTS, QUEUE_LEAST_US);
+    const boundUs = boundOf(estimate);
     const yields = queueUs > boundUs;
     this.#hasYielded ||= yields;
     const growth = 1 + 1 / (this.#hasYielded ? UP_PARTS : FIRST_PARTS);
@@ -99,6 +110,18 @@ export class PacePolicy {
     this.#lookWhetherLonger(nowUs, estimate.queueUs, yields && this.#background <= least);
     const reason = yields ? `background yields to a queue of ${queueUs} us` : "background, and no queue";
     return { bytesPerSecond: Math.ceil(this.#background), reason };
+  }
+
+  #leaveShort(nowUs: number, estimate: PathEstimate, isUrgent: boolean): Pace | undefined {
+    if (!isUrgent) {
+      this.#shortQueue.end();
+      return undefined;
+    }
+    const queueUs = Math.min(...this.#queues);
+    const bytesPerSecond = this.#shortQueue.handleReading(nowUs, { estimate, queueUs, boundUs: boundOf(estimate) });
+    return bytesPerSecond === undefined
+      ? undefined
+      : { bytesPerSecond, reason: `urgent transfers come: the queue (${queueUs} us) stays short` };
   }
 
   /** The kernel remembers the least round trip for five minutes: what is always there while we hardly send is the way, not a queue on it. */
@@ -116,6 +139,10 @@ export class PacePolicy {
     this.#longerUs = this.#leastQueueUs;
     this.#leastSinceUs = -1;
   }
+}
+
+function boundOf({ minRttUs }: PathEstimate): number {
+  return Math.max(minRttUs / QUEUE_PARTS, QUEUE_LEAST_US);
 }
 
 const NO_CAP: Pace = Object.freeze({ bytesPerSecond: 0, reason: "no cap" });

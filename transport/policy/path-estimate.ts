@@ -169,13 +169,14 @@ export class PathEstimator {
   }
 
   #remember(nowUs: number, lanes: readonly LaneInfo[], isBacklogged: boolean): void {
+    const timed = lanes.filter(({ rttUs, minRttUs }) => rttUs > 0 && minRttUs > 0);
+    // The kernel keeps the last round trip of a lane that rests, which was with a queue, for as long as it rests.
+    const moved = timed.filter(({ lane, bytesDelivered }) => this.#before.get(lane)?.bytesDelivered !== bytesDelivered);
     this.#before = new Map(lanes.map((lane) => [lane.lane, lane]));
     this.#readUs = nowUs;
     this.#wasBacklogged = isBacklogged;
-    const timed = lanes.filter(({ rttUs, minRttUs }) => rttUs > 0 && minRttUs > 0);
-    if (timed.length === 0) return;
-    this.#minRttUs = timed.reduce((least, { minRttUs }) => Math.min(least, minRttUs), Number.POSITIVE_INFINITY);
-    this.#rttUs = Math.round(timed.reduce((sum, { rttUs }) => sum + rttUs, 0) / timed.length);
+    if (timed.length > 0) this.#minRttUs = timed.reduce((least, { minRttUs }) => Math.min(least, minRttUs), Number.POSITIVE_INFINITY);
+    if (moved.length > 0) this.#rttUs = Math.round(moved.reduce((sum, { rttUs }) => sum + rttUs, 0) / moved.length);
   }
 
   #add(nowUs: number, sample: Sample): void {

@@ -39,7 +39,8 @@ export interface PathLoad extends TenantShare {
   readonly backlogBytes: number;
   /** Lanes that take chunks. */
   readonly lanesActive: number;
-  readonly onlyBackground: boolean;
+  /** Of what is under way; "urgent" for a while longer, because where one such transfer was there will be others. */
+  readonly mostUrgent: Priority;
 }
 
 export interface PathDecision {
@@ -109,7 +110,8 @@ export class Path {
     const congestionControl = lanes[0]?.congestionControl ?? "";
     const { bytesPerSecond: paceBytesPerSecond } = this.#pace.handleReading(nowUs, { ...load, estimate, peerCap: this.#options.peerCap });
     const lanesUp = load.lanesActive;
-    this.#laneCount.handleReading(nowUs, { estimate, lanesUp, isBacklogged, congestionControl, paceBytesPerSecond });
+    const { isShort } = this.#pace;
+    this.#laneCount.handleReading(nowUs, { estimate, lanesUp, isBacklogged, congestionControl, paceBytesPerSecond, isShort });
     const { goodputBytesPerSecond, latestBytesPerSecond, rttUs } = estimate;
     // While lanes grow, what was last is more than what is certain, and a window must not hold them back.
     const most = Math.max(goodputBytesPerSecond, latestBytesPerSecond);
