@@ -48,7 +48,7 @@ class Paces {
 const tcp = (uri: string) => (onWake: () => void) => createTcpLink({ onWake, tls: tlsMaterial({ uri }) });
 
 async function node(t: TestContext, name: string, more: Partial<TestNodeOptions>): Promise<TestNode & { readonly model: number }> {
-  const opened = await openTestNode({ name, blockBytes: BLOCK_BYTES, makeLink: tcp(`urn:${name}`), ...more });
+  const opened = await openTestNode({ name, blockBytes: BLOCK_BYTES, makeLink: tcp(`urn:${name}`), settings: { hasTls: true }, ...more });
   t.after(() => opened.close());
   const { model } = await opened.ferry.registerModel(IDENTITY, layoutOf(opened.pool.blockCount));
   return { ...opened, model };

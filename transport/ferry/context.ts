@@ -34,6 +34,8 @@ export interface NodeSettings extends AccessRules {
   readonly windowBytes: number;
   /** Cap of what is sent to each peer; 0 = none. */
   readonly rateBytesPerSecond: number;
+  /** Peers show certificates; else none has an identity. */
+  readonly hasTls: boolean;
 }
 
 /** Whose it was: for lines that somebody follows a request by. */
