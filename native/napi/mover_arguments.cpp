@@ -140,6 +140,7 @@ Bounds Arguments::bounds(size_t index) {
   bounds.send_queue_chunks = read("sendQueueChunks");
   bounds.chunk_bytes = read("chunkBytes");
   bounds.message_bytes = read("messageBytes");
+  bounds.greeting_bytes = read("greetingBytes");
   bounds.queue_bytes = read("queueBytes");
   bounds.preamble_timeout_ms = read("preambleTimeoutMs");
   bounds.connect_timeout_ms = read("connectTimeoutMs");
