@@ -233,6 +233,7 @@ export interface NativeLaneInfo {
   remote?: { host: string; port: number };
   socket?: {
     rttVariationUs: number;
+    silentUs: number;
     pathMtuBytes: number;
     dscp: number;
     sendBufferBytes: number;
