@@ -20,6 +20,8 @@ const values = {
   chunkBytesDefault: 1 * MiB,
   chunkBytesMax: 16 * MiB,
   controlMessageBytes: 4 * MiB,
+  /** The first message of who dialled: nothing is known of it yet. */
+  greetingMessageBytes: 1 * MiB,
   controlQueueBytes: 16 * MiB,
   grantMax: Number.MAX_SAFE_INTEGER,
   // link
@@ -88,7 +90,7 @@ const values = {
   handleCharacters: 64,
   rangesPerTransferMax: 65_536,
   modelsMax: 64,
-  modelsLayoutBytesMax: 3 * MiB,
+  modelsLayoutBytesMax: 896 * KiB,
   peersMax: 1_024,
   offersMax: 4_096,
   readersMax: 1_024,
@@ -167,7 +169,8 @@ assert(limits.chunkBytesMin <= limits.chunkBytesDefault && limits.chunkBytesDefa
 assert(limits.windowBytesDefault >= limits.chunkBytesMax, "a window holds at least one chunk of any size");
 assert(limits.windowBytesDefault <= limits.windowBytesMax, "the default window is allowed");
 assert(limits.controlQueueBytes >= 2 * limits.controlMessageBytes, "a full message never blocks an empty queue");
-assert(limits.modelsLayoutBytesMax < limits.controlMessageBytes - limits.modelsMax * KiB, "a Hello holds every model and its layout");
+assert(limits.greetingMessageBytes <= limits.controlMessageBytes, "a first message is one of those that may be");
+assert(limits.modelsLayoutBytesMax < limits.greetingMessageBytes - limits.modelsMax * KiB, "a Hello holds every model and its layout");
 assert(limits.busyHeartbeatMs < limits.probeAfterMs, "a remote that is only waited for has been asked before it is doubted");
 assert(limits.tlsRecordsPerKey <= 2 ** 24, "a TLS key is changed before AES-GCM wears it out (2^24.5 records)");
 assert(limits.stallMs <= limits.deadlineRemoteMs && limits.heartbeatMs < limits.stallMs, "silence is noticed before a deadline");

@@ -112,6 +112,7 @@ export interface NativeMoverBounds {
   readonly sendQueueChunks: number;
   readonly chunkBytes: number;
   readonly messageBytes: number;
+  readonly greetingBytes: number;
   readonly queueBytes: number;
   readonly preambleTimeoutMs: number;
   readonly connectTimeoutMs: number;
@@ -232,6 +233,7 @@ export interface NativeLaneInfo {
   remote?: { host: string; port: number };
   socket?: {
     rttVariationUs: number;
+    silentUs: number;
     pathMtuBytes: number;
     dscp: number;
     sendBufferBytes: number;

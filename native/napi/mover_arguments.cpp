@@ -36,6 +36,7 @@ Napi::Value endpoint_value(Napi::Env env, const Endpoint& endpoint) {
 Napi::Value lane_socket_value(Napi::Env env, const LaneInfo::Socket& socket) {
   Napi::Object value = Napi::Object::New(env);
   value.Set("rttVariationUs", socket.rtt_variation_us);
+  value.Set("silentUs", socket.silent_us);
   value.Set("pathMtuBytes", socket.path_mtu_bytes);
   value.Set("dscp", socket.dscp);
   value.Set("sendBufferBytes", socket.send_buffer_bytes);
@@ -140,6 +141,7 @@ Bounds Arguments::bounds(size_t index) {
   bounds.send_queue_chunks = read("sendQueueChunks");
   bounds.chunk_bytes = read("chunkBytes");
   bounds.message_bytes = read("messageBytes");
+  bounds.greeting_bytes = read("greetingBytes");
   bounds.queue_bytes = read("queueBytes");
   bounds.preamble_timeout_ms = read("preambleTimeoutMs");
   bounds.connect_timeout_ms = read("connectTimeoutMs");

@@ -7,7 +7,7 @@
 namespace kvferry {
 
 TcpConnection::TcpConnection(uint64_t id, TcpMover& owner, bool initiates, uint32_t poller)
-    : Exchange(id, owner.events(), owner.bounds, true), mover(owner), initiator(initiates), first_poller(poller) {}
+    : Exchange(id, owner.events(), owner.bounds, true), mover(owner), initiator(initiates), first_poller(poller), admitted_(initiates) {}
 
 void TcpConnection::set_control(std::shared_ptr<ControlChannel> control) {
   std::lock_guard<std::mutex> lock(ends_mutex_);
@@ -173,6 +173,11 @@ void TcpConnection::deliver(std::vector<uint8_t>&& message) {
     inbox_.push_back(std::move(message));
   }
   mover.events().emit(Quota::message, event);
+}
+
+void TcpConnection::admit() {
+  if (admitted_.exchange(true)) return;
+  if (const std::shared_ptr<ControlChannel> control = this->control()) control->post(request::kRead);
 }
 
 bool TcpConnection::has_room() {

@@ -1,5 +1,6 @@
 // One peer over TCP: a control channel, the lanes that joined it, and the exchange they carry.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -65,6 +66,9 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   // The control channel is closed. `disconnected` comes when the lanes are too.
   void control_closed(Code code, const std::string& detail);
   bool is_ending();
+  // What a peer that dialled has said first was found right: its messages may be large from now on.
+  void admit();
+  bool is_admitted() const { return admitted_.load(); }
   // What lanes give as their reason when the connection takes them down.
   Code lane_code();
 
@@ -95,6 +99,7 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   std::deque<std::vector<uint8_t>> inbox_;
   size_t inbox_bytes_ = 0;
   bool inbox_full_ = false;
+  std::atomic<bool> admitted_;
 };
 
 }  // namespace kvferry

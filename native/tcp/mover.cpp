@@ -115,6 +115,7 @@ Failure TcpMover::admit_lanes(uint64_t id, const uint8_t* bytes, const LaneOptio
   std::erase_if(tokens_, [&](const auto& entry) { return entry.second == id; });
   tokens_.emplace(token, id);
   found->second->accepted_lanes = options;
+  found->second->admit();
   const auto [first, last] = held_.equal_range(token);
   for (auto lane = first; lane != last; lane++) lane->second->post(request::kRead);
   held_.erase(first, last);

@@ -62,6 +62,7 @@ export async function openTestNode(options: TestNodeOptions): Promise<TestNode> 
     congestion: { configured: "", allowed: [] },
     chunkBytes: 65_536,
     rateBytesPerSecond: 0,
+    hasTls: false,
     checksum: true,
     stallMs: limits.stallMs,
     heartbeatMs: limits.heartbeatMs,

@@ -211,6 +211,8 @@ test("a handle may be chosen before there is an offer: of this life of the pool,
   await assert.rejects(offered(former), { code: "incarnation_mismatch" });
   assert.equal(await offered(chosen), chosen);
   await assert.rejects(offered(chosen), { code: "invalid_argument" });
+  const forOne = { model: modelA, groups: [{ group: 0, blocks: source, tokens: 5 }], peers: ["urn:one"] };
+  await assert.rejects(a.ferry.offer(forOne), { code: "invalid_argument", message: /needs TLS/ }, "without certificates nobody is anybody");
   await (await b.ferry.fetch(request)).done;
   await a.ferry.free(source);
 });

@@ -48,7 +48,7 @@ class Paces {
 const tcp = (uri: string) => (onWake: () => void) => createTcpLink({ onWake, tls: tlsMaterial({ uri }) });
 
 async function node(t: TestContext, name: string, more: Partial<TestNodeOptions>): Promise<TestNode & { readonly model: number }> {
-  const opened = await openTestNode({ name, blockBytes: BLOCK_BYTES, makeLink: tcp(`urn:${name}`), ...more });
+  const opened = await openTestNode({ name, blockBytes: BLOCK_BYTES, makeLink: tcp(`urn:${name}`), settings: { hasTls: true }, ...more });
   t.after(() => opened.close());
   const { model } = await opened.ferry.registerModel(IDENTITY, layoutOf(opened.pool.blockCount));
   return { ...opened, model };
@@ -129,11 +129,14 @@ test("an offer for one certificate is not there for another", { skip }, async (t
 });
 
 test("a node of one tenant takes nobody else, dialled or dialling, and counts them", { skip }, async (t) => {
-  const holder = await node(t, "holder", { more: () => ({ tenant: alone(["urn:holder", "urn:one"]) }) });
+  const told: string[] = [];
+  const observer: TestNodeOptions["observer"] = { peer: (name, up, _, tenant) => void told.push(`${name} ${up} ${tenant}`) };
+  const holder = await node(t, "holder", { more: () => ({ tenant: alone(["urn:holder", "urn:one"]) }), observer });
   const [one, two] = [await node(t, "one", {}), await node(t, "two", {})];
   assert.equal(await fetched(one, holder, await offered(holder, 2), 2), 2 * BLOCK_BYTES);
   await assert.rejects(fetched(two, holder, await offered(holder, 2), 2), { code: "tenant_denied" });
   assert.ok(holder.node.denials.counts.wrong_tenant > 0);
+  assert.equal(told[0], "one true blue");
   // And the other way round: whom it dials must be its tenant's as well.
   await assert.rejects(fetched(holder, two, await offered(two, 2), 2), { code: "tenant_denied" });
 });

@@ -45,6 +45,7 @@ const SETTINGS: NodeSettings = {
   congestion: { configured: "", allowed: [] },
   chunkBytes: 4_096,
   rateBytesPerSecond: 0,
+  hasTls: false,
   checksum: true,
   stallMs: limits.stallMs,
   heartbeatMs: limits.heartbeatMs,

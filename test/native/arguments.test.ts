@@ -165,7 +165,14 @@ test("methods of a mover throw or do nothing, on nothing, open or closed", { ski
       greetings: 4,
       recordsPerKey: 64,
     },
-    ...{ messageBytes: 4_096, queueBytes: 8_192, preambleTimeoutMs: 1_000, connectTimeoutMs: 1_000, notSentLowBytes: 65_536 },
+    ...{
+      messageBytes: 4_096,
+      greetingBytes: 4_096,
+      queueBytes: 8_192,
+      preambleTimeoutMs: 1_000,
+      connectTimeoutMs: 1_000,
+      notSentLowBytes: 65_536,
+    },
   };
   for (const kind of ["fake", "tcp"] as const) {
     const mover = new native.NativeMover(kind, bounds, 1, () => {});

@@ -89,6 +89,7 @@ function drawNode(random: Random, at: number, names: readonly string[]): NodeSpe
       lanes: lanesOf(random),
       congestion: { configured: "", allowed: ["cubic", "bbr"] },
       rateBytesPerSecond: random.chance(1, 6) ? 20_000 * 4 : 0,
+      hasTls: false,
       chunkBytes,
       checksum: true,
       stallMs: 2_000,

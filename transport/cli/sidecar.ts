@@ -198,9 +198,9 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
       counters.laneLost(peer, lane, code);
       log.warn({ peer, lane, code }, "LANE LOST: its chunks go over the others");
     },
-    peer: (name, up, detail) => {
+    peer: (name, up, detail, tenant) => {
       counters.peer(name, up);
-      log.info({ peer: name, up, detail }, up ? "peer up" : "peer down");
+      log.info({ peer: name, ...(tenant === "" ? {} : { tenant }), up, detail }, up ? "peer up" : "peer down");
     },
     refused: refusalLog(log),
     reach: (address, problem) => {

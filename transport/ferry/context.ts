@@ -34,6 +34,8 @@ export interface NodeSettings extends AccessRules {
   readonly windowBytes: number;
   /** Cap of what is sent to each peer; 0 = none. */
   readonly rateBytesPerSecond: number;
+  /** Peers show certificates; else none has an identity. */
+  readonly hasTls: boolean;
 }
 
 /** Whose it was: for lines that somebody follows a request by. */
@@ -51,7 +53,8 @@ export interface NodeObserver {
   chunk?(direction: "in" | "out", bytes: number, durationUs: number): void;
   chunkFailed?(code: number): void;
   stalled?(direction: "in" | "out"): void;
-  peer?(name: string, up: boolean, detail: string): void;
+  /** `tenant`: whose peer it is, or "". */
+  peer?(name: string, up: boolean, detail: string, tenant: string): void;
   /** A lane died while its connection lives. */
   laneLost?(peer: string, lane: number, code: string): void;
   /** A stranger was turned away at the door, or a peer refused; the link's `refusals` counts those that nobody is told of. */

@@ -285,7 +285,7 @@ export class FerryNode implements FerryHost, TenantNode {
   }
 
   onPeer(peer: PeerPort, up: boolean, detail: string): void {
-    this.observer.peer?.(peer.name, up, detail);
+    this.observer.peer?.(peer.name, up, detail, this.tenant);
     this.broadcast({ kind: "peer", peer: peer.name, up, detail });
   }
 

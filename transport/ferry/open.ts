@@ -248,6 +248,7 @@ function settingsOf(config: Config, address: Endpoint | undefined): NodeSettings
     transfersMax: config.transfersMax,
     windowBytes: config.windowBytes,
     rateBytesPerSecond: config.rateBytesPerSecond,
+    hasTls: config.tls !== undefined,
   };
 }
 

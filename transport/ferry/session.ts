@@ -171,6 +171,8 @@ export class Session implements FerrySession, Ferry {
   async offer(request: OfferRequest): Promise<string> {
     const node = this.#open();
     const { pool } = node;
+    if (request.peers !== undefined && !node.settings.hasTls)
+      throw new KvferryError("invalid_argument", "an offer for certain peers needs TLS: without certificates nobody has an identity");
     const model = node.models.get(request.model);
     const groups = this.#checkGroups(request.model, request.groups);
     for (const { blocks } of groups) pool.check(this.holder, blocks);

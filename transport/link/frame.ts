@@ -188,13 +188,18 @@ export class ControlParser {
     this.#end += bytes.length;
   }
 
+  /** Bytes of the next message, as far as its head is there; else 0. */
+  get announcedBytes(): number {
+    return this.heldBytes < CONTROL_HEAD_BYTES ? 0 : viewOf(this.#buffer.subarray(this.#first, this.#end)).getUint32(0, true);
+  }
+
   /** The next message, a copy; undefined until it is whole. After an error the stream has no meaning: every further call throws too. */
-  next(): Uint8Array | undefined {
+  next(messageBytesMax = this.#messageBytesMax): Uint8Array | undefined {
     const held = this.#buffer.subarray(this.#first, this.#end);
     if (held.length < CONTROL_HEAD_BYTES) return undefined;
     const view = viewOf(held);
     const bytes = view.getUint32(0, true);
-    if (bytes === 0 || bytes > this.#messageBytesMax) throw broken(`a control message of ${bytes} bytes`);
+    if (bytes === 0 || bytes > messageBytesMax) throw broken(`a control message of ${bytes} bytes`);
     if (held.length < CONTROL_HEAD_BYTES + bytes) return undefined;
     const message = held.slice(CONTROL_HEAD_BYTES, CONTROL_HEAD_BYTES + bytes);
     if (this.#checksum(message) !== view.getUint32(4, true)) throw broken("a control message with a wrong checksum");

@@ -58,6 +58,13 @@ export class Connection implements ControlOwner {
     return this.#control.send(message);
   }
 
+  /** What it has said first was found right, and it may open lanes. */
+  admit(token: string, options: LaneOptions): void {
+    this.token = token;
+    this.acceptedLanes = options;
+    this.#control.handleAdmitted();
+  }
+
   hasLane(lane: number): boolean {
     return this.#lanes.has(lane);
   }

@@ -44,12 +44,17 @@ export class ControlChannel {
   /** Bytes of messages that nobody has taken. */
   #inboxBytes = 0;
   #isPaused = false;
+  /** Its first message has come, or was asked for by our own. */
+  #isGreeted: boolean;
+  /** That was found right. */
+  #isAdmitted: boolean;
 
   /** Dials, or takes over what has arrived. */
   constructor(context: LinkContext, from: Dial | Arrival, owner: ControlOwner) {
     this.#context = context;
     this.#owner = owner;
     this.#parser = new ControlParser(context.limits.controlMessageBytes, checksum);
+    this.#isGreeted = this.#isAdmitted = !("socket" in from);
     if ("socket" in from) {
       this.#socket = from.socket;
       this.#state = "open";
@@ -87,6 +92,12 @@ export class ControlChannel {
     if (queuedBytes > 0 && queuedBytes + CONTROL_HEAD_BYTES + message.length > this.#context.limits.controlQueueBytes) return false;
     this.#socket.write(encodeControl(message, checksum));
     return true;
+  }
+
+  /** What the peer has said first was found right: its messages may be large from now on. */
+  handleAdmitted(): void {
+    this.#isAdmitted = true;
+    if (this.#isPaused) setImmediate(() => this.#resume());
   }
 
   /** Flushes what is queued and waits for the peer to close too, for at most a second. */
@@ -136,12 +147,15 @@ export class ControlChannel {
     try {
       while (this.#parser.heldBytes >= CONTROL_HEAD_BYTES) {
         if (this.#inboxBytes >= limits.controlQueueBytes) return this.#pause();
+        // Not kept for somebody whose first message is not judged; then it is read on.
+        if (!this.#isAdmitted && this.#isLargeNext) return this.#pause();
         if (!events.reserve("message")) {
           events.waitForRoom(() => this.#resume());
           return this.#pause();
         }
         const message = this.#next();
         if (message === undefined) return;
+        this.#isGreeted = true;
         this.#inboxBytes += message.length;
         this.#owner.handleMessage(message, () => this.#handleTaken(message.length));
       }
@@ -151,11 +165,17 @@ export class ControlChannel {
     }
   }
 
+  get #isLargeNext(): boolean {
+    const { greetingMessageBytes, controlMessageBytes } = this.#context.limits;
+    const { announcedBytes } = this.#parser;
+    return this.#isGreeted && announcedBytes > greetingMessageBytes && announcedBytes <= controlMessageBytes;
+  }
+
   /** Gives the reservation back when there is no message after all. */
   #next(): Uint8Array | undefined {
     let message: Uint8Array | undefined;
     try {
-      message = this.#parser.next();
+      message = this.#parser.next(this.#isGreeted ? undefined : this.#context.limits.greetingMessageBytes);
     } finally {
       if (message === undefined) this.#context.events.release("message");
     }

@@ -100,8 +100,7 @@ class JsLink implements Link, ListenerOwner, ConnectionOwner {
     const name = nameOf(token);
     if ((this.#tokens.get(name) ?? found) !== found) throw new KvferryError("invalid_argument", "the token is in use");
     if (found.token !== undefined) this.#tokens.delete(found.token);
-    found.token = name;
-    found.acceptedLanes = options;
+    found.admit(name, options);
     this.#tokens.set(name, found);
     for (const listener of this.#listeners) listener.handleAdmitted(token);
   }

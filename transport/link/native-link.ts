@@ -40,6 +40,7 @@ export type LinkLimits = Pick<
   | "sendQueueChunks"
   | "chunkBytesMax"
   | "controlMessageBytes"
+  | "greetingMessageBytes"
   | "controlQueueBytes"
   | "preambleTimeoutMs"
   | "connectTimeoutMs"
@@ -246,6 +247,7 @@ function boundsOf(limits: LinkLimits): NativeMoverBounds {
     sendQueueChunks: limits.sendQueueChunks,
     chunkBytes: limits.chunkBytesMax,
     messageBytes: limits.controlMessageBytes,
+    greetingBytes: limits.greetingMessageBytes,
     queueBytes: limits.controlQueueBytes,
     preambleTimeoutMs: limits.preambleTimeoutMs,
     connectTimeoutMs: limits.connectTimeoutMs,

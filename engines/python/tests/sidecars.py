@@ -52,11 +52,14 @@ class Sidecar:
             self._process = None
 
     def connect(self, **options: object) -> kvferry.Ferry:
-        """Also while it is still starting."""
+        return self.connect_to(self.socket, **options)
+
+    def connect_to(self, socket: str, /, **options: object) -> kvferry.Ferry:
+        """Also while it is still starting. `socket`: its own, or one of its tenants'."""
         until = time.monotonic() + START_S
         while True:
             try:
-                return kvferry.connect(self.socket, **options)  # type: ignore[arg-type]
+                return kvferry.connect(socket, **options)  # type: ignore[arg-type]
             except kvferry.KvferryError as error:
                 ended = self._process is None or self._process.poll() is not None
                 if error.code not in ("connect_failed", "connect_timeout") or ended or time.monotonic() > until:

@@ -1,7 +1,7 @@
-/** Lanes that come before anybody has admitted their token: they wait, so many and so long. */
+/** Lanes that come before anybody has admitted their token: they wait, so many and so long. Large messages that come before that wait in the network. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { encodePreamble } from "../../../transport/link/frame.ts";
+import { encodeControl, encodePreamble } from "../../../transport/link/frame.ts";
 import { readGolden } from "../../golden/golden.ts";
 import { dialRaw, dialRawControl, type RawPeer } from "../raw.ts";
 import { End } from "./end.ts";
@@ -87,5 +87,35 @@ export function waitingTests(suite: Suite): void {
     const { connection } = await b.event("accepted");
     b.link.admitLanes(connection, TOKEN);
     await b.eventCount(4, "laneUp", { connection });
+  });
+
+  messageTests(suite);
+}
+
+function messageTests(suite: Suite): void {
+  const small = { greetingMessageBytes: 64, controlMessageBytes: 65_536, controlQueueBytes: 262_144 };
+  const control = (bytes: number): Uint8Array => encodeControl(new Uint8Array(bytes).fill(7));
+
+  test("who dialled may not begin with a large message", async (t) => {
+    const { b, endpoint } = await openListener(t, suite, small);
+    const peer = await dialRawControl(t, endpoint, suite.tls);
+    peer.say(control(65).subarray(0, 8));
+    await peer.closed();
+    assert.equal((await b.event("disconnected")).code, numberOf("protocol_error"));
+  });
+
+  test("a large message behind the first one is not kept before that is judged, and not lost", async (t) => {
+    const { b, endpoint } = await openListener(t, suite, small);
+    const peer = await dialRawControl(t, endpoint, suite.tls);
+    const { connection } = await b.event("accepted");
+    peer.say(control(64), control(65), control(3), control(65_536));
+    await b.event("message", { connection });
+    await dialRawControl(t, endpoint, suite.tls);
+    await b.eventCount(2, "accepted");
+    const sizes = (): number[] => b.all("message").map(({ bytes }) => bytes.length);
+    assert.deepEqual(sizes(), [64]);
+    b.link.admitLanes(connection, TOKEN);
+    await b.eventCount(4, "message");
+    assert.deepEqual(sizes(), [64, 65, 3, 65_536]);
   });
 }

@@ -76,9 +76,11 @@ class MemoryVerbs:
         """The memory may be another's when this returns. Never needed after `publish`."""
         await self._session.ask("free", {"blocks": self._ours(blocks)}, nothing, timeout_s)
 
-    async def register_buffer(self, size: int, path: str = "", *, timeout_s: float | None = None) -> Buffer:
+    async def register_buffer(
+        self, size: int, path: str = "", *, namespace: str = "", timeout_s: float | None = None
+    ) -> Buffer:
         """New memory of that size which both sides map; or, with a path, memory that the caller has made: a memfd with
-        MFD_ALLOW_SEALING as /proc/PID/fd/N."""
+        MFD_ALLOW_SEALING as /proc/PID/fd/N. `namespace`: what rules for other tenants name."""
         size = integer(size, "size", 1)
         memory = None if path else Memfd(size)
         incarnation = self._session.incarnation
@@ -88,7 +90,8 @@ class MemoryVerbs:
             return Buffer(wire.text(message, "handle"), wire.integer(message, "bytes"), incarnation, view)
 
         try:
-            fields = {"path": path if memory is None else memory.path, "bytes": size}
+            where = path if memory is None else memory.path
+            fields = wire.present(path=where, bytes=size, namespace=namespace or None)
             return await self._session.ask("registerBuffer", fields, take, timeout_s, self._undo["register_buffer"])
         finally:
             if memory is not None:
@@ -98,12 +101,15 @@ class MemoryVerbs:
         self._check_incarnation(buffer.incarnation, "buffer")
         await self._session.ask("unregisterBuffer", {"handle": buffer.handle}, nothing, timeout_s)
 
-    async def register_model(self, identity: Identity, layout: Layout, *, timeout_s: float | None = None) -> Model:
-        """The same object for the same identity and layout. After a restart of the sidecar it is registered again by itself."""
+    async def register_model(
+        self, identity: Identity, layout: Layout, *, namespace: str = "", timeout_s: float | None = None
+    ) -> Model:
+        """The same object for the same arguments. After a restart of the sidecar it is registered again by itself.
+        `namespace`: of what is published and offered as this model; rules for other tenants name it."""
         for known in self._session.models:
-            if known.identity == identity and known.layout == layout:
+            if known.identity == identity and known.layout == layout and known.namespace == namespace:
                 return known
-        model = Model(identity, layout)
+        model = Model(identity, layout, namespace)
         await self._session.ask("registerModel", model.fields(), model.take, timeout_s)
         self._session.models.append(model)
         return model

@@ -10,9 +10,10 @@ from .layout import Layout
 
 
 class Model:
-    def __init__(self, identity: Identity, layout: Layout) -> None:
+    def __init__(self, identity: Identity, layout: Layout, namespace: str = "") -> None:
         self.identity = identity
         self.layout = layout
+        self.namespace = namespace
         self.fingerprint = identity.fingerprint
         self._number: int | None = None
         self._problem = KvferryError("model_unknown", "not registered yet")
@@ -34,7 +35,8 @@ class Model:
             self._number, self._problem = None, error
 
     def fields(self) -> dict[str, object]:
-        return {"identity": self.identity.to_message(), "layout": self.layout.to_message()}
+        identity, layout = self.identity.to_message(), self.layout.to_message()
+        return wire.present(identity=identity, layout=layout, namespace=self.namespace or None)
 
     def take(self, message: wire.Message) -> Model:
         fingerprint = wire.text(message, "fingerprint")

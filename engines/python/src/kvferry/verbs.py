@@ -141,13 +141,15 @@ class AsyncFerry(MemoryVerbs):
         *,
         ready: bool = True,
         handle: str | None = None,
+        peers: Sequence[str] | None = None,
         deadline_s: float | None = None,
         trace: str | None = None,
         timeout_s: float | None = None,
     ) -> Offer:
         """Makes held or leased blocks fetchable once, or by as many readers as the fetches say. `ready=False`: each layer follows by
         `ready` as prefill makes it. `handle`: one of `new_handle`, so that it can be passed on before this returns; else the sidecar
-        chooses. One whose offer has not ended is refused with invalid_argument."""
+        chooses. One whose offer has not ended is refused with invalid_argument. `peers`: identities of certificates; a peer that has
+        none of them hears what it would of a handle that was never given."""
         session = self._session
         # As the sidecar says; asked here as well, because the open one would be replaced before it could answer.
         if handle is not None and session.registry.offer(handle) is not None:
@@ -161,6 +163,7 @@ class AsyncFerry(MemoryVerbs):
             groups=self._groups(listed),
             ready=None if ready else False,
             handle=handle,
+            peers=None if peers is None else list(peers),
             deadlineMs=_milliseconds(deadline_s),
             trace=trace,
         )
