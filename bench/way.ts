@@ -74,6 +74,8 @@ export function wordBytes(said: WayWord): Uint8Array {
 
 /** How often it is looked whether something is due: a reading, a lane to be opened again. */
 const TURN_MS = 25;
+/** Whoever says nothing for so long is not to blame for a single lane. */
+const HEARD_MS = 1_000;
 
 export type WayHooks = Pick<LanesOptions, "isDialler" | "onLost" | "onWish"> & {
   /** Called after each reading. */
@@ -109,8 +111,6 @@ export class Way {
       congestionControl: this.congestion.name,
       socket: { socketBufferBytes, dscp },
       takesPadding: () => false,
-      heardUs: () => Math.round(endpoint.heardMs * 1000),
-      onDoubt: () => {},
       ...hooks,
     });
   }
@@ -169,8 +169,9 @@ export class Way {
     const us = nowUs();
     this.lanes.turn(us);
     if (us < this.path.nextReadingUs()) return;
+    const isHeard = us - this.#endpoint.heardMs * 1000 < HEARD_MS * 1000;
     const backlogBytes = this.#endpoint.requesters.reduce((sum, { waitingBytes }) => sum + waitingBytes, 0);
-    this.lanes.observe(us, { backlogBytes, mostUrgent: "normal", tenantCap: 0, tenantSharing: 1 });
+    this.lanes.observe(us, isHeard, { backlogBytes, mostUrgent: "normal", tenantCap: 0, tenantSharing: 1 });
     this.#hooks.onRead?.();
   }
 }

@@ -233,7 +233,6 @@ export interface NativeLaneInfo {
   remote?: { host: string; port: number };
   socket?: {
     rttVariationUs: number;
-    silentUs: number;
     pathMtuBytes: number;
     dscp: number;
     sendBufferBytes: number;

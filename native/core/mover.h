@@ -39,7 +39,7 @@ struct LaneInfo {
   bool is_receiving = false;
   // Of a socket; what carries bytes without one leaves it empty.
   struct Socket {
-    double rtt_variation_us = 0, silent_us = 0, path_mtu_bytes = 0, dscp = 0, send_buffer_bytes = 0, receive_buffer_bytes = 0;
+    double rtt_variation_us = 0, path_mtu_bytes = 0, dscp = 0, send_buffer_bytes = 0, receive_buffer_bytes = 0;
     Endpoint local, remote;
   };
   std::optional<Socket> socket;

@@ -36,7 +36,6 @@ Napi::Value endpoint_value(Napi::Env env, const Endpoint& endpoint) {
 Napi::Value lane_socket_value(Napi::Env env, const LaneInfo::Socket& socket) {
   Napi::Object value = Napi::Object::New(env);
   value.Set("rttVariationUs", socket.rtt_variation_us);
-  value.Set("silentUs", socket.silent_us);
   value.Set("pathMtuBytes", socket.path_mtu_bytes);
   value.Set("dscp", socket.dscp);
   value.Set("sendBufferBytes", socket.send_buffer_bytes);

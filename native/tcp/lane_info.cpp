@@ -3,8 +3,6 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <algorithm>
-
 #include "lane.h"
 
 namespace kvferry {
@@ -41,8 +39,6 @@ bool TcpLane::info(LaneInfo* info) {
   info->is_receiving = connection_->is_receiving(*this);
   LaneInfo::Socket& socket = info->socket.emplace();
   socket.rtt_variation_us = tcp.tcpi_rttvar;
-  // Nothing comes and nothing goes although something is on its way: TCP waits for its timeout.
-  if (tcp.tcpi_unacked > 0) socket.silent_us = 1000.0 * std::min(tcp.tcpi_last_ack_recv, tcp.tcpi_last_data_sent);
   socket.path_mtu_bytes = tcp.tcpi_pmtu;
   socket.dscp = dscp_of(stream_.fd());
   socket.send_buffer_bytes = get_number(stream_.fd(), SOL_SOCKET, SO_SNDBUF);

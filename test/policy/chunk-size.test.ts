@@ -11,7 +11,7 @@ const MiB = 1024 * KiB;
 const MB = 1_000_000;
 const INPUT: ChunkSizeInput = {
   ...{ goodputBytesPerSecond: 120 * MB, lanes: 1, rttUs: 50_000, priority: "normal" },
-  ...{ transferBytes: 0, mostBytes: limits.chunkBytesMax },
+  ...{ transferBytes: 0, mostBytes: limits.chunkBytesMax, local: false },
 };
 const sizeOf = (changes: Partial<ChunkSizeInput>): number => chooseChunkSize({ ...INPUT, ...changes }).bytes;
 
@@ -58,6 +58,7 @@ test("property: within the limits, a power of two or all that is taken, overhead
     priority: fc.constantFrom(...PRIORITIES),
     transferBytes: fc.nat(2 ** 31 - 1),
     mostBytes: fc.integer({ min: limits.chunkBytesMin, max: limits.chunkBytesMax }),
+    local: fc.boolean(),
   });
   fc.assert(
     fc.property(input, (of) => {

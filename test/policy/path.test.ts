@@ -28,13 +28,13 @@ function pathAt(bytesPerSecond: number, seconds: number, options: Partial<PathOp
   return path;
 }
 
-test("before anything is known: lanes to begin with, no pace, room for a fast path, chunks of the default size, and a reason for each", () => {
+test("before anything is known: lanes to begin with, no pace, room for a fast path, small chunks, and a reason for each", () => {
   const path = new Path(OPTIONS);
   const { lanes, pace } = path.decision;
   assert.deepEqual([lanes.lanes, pace.bytesPerSecond], [16, 0]);
   const window = path.newWindow().window();
   const chunk = path.chunkSize(0, "out", "normal", 0, limits.chunkBytesMax);
-  assert.equal(chunk.bytes, limits.chunkBytesDefault);
+  assert.equal(chunk.bytes, 256 * 1024);
   for (const { reason } of [lanes, pace, window, chunk]) assert.notEqual(reason, "");
 });
 

@@ -167,8 +167,6 @@ export interface LaneInfo {
 export interface LaneSocket {
   /** The kernel's mean deviation of the round trip. */
   readonly rttVariationUs: number;
-  /** Segments are under way, and for so long none was sent, nor anything heard: TCP waits for its timeout. Else 0. */
-  readonly silentUs: number;
   readonly pathMtuBytes: number;
   readonly dscp: number;
   /** As the kernel counts: Linux doubles what was asked for. */

@@ -82,8 +82,6 @@ export class Connection {
       congestionControl,
       isDialler: address !== undefined,
       takesPadding: () => this.#hello?.capabilities.includes("prewarm") === true,
-      heardUs: () => this.#heardUs,
-      onDoubt: () => this.send({ kind: "ping", id: 0 }),
       onLost: (index, code) => owner.onLaneLost(index, code),
       onWish: (count, lost) => {
         if (this.#hello?.capabilities.includes("lanes") === true) this.send({ kind: "lanes", lanes: count, lost });
@@ -198,6 +196,11 @@ export class Connection {
     else if (event.kind === "laneUp") this.lanes.handleUp(nowUs, event.lane);
     else if (event.kind === "laneDown") this.lanes.handleDown(nowUs, event.lane, event.code);
     else if (event.kind === "disconnected") this.#handleDisconnected(nowUs, event.code, event.detail);
+  }
+
+  /** Something of it came within the time of a few heartbeats. */
+  isHeard(nowUs: number): boolean {
+    return nowUs - this.#heardUs < 4 * limits.busyHeartbeatMs * 1000;
   }
 
   /** Chunks came or were acknowledged: the remote lives. */

@@ -23,10 +23,6 @@ export interface LanesOptions {
   readonly takesPadding: () => boolean;
   /** A lane died while the connection lives; whoever dialled opens it again. */
   readonly onLost: (lane: number, code: ErrorCode) => void;
-  /** When something was heard of the remote. */
-  readonly heardUs: () => number;
-  /** A word of the remote would show whether it is a lane that is silent, or the path. */
-  readonly onDoubt: () => void;
   /** For the remote: who dialled is to open so many in all (0: no more); those were given up here. */
   readonly onWish: (lanes: number, lost: readonly number[]) => void;
 }
@@ -208,14 +204,13 @@ export class Lanes {
       this.#lost.shift();
       this.#options.onLost(lane, code);
     }
-    if (nowUs >= this.#health.nextLookUs) this.#watch(nowUs, this.read());
     this.#open(nowUs);
   }
 
   /** Reads the lanes and does what follows from it. */
-  observe(nowUs: number, load: Omit<PathLoad, "lanesActive">): void {
+  observe(nowUs: number, isHeard: boolean, load: Omit<PathLoad, "lanesActive">): void {
     const infos = this.read();
-    this.#watch(nowUs, infos);
+    for (const { lane } of this.#health.handleReading(nowUs, infos, isHeard)) this.#closeSlow(lane);
     this.#options.path.handleReading(nowUs, infos, { ...load, lanesActive: this.active });
     this.#open(nowUs);
     this.#rest(infos);
@@ -233,18 +228,10 @@ export class Lanes {
   }
 
   nextDeadlineUs(): number {
-    let next = Math.min(
-      this.#lost[0]?.afterUs ?? Number.POSITIVE_INFINITY,
-      this.#isUp ? this.#health.nextLookUs : Number.POSITIVE_INFINITY,
-    );
+    let next = this.#lost[0]?.afterUs ?? Number.POSITIVE_INFINITY;
     // Those beyond what is wanted now are not opened, and nobody waits for them.
     for (const [lane, atUs] of this.#reopenAtUs) if (lane < this.#wanted) next = Math.min(next, atUs);
     return next;
-  }
-
-  #watch(nowUs: number, infos: readonly LaneInfo[]): void {
-    for (const { lane } of this.#health.handleReading(nowUs, infos, this.#options.heardUs())) this.#closeSlow(lane);
-    if (this.#health.isDoubtful) this.#options.onDoubt();
   }
 
   /** What it has taken goes over the others. */

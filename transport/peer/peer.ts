@@ -375,7 +375,7 @@ export class Peer implements Remote, PeerPort {
 
   #observe(nowUs: number): void {
     const { goodputBytesPerSecond } = this.path.estimate(nowUs);
-    this.#connection.lanes.observe(nowUs, {
+    this.#connection.lanes.observe(nowUs, this.#connection.isHeard(nowUs), {
       ...this.#ongoing.load(nowUs, goodputBytesPerSecond),
       ...this.#host.tenantShare,
     });

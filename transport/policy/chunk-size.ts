@@ -19,6 +19,8 @@ export interface ChunkSizeInput {
   readonly transferBytes: number;
   /** The most that both ends take. */
   readonly mostBytes: number;
+  /** Both ends on one host. */
+  readonly local: boolean;
 }
 
 export interface ChunkSize {
@@ -35,14 +37,16 @@ const LOOP_PARTS = 50;
 const WAIT_LEAST_US = 8_000;
 const WAIT_MOST_US = 20_000;
 const WAIT_RTT_PARTS = 8;
+/** Sixteen lanes begin together on a path of which nothing is known: with larger chunks the last of them would still carry theirs when the others are done. */
+const STRANGER_BYTES = limits.chunkBytesDefault / 4;
 /** A transfer is cut in at least so many chunks for each lane, or the lanes would not end together. */
 const CHUNKS_PER_LANE = 4;
 
 export function chooseChunkSize(input: ChunkSizeInput): ChunkSize {
-  const { goodputBytesPerSecond, lanes, rttUs, priority, transferBytes, mostBytes } = input;
+  const { goodputBytesPerSecond, lanes, rttUs, priority, transferBytes, mostBytes, local } = input;
   assert(lanes >= 1 && mostBytes >= limits.chunkBytesMin, "a path has lanes, and takes a chunk of the least size");
   if (goodputBytesPerSecond <= 0)
-    return { bytes: clamp(limits.chunkBytesDefault, mostBytes), reason: "the rate of the path is not known yet" };
+    return { bytes: clamp(local ? limits.chunkBytesDefault : STRANGER_BYTES, mostBytes), reason: "the rate of the path is not known yet" };
   const laneRate = goodputBytesPerSecond / lanes;
   // What yields does so sooner.
   const patienceUs = Math.min(Math.max(rttUs / WAIT_RTT_PARTS, WAIT_LEAST_US), WAIT_MOST_US) / (priority === "background" ? 2 : 1);

@@ -136,7 +136,8 @@ export class Path {
     const { goodputBytesPerSecond: sending, rttUs } = this.#estimator.estimate(nowUs);
     const there = { goodputBytesPerSecond: sending, lanes: this.#laneCount.answer.lanes };
     const { goodputBytesPerSecond, lanes } = direction === "out" ? there : this.#receiving.estimate(nowUs);
-    return chooseChunkSize({ goodputBytesPerSecond, lanes, rttUs, priority, transferBytes, mostBytes: most });
+    const { local } = this.#options;
+    return chooseChunkSize({ goodputBytesPerSecond, lanes, rttUs, priority, transferBytes, mostBytes: most, local });
   }
 }
 
