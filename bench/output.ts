@@ -30,11 +30,7 @@ export class Output {
     // Where standard output is the same terminal, JSON stands there alone.
     this.#terminal = process.stderr.isTTY === true && (form === "text" || logfile !== "" || process.stdout.isTTY !== true);
     if (logfile === "") return;
-    try {
-      this.#file = openSync(logfile, "a");
-    } catch (error) {
-      throw new KvferryError("invalid_argument", `--logfile: ${(error as Error).message}`, { cause: error });
-    }
+    this.#file = inFile(() => openSync(logfile, "a"));
   }
 
   started(start: BenchDocument["start"]): void {
@@ -123,6 +119,15 @@ export class Output {
     const { form, title } = this.#options.output;
     const titled = title === "" || form !== "text" ? text : text.replace(/^/gm, `${title}:  `);
     if (this.#file === undefined) process.stdout.write(`${titled}\n`);
-    else writeSync(this.#file, `${titled}\n`);
+    else inFile(() => writeSync(this.#file as number, `${titled}\n`));
+  }
+}
+
+/** A folder, a full disk: the user's to mend. */
+function inFile<Result>(run: () => Result): Result {
+  try {
+    return run();
+  } catch (error) {
+    throw new KvferryError("invalid_argument", `--logfile: ${(error as Error).message}`, { cause: error });
   }
 }

@@ -2,7 +2,6 @@
  * The configuration: unknown in, frozen typed value out, once, at the edge. Defaults < file (JSON) < environment (KVFERRY_*) < flags.
  * A value that does not parse and a name that is no field are errors that say where they came from.
  */
-import { readFileSync } from "node:fs";
 import { availableParallelism, hostname } from "node:os";
 import { formatAddress, type HostPort, isLoopback } from "./config/address.ts";
 import {
@@ -21,7 +20,7 @@ import {
 import { type ConfigInput, type ConfigValues, configDefaults } from "./config/schema.ts";
 import { formatRate, formatSize } from "./config/units.ts";
 import { KvferryError } from "./errors.ts";
-import type { TlsFiles } from "./tls/files.ts";
+import { readSmallFile, type TlsFiles } from "./tls/files.ts";
 
 export type { ConfigInput } from "./config/schema.ts";
 
@@ -226,7 +225,7 @@ function relate(config: Config, from: (path: string) => string): void {
 
 function readSecret(file: string, name: string): string {
   try {
-    const secret = readFileSync(file, "utf8").trim();
+    const secret = readSmallFile(file, true).toString("utf8").trim();
     if (secret.length >= 16 && secret.length <= 1_024) return secret;
   } catch (error) {
     throw new KvferryError("invalid_config", `${name}: ${(error as Error).message}`, { cause: error });

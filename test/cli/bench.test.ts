@@ -114,6 +114,11 @@ test("a server in the background: says its command, serves, is alone on its port
   }
 });
 
+test("a log file on a full disk is no fault of the bench's", { skip: !existsSync("/dev/full") }, async () => {
+  const { code, stderr } = await kvferry(["bench", "-l", "4KiB", "--iters", "1", "--link", "js", "--logfile", "/dev/full"]);
+  assert.deepEqual([code, /^kvferry: invalid_argument: .*--logfile: ENOSPC/m.test(stderr)], [2, true], stderr);
+});
+
 test("what is not there is said in one line: a server, a file, memory of a GPU", async () => {
   const wrong: [string[], RegExp][] = [
     [["-c", "127.0.0.1", "-p", "1"], /^kvferry: connect_failed: .*kvferry bench -s/],

@@ -51,6 +51,8 @@ test("an authority, and certificates from it", async () => {
   ]);
   assert.match(absent.stderr, /ENOENT.*kvferry cert ca --out/);
   assert.match(wrong.stderr, /Expected a name or an address for --host/);
+  const file = await kvferry(["cert", "ca", "--out", join(ca, "ca.crt")]);
+  assert.deepEqual([file.code, /^kvferry: invalid_argument: .*--out: E/.test(file.stderr)], [2, true], file.stderr);
 });
 
 interface Sidecar {
@@ -151,7 +153,7 @@ test("two sidecars over TLS: who they are, who is turned away, another certifica
   const before = (await statusOf(one)).tls;
   await issue("one", "--uri", "spiffe://fleet/one", "--days", "500");
   one.child.kill("SIGHUP");
-  await settled(() => one.said.includes("another certificate is in use"), "the other certificate");
+  await settled(() => one.said.includes("deny-list were read again"), "the other certificate");
   const status = await statusOf(one);
   assert.equal(status.tls?.identity, before?.identity);
   assert.notEqual(status.tls?.not_after, before?.not_after);

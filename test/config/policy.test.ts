@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import fc from "fast-check";
-import { configOf } from "../../transport/config.ts";
+import { configOf, loadConfig } from "../../transport/config.ts";
 import { loadPolicy, parsePolicy } from "../../transport/config/policy-file.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import { limits } from "../../transport/limits.ts";
@@ -71,7 +71,10 @@ test("what is wrong is named by its place", () => {
   assert.match(wrong({ blue: {} }), /patterns over certificates' identities, at least one for tenants\.blue\.identities/);
   assert.match(wrong({ blue: { identities: [] } }), /for tenants\.blue\.identities/);
   assert.match(wrong({ blue: "all" }), /\{identities, socket\?.* for tenants\.blue \(from p\.json\) but received "all"/);
-  assert.match(wrong({ "no name": blue }), /tenants by name, which has 1 to 48 letters/);
+  assert.match(
+    wrong({ "no name": blue }),
+    /Expected 1 to 48 letters, .* a letter or digit first, for a tenant's name \(from p\.json\) but received "no name"/,
+  );
   assert.match(
     wrong({ blue: { ...blue, rate: "fast" } }),
     /Expected a rate .* for tenants\.blue\.rate \(from p\.json\) but received "fast"/,
@@ -80,6 +83,7 @@ test("what is wrong is named by its place", () => {
   assert.match(wrong({ blue: { ...blue, pool: { bytes: "1MiB", blockBytes: "2MiB" } } }), /tenants\.blue\.pool\.blockBytes/);
   assert.match(wrong({ blue: { identities: ["b"], pool: { bytes: "2MiB" } } }), /no engines here \(socket\) for tenants\.blue\.pool/);
   assert.match(wrong({ blue, red: blue }), /a socket of its own for tenants\.red\.socket/);
+  assert.match(wrong({ blue, red: { ...blue, socket: "/run/./blue.sock" } }), /a socket of its own for tenants\.red\.socket/);
   assert.match(wrong({ blue: { ...blue, color: 1 } }), /known field but received tenants\.blue\.color/);
   const rule = (from: string, namespaces: unknown) => ({ blue: { ...blue, fetch: [{ from, namespaces }] } });
   assert.match(wrong(rule("green", ["*"])), /the name of another tenant for tenants\.blue\.fetch\.0\.from .* received "green"/);
@@ -93,6 +97,46 @@ test("what is wrong is named by its place", () => {
   assert.match(
     refusal(() => loadPolicy(join(folder, "bad.json"), PRESET)),
     /is not JSON/,
+  );
+});
+
+test("what the parser of JSON would drop is refused", () => {
+  const file = join(folder, "twice.json");
+  const twice = (text: string): string => {
+    writeFileSync(file, text);
+    return refusal(() => loadPolicy(file, PRESET));
+  };
+  assert.match(
+    twice('{"tenants": {"a": {"identities": ["x"]}, "b": {"identities": ["y"]}, "a" : {"identities": ["*"]}}}'),
+    /names "a" twice/,
+  );
+  assert.match(twice('{"tenants": {"a": {"identities": ["x"], "\\u0069dentities": ["*"]}}}'), /names "identities" twice/);
+  // The same name in two objects, and in texts, is none.
+  const apart =
+    '{"tenants": {"a": {"identities": ["\\"a\\": {", "a"]}, "b": {"identities": ["a"], "fetch": [{"from": "a", "namespaces": ["{"]}]}}}';
+  writeFileSync(file, apart);
+  assert.deepEqual(
+    loadPolicy(file, PRESET).map(({ name, identities }) => [name, ...identities]),
+    [
+      ["a", '"a": {', "a"],
+      ["b", "a"],
+    ],
+  );
+});
+
+test("what has no end is not read", () => {
+  const device = /\/dev\/zero is no plain file/;
+  assert.match(
+    refusal(() => loadPolicy("/dev/zero", PRESET)),
+    device,
+  );
+  assert.match(
+    refusal(() => loadConfig({ file: "/dev/zero" })),
+    device,
+  );
+  assert.match(
+    refusal(() => configOf({ secretFile: "/dev/zero" })),
+    device,
   );
 });
 

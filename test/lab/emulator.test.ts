@@ -4,7 +4,8 @@
  * selftest.sh takes two minutes to say more.
  */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { spawnSync } from "node:child_process";
@@ -33,6 +34,23 @@ test("the command line knows the emulator's profiles, keys and ranges", () => {
   const { trim, ...told } = keys;
   assert.deepEqual(trim, [0, 10]);
   assert.deepEqual(told, KEYS);
+});
+
+test("a timeline of no lines is refused, and a loop without length ends", { skip }, (t) => {
+  const wan = Wan.up(t, "metro");
+  const folder = mkdtempSync(join(tmpdir(), "kvferry-timeline-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const none = join(folder, "none");
+  writeFileSync(none, "rate=5\n\u0000\n");
+  for (const file of [none, folder]) {
+    const { status, stderr } = wan.attempt("set", `timeline=${file}`);
+    assert.notEqual(status, 0);
+    assert.match(stderr, /no line of it begins with a number of seconds/);
+  }
+  const still = join(folder, "still");
+  writeFileSync(still, "0 loop\n0 rate=123\n");
+  assert.equal(wan.attempt("set", `timeline=${still}`).status, 0);
+  assert.equal(wan.stat().ab.rate_mbit, 123);
 });
 
 test("a round trip takes what the profile says", { skip, timeout: 60_000 }, async (t) => {

@@ -13,10 +13,13 @@ export const WAN_SH = join(ROOT, "bench", "lab", "wan", "wan.sh");
 const IMPOSSIBLE = 77;
 let links = 0;
 
-function script(
-  name: string,
-  args: readonly string[],
-): { readonly status: number | null; readonly stdout: string; readonly stderr: string } {
+interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function script(name: string, args: readonly string[]): Ended {
   return spawnSync("bash", [WAN_SH, ...args], {
     env: { ...process.env, WAN: name, WANEM_SEED: "1" },
     encoding: "utf8",
@@ -48,6 +51,10 @@ export class Wan {
 
   set(...words: string[]): void {
     this.#call("set", ...words);
+  }
+
+  attempt(...args: string[]): Ended {
+    return script(this.name, args);
   }
 
   stat(): LinkReport {

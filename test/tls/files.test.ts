@@ -68,7 +68,9 @@ test("what is wrong is said, with the setting and its file", () => {
   assert.match(refusal(filesOf({ ...good, authorities: Buffer.alloc(5 * 2 ** 20) })), /tls\.authorities: .* is longer than/);
   assert.match(refusal(filesOf(good, "not hexadecimal")), /no SHA-256 fingerprint.*tls\.denied/);
   const locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-  assert.match(refusal(filesOf({ ...good, key: Buffer.from(locked) })), /the key: /);
+  assert.match(refusal(filesOf({ ...good, key: Buffer.from(locked) })), /the key: no PEM private key without a password is in there/);
+  assert.match(refusal(filesOf({ ...good, key: Buffer.alloc(0) })), /the key: no PEM private key/);
+  assert.match(refusal({ ...files, key: "/dev/zero" }), /tls\.key: \/dev\/zero is no plain file/);
 });
 
 function watchOf(t: TestContext, files: TlsFiles): { watch: FileWatch<LoadedTls>; loaded: string[]; broken: string[] } {

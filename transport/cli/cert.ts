@@ -1,5 +1,5 @@
 /** kvferry cert: an authority for tests and small fleets, and certificates from it. Nothing here is needed by who has an authority already. */
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command } from "commander";
 import { isHost } from "../config/address.ts";
@@ -106,16 +106,19 @@ function write(directory: string, name: string, { certificate, key }: Issued, fo
   ];
   const there = files.find(({ path }) => existsSync(path));
   if (there !== undefined && !force) throw usage(`${there.path} is there already; --force replaces it`);
+  let fresh = "";
   try {
     mkdirSync(directory, { recursive: true, mode: 0o755 });
     for (const { path, text, mode } of files) {
-      const fresh = `${path}.${process.pid}`;
+      fresh = `${path}.${process.pid}`;
       writeFileSync(fresh, text, { mode, flag: "wx" });
       chmodSync(fresh, mode);
       renameSync(fresh, path);
     }
   } catch (error) {
-    throw new KvferryError("address_unavailable", (error as Error).message, { cause: error });
+    // On a full disk half a key would stay.
+    if (fresh !== "") rmSync(fresh, { force: true });
+    throw new KvferryError("invalid_argument", `--out: ${(error as Error).message}`, { cause: error });
   }
 }
 

@@ -32,7 +32,8 @@ Examples:
   kvferry serve --listen 10.0.0.5:7411 --insecure --allow 10.0.0.0/8 --secret-file /etc/kvferry/secret
 
 With certificates (kvferry cert makes some) all peer traffic is TLS 1.3, both ends show theirs, and nothing else is spoken; they are read again
-when their files change, and at SIGHUP, and so is the policy. Without, other than loopback addresses are refused unless --insecure says that the network is trusted.
+at SIGHUP, and within 20 s of a change of their files, and so is the policy.
+Without, other than loopback addresses are refused unless --insecure says that the network is trusted.
 SIGTERM and SIGINT let running transfers end (at most --drain-ms), then exit 0; a second signal exits at once.
 The pool's file stays when it ends, and the next start under that name takes up what is published in it; remove the file to give its memory back.
 While it runs: curl --unix-socket SOCKET http://localhost/metrics (or /status, /healthz).`;

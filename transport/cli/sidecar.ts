@@ -205,19 +205,21 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
     refused: refusalLog(log),
     reach: (address, problem) => {
       if (problem === "") return log.info({ address }, "the address that peers are told leads here");
-      const remedy = "set advertise to an address of this node that others reach, or ignore this where only those outside can reach it";
+      const remedy = problem.startsWith("certificate_rejected")
+        ? "this node's own certificate must pass its own tls.authorities and tls.denied, and name the host of that address (kvferry cert node --host)"
+        : "set advertise to an address of this node that others reach, or ignore this where only those outside can reach it";
       log.warn({ address, problem, remedy }, "ADVERTISED ADDRESS NOT REACHED: peers that are told it will not find this node");
     },
     policy: (outcome) => {
       counters.policy(outcome);
       if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "POLICY NOT CHANGED: the one before stays in force");
-      else log.info(outcome, "another policy is in force");
+      else log.info(outcome, "the policy was read again, and is in force");
     },
     denied: denialLog(log, counters.denied),
     certificate: (outcome) => {
       counters.certificate(outcome);
       if (outcome instanceof KvferryError) log.error({ error: outcome.message }, "CERTIFICATE NOT CHANGED: the one before stays in use");
-      else log.info(outcome, "another certificate is in use for connections to come");
+      else log.info(outcome, "certificate, authorities and deny-list were read again, for connections to come");
     },
   };
 }

@@ -1,10 +1,10 @@
 /** Where values come from: layers from weak to strong, each a flat map from a field's path ("pool.bytes") to a raw value and its origin. */
-import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { expected } from "../check.ts";
 import { type FieldMeta, splitList } from "./leaves.ts";
 import { configSchema } from "./schema.ts";
 import { KvferryError } from "../errors.ts";
+import { readSmallFile } from "../tls/files.ts";
 
 export interface RawValue {
   readonly value: unknown;
@@ -45,16 +45,13 @@ const FOREIGN_VARIABLES =
 export const serveTable = fieldTable(configSchema, "KVFERRY_", FOREIGN_VARIABLES);
 export const fields = serveTable.fields;
 
-const FILE_BYTES_MAX = 4 * 2 ** 20;
-
 export function readFileLayer(table: FieldTable, file: string): Layer {
   let text: string;
   try {
-    text = readFileSync(file, "utf8");
+    text = readSmallFile(file, true).toString("utf8");
   } catch (error) {
     throw new KvferryError("invalid_config", `${file} cannot be read: ${(error as Error).message}`, { cause: error });
   }
-  if (text.length > FILE_BYTES_MAX) throw new KvferryError("invalid_config", `${file} is longer than ${FILE_BYTES_MAX} bytes`);
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);

@@ -1,9 +1,10 @@
 /** The policy file: the tenants of a node, as JSON. Unknown in, frozen typed value out; what is wrong is named by its place in the file. */
-import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { z } from "zod";
 import { expected } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { readSmallFile } from "../tls/files.ts";
 import { deepFreeze } from "./layers.ts";
 import { rate, size } from "./leaves.ts";
 
@@ -27,8 +28,8 @@ export interface TenantConfig {
   readonly rules: readonly FetchRule[];
 }
 
-const FILE_BYTES_MAX = 4 * 2 ** 20;
 const NAME = new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,${limits.tenantCharacters - 1}}$`);
+const NAME_WANTED = `1 to ${limits.tenantCharacters} letters, digits, dots, dashes or underscores, a letter or digit first,`;
 const SOCKET_CHARACTERS_MAX = 100;
 
 const patterns = (characters: number) => z.array(z.string().max(characters)).min(1).max(limits.tenantEntriesMax);
@@ -53,7 +54,7 @@ const schema = z.strictObject({ tenants: z.record(z.string().regex(NAME), tenant
 
 /** What a right value looks like, by the last name of its place. */
 const WANTED: Readonly<Record<string, string>> = {
-  tenants: `an object: tenants by name, which has 1 to ${limits.tenantCharacters} letters, digits, dots, dashes or underscores`,
+  tenants: "an object: tenants by name",
   identities: "a list of patterns over certificates' identities, at least one",
   socket: `a path of 1 to ${SOCKET_CHARACTERS_MAX} characters`,
   pool: "{bytes?, blockBytes?}",
@@ -69,18 +70,34 @@ const WANTED: Readonly<Record<string, string>> = {
 export function loadPolicy(file: string, preset: TenantConfig["pool"]): readonly TenantConfig[] {
   let text: string;
   try {
-    text = readFileSync(file, "utf8");
+    text = readSmallFile(file).toString("utf8");
   } catch (error) {
     throw new KvferryError("invalid_config", `policy: ${(error as Error).message}`, { cause: error });
   }
-  if (text.length > FILE_BYTES_MAX) throw new KvferryError("invalid_config", `policy: ${file} is longer than ${FILE_BYTES_MAX} bytes`);
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
     throw new KvferryError("invalid_config", `policy: ${file} is not JSON: ${(error as Error).message}`, { cause: error });
   }
+  const twice = nameGivenTwice(text);
+  if (twice !== undefined) throw new KvferryError("invalid_config", `policy: ${file} names ${JSON.stringify(twice.slice(0, 64))} twice`);
   return parsePolicy(value, file, preset);
+}
+
+/** In one object of this JSON. The parser keeps the last of them, and whoever wrote the other would think that it holds. */
+function nameGivenTwice(json: string): string | undefined {
+  const open: Set<string>[] = [];
+  for (const [token, text, colon] of json.matchAll(/[{}[\]]|("(?:[^"\\]|\\.)*")\s*(:?)/g)) {
+    if (token === "{" || token === "[") open.push(new Set());
+    else if (token === "}" || token === "]") open.pop();
+    else if (colon === ":") {
+      const name = JSON.parse(text as string) as string;
+      if (open.at(-1)?.has(name)) return name;
+      open.at(-1)?.add(name);
+    }
+  }
+  return undefined;
 }
 
 /** Throws KvferryError (invalid_config). @param source named in what is wrong */
@@ -115,8 +132,9 @@ function relate(tenants: readonly TenantConfig[], written: z.output<typeof schem
       pool,
     );
     unless(pool.blockBytes <= pool.bytes, "at most the pool's bytes", `.${name}.pool.blockBytes`, pool.blockBytes);
-    unless(socket === "" || !sockets.has(socket), "a socket of its own", `.${name}.socket`, socket);
-    sockets.add(socket);
+    // One path can be written in many ways.
+    unless(socket === "" || !sockets.has(resolve(socket)), "a socket of its own", `.${name}.socket`, socket);
+    sockets.add(resolve(socket));
     rules.forEach(({ from }, index) => {
       unless(from !== name && names.includes(from), WANTED["from"] as string, `.${name}.fetch.${index}.from`, from);
     });
@@ -129,10 +147,11 @@ function misfit(issue: z.core.$ZodIssue, value: unknown, source: string): Kvferr
     const name = [...place, issue.keys[0]].join(".");
     return new KvferryError("invalid_config", `Expected a known field but received ${name} (from ${source})`);
   }
+  if (issue.code === "invalid_key") return expected(NAME_WANTED, `a tenant's name (from ${source})`, place.at(-1), "invalid_config");
   let received = value;
   for (const step of issue.path) received = (received as Record<PropertyKey, unknown> | undefined)?.[step];
   // A list is named by its own name, whichever of its entries is wrong; a tenant by its name.
   const named = place.findLast((step) => WANTED[step] !== undefined) ?? "tenants";
-  const wanted = place.length === 2 && issue.code !== "invalid_key" ? "{identities, socket?, pool?, rate?, fetch?}" : WANTED[named];
+  const wanted = place.length === 2 ? "{identities, socket?, pool?, rate?, fetch?}" : WANTED[named];
   return expected(wanted as string, `${place.join(".") || "the policy"} (from ${source})`, received, "invalid_config");
 }

@@ -1,6 +1,6 @@
 /** A node's certificate, key, authorities and deny-list as files: read and checked together. */
 import type { X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { KvferryError } from "../errors.ts";
 import { checkTls, identityOf, type TlsOptions } from "./options.ts";
 
@@ -37,20 +37,30 @@ export function loadTls(files: TlsFiles, nowMs: number): LoadedTls {
   }
 }
 
+/**
+ * A file of settings, at most 4 MiB; throws Error. A device has no end, and a pipe that is read once more, when files are looked at again, holds up the whole node.
+ * @param takesPipe it is read once: a shell's <(command) will do
+ */
+export function readSmallFile(file: string, takesPipe = false): Buffer {
+  const found = statSync(file);
+  // Of a folder the read says what it is.
+  const isTaken = found.isFile() || found.isDirectory() || (takesPipe && found.isFIFO());
+  if (!isTaken) throw new Error(`${file} is no plain file`);
+  if (found.size > FILE_BYTES_MAX) throw new Error(`${file} is longer than ${FILE_BYTES_MAX} bytes`);
+  return readFileSync(file);
+}
+
 /** What a person would know the certificate by. */
 export function describeCertificate(certificate: X509Certificate): { identity: string; notAfter: string } {
   return { identity: identityOf(certificate), notAfter: new Date(certificate.validTo).toISOString() };
 }
 
 function read(setting: keyof TlsFiles, file: string): Uint8Array {
-  let bytes: Uint8Array;
   try {
-    bytes = readFileSync(file);
+    return readSmallFile(file);
   } catch (error) {
     throw new KvferryError("invalid_config", `tls.${setting}: ${(error as Error).message}`, { cause: error });
   }
-  if (bytes.length <= FILE_BYTES_MAX) return bytes;
-  throw new KvferryError("invalid_config", `tls.${setting}: ${file} is longer than ${FILE_BYTES_MAX} bytes`);
 }
 
 /** One a line; what stands behind # is for people. */

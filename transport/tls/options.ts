@@ -105,7 +105,8 @@ function keyIn(pem: Uint8Array): KeyObject {
   try {
     return createPrivateKey({ key: Buffer.from(pem), format: "pem" });
   } catch (error) {
-    throw wrong(`the key: ${(error as Error).message}`, error);
+    // OpenSSL's own words for this are "DECODER routines::unsupported".
+    throw wrong(`the key: no PEM private key without a password is in there (${(error as Error).message})`, error);
   }
 }
 

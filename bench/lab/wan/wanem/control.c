@@ -33,9 +33,9 @@ static const char *timeline_load(const char *path) {
   if (timeline.file) fclose(timeline.file);
   timeline.start = now_ns();
   timeline.file = *path ? fopen(path, "re") : NULL;
-  if (timeline.file) timeline_read();
-  else if (*path) return strerror(errno);
-  return NULL;
+  if (!timeline.file) return *path ? strerror(errno) : NULL;
+  timeline_read();
+  return timeline.file ? NULL : "no line of it begins with a number of seconds";
 }
 
 const char *link_set(Link *link, const char *word) {
@@ -52,8 +52,10 @@ static void timeline_play(Link *link) {
     char *save, *word = strtok_r(timeline.line, " \t\n", &save);   // the time
     while ((word = strtok_r(NULL, " \t\n", &save))) {
       const char *why = NULL;
-      if (!strcmp(word, "loop")) rewind(timeline.file), timeline.start = timeline.next;
-      else why = link_set(link, word);
+      // A loop that takes no time would never let go of this thread.
+      if (strcmp(word, "loop")) why = link_set(link, word);
+      else if (timeline.next < timeline.start + MS) why = "takes 0.001 s at least";
+      else rewind(timeline.file), timeline.start = timeline.next;
       if (why) fprintf(stderr, "wanem: timeline: %s: %s\n", word, why);
     }
     timeline_read();
