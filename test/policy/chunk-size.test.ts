@@ -15,8 +15,9 @@ const INPUT: ChunkSizeInput = {
 };
 const sizeOf = (changes: Partial<ChunkSizeInput>): number => chooseChunkSize({ ...INPUT, ...changes }).bytes;
 
-test("the default while the rate is not known, and never more than both ends take", () => {
-  assert.equal(sizeOf({ goodputBytesPerSecond: 0 }), limits.chunkBytesDefault);
+test("a quarter of the default while the rate is not known, the default on a host, and never more than both ends take", () => {
+  assert.equal(sizeOf({ goodputBytesPerSecond: 0, local: true }), limits.chunkBytesDefault);
+  assert.equal(sizeOf({ goodputBytesPerSecond: 0 }), 256 * KiB);
   assert.equal(sizeOf({ goodputBytesPerSecond: 0, mostBytes: 64 * KiB }), 64 * KiB);
   assert.equal(sizeOf({ mostBytes: 5_000 }), 5_000);
 });
