@@ -20,7 +20,7 @@ const values = {
   chunkBytesDefault: 1 * MiB,
   chunkBytesMax: 16 * MiB,
   controlMessageBytes: 4 * MiB,
-  /** The first message of who dialled: nothing is known of it yet. */
+  /** Of who dialled, until its Hello is judged. */
   greetingMessageBytes: 1 * MiB,
   controlQueueBytes: 16 * MiB,
   grantMax: Number.MAX_SAFE_INTEGER,

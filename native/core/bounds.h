@@ -13,7 +13,7 @@ struct Bounds {
   uint32_t send_queue_chunks;  // of one connection, not yet taken by a lane
   uint32_t chunk_bytes;
   uint32_t message_bytes;
-  uint32_t greeting_bytes;     // the first message of who dialled
+  uint32_t greeting_bytes;     // a message of who dialled and is not admitted yet
   uint32_t queue_bytes;        // control messages of one connection, each way
   uint32_t preamble_timeout_ms;
   uint32_t connect_timeout_ms;

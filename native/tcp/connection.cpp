@@ -175,11 +175,6 @@ void TcpConnection::deliver(std::vector<uint8_t>&& message) {
   mover.events().emit(Quota::message, event);
 }
 
-void TcpConnection::admit() {
-  if (admitted_.exchange(true)) return;
-  if (const std::shared_ptr<ControlChannel> control = this->control()) control->post(request::kRead);
-}
-
 bool TcpConnection::has_room() {
   std::lock_guard<std::mutex> lock(ends_mutex_);
   inbox_full_ = inbox_bytes_ >= mover.bounds.queue_bytes;

@@ -67,7 +67,7 @@ class TcpConnection : public Exchange, public std::enable_shared_from_this<TcpCo
   void control_closed(Code code, const std::string& detail);
   bool is_ending();
   // What a peer that dialled has said first was found right: its messages may be large from now on.
-  void admit();
+  void admit() { admitted_.store(true); }
   bool is_admitted() const { return admitted_.load(); }
   // What lanes give as their reason when the connection takes them down.
   Code lane_code();

@@ -24,7 +24,7 @@ constexpr uint64_t kFlushUs = 1'000'000;
 }  // namespace
 
 ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, std::vector<Address> addresses, uint32_t timeout_ms)
-    : Channel(poller), connection_(std::move(connection)), addresses_(std::move(addresses)), timeout_ms_(timeout_ms), greeted_(true), state_(State::dialing) {
+    : Channel(poller), connection_(std::move(connection)), addresses_(std::move(addresses)), timeout_ms_(timeout_ms), state_(State::dialing) {
   // The preamble is the first thing in the queue.
   std::vector<uint8_t> preamble(kPreambleBytes);
   encode_preamble({}, preamble.data());
@@ -33,7 +33,7 @@ ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> co
 }
 
 ControlChannel::ControlChannel(Poller& poller, std::shared_ptr<TcpConnection> connection, Stream stream)
-    : Channel(poller, std::move(stream)), connection_(std::move(connection)), timeout_ms_(0), greeted_(false), state_(State::open) {}
+    : Channel(poller, std::move(stream)), connection_(std::move(connection)), timeout_ms_(0), state_(State::open) {}
 
 void ControlChannel::on_attached() {
   if (state_ == State::dialing) {
@@ -219,16 +219,9 @@ bool ControlChannel::digest(const char** why) {
     uint32_t bytes, crc;
     decode_message_head(inbound_.data() + at, &bytes, &crc);
     const Bounds& bounds = connection_->mover.bounds;
-    if (bytes == 0 || bytes > (greeted_ ? bounds.message_bytes : bounds.greeting_bytes)) {
+    if (bytes == 0 || bytes > (connection_->is_admitted() ? bounds.message_bytes : bounds.greeting_bytes)) {
       *why = "a control message of a bad length";
       right = false;
-      break;
-    }
-    // Not kept for somebody whose first message is not judged; then it is read on.
-    if (bytes > bounds.greeting_bytes && !connection_->is_admitted()) {
-      std::lock_guard<std::mutex> lock(out_mutex_);
-      reading_ = false;
-      set_interest_locked();
       break;
     }
     if (inbound_bytes_ - at - kMessageHeadBytes < bytes) break;
@@ -248,7 +241,6 @@ bool ControlChannel::digest(const char** why) {
       break;
     }
     connection_->deliver(std::vector<uint8_t>(message, message + bytes));
-    greeted_ = true;
     at += kMessageHeadBytes + bytes;
   }
   if (at > 0) memmove(inbound_.data(), inbound_.data() + at, inbound_bytes_ - at);

@@ -56,7 +56,6 @@ class ControlChannel : public Channel {
   // The poller's own.
   std::vector<uint8_t> inbound_;
   size_t inbound_bytes_ = 0;
-  bool greeted_;  // its first message has come, or was asked for by our own
 
   std::mutex out_mutex_;  // guards the rest, the socket included
   State state_;

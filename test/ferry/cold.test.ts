@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import test from "node:test";
+import { limits } from "../../transport/limits.ts";
 import { assertSame, fill, skip, until } from "./pair.ts";
 import { type Stage, stage, TOKENS } from "./stage.ts";
 
@@ -72,6 +73,24 @@ test("a look-up is asked at once, and once", { skip }, async (t) => {
   listen();
   assert.deepEqual((await places)[1], { peer, matched: 0, code: "" });
   assert.equal(asked, 1);
+});
+
+test("a look-up too large for a stranger's waits for the Hello", { skip }, async (t) => {
+  const scene = await stage(t);
+  const { b, tapA, modelB, peer } = scene;
+  const listen = deafen(scene);
+  const asked: number[] = [];
+  tapA.hear = (message) => {
+    if (message.kind === "lookup") asked.push(message.keys.length);
+    return message;
+  };
+  const sizes = [limits.greetingMessageBytes, 32];
+  const places = sizes.map((bytes) => b.ferry.lookup(modelB, 0, new Uint8Array(bytes), [peer]));
+  await until(() => asked.length > 0);
+  assert.deepEqual(asked, [32]);
+  listen();
+  for (const found of await Promise.all(places)) assert.deepEqual(found[1], { peer, matched: 0, code: "" });
+  assert.deepEqual(asked, [32, limits.greetingMessageBytes]);
 });
 
 test("what needs a capability waits for the Hello", { skip }, async (t) => {

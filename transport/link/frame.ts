@@ -188,11 +188,6 @@ export class ControlParser {
     this.#end += bytes.length;
   }
 
-  /** Bytes of the next message, as far as its head is there; else 0. */
-  get announcedBytes(): number {
-    return this.heldBytes < CONTROL_HEAD_BYTES ? 0 : viewOf(this.#buffer.subarray(this.#first, this.#end)).getUint32(0, true);
-  }
-
   /** The next message, a copy; undefined until it is whole. After an error the stream has no meaning: every further call throws too. */
   next(messageBytesMax = this.#messageBytesMax): Uint8Array | undefined {
     const held = this.#buffer.subarray(this.#first, this.#end);

@@ -44,9 +44,7 @@ export class ControlChannel {
   /** Bytes of messages that nobody has taken. */
   #inboxBytes = 0;
   #isPaused = false;
-  /** Its first message has come, or was asked for by our own. */
-  #isGreeted: boolean;
-  /** That was found right. */
+  /** What the peer has said first was found right, or it was us who dialled. */
   #isAdmitted: boolean;
 
   /** Dials, or takes over what has arrived. */
@@ -54,7 +52,7 @@ export class ControlChannel {
     this.#context = context;
     this.#owner = owner;
     this.#parser = new ControlParser(context.limits.controlMessageBytes, checksum);
-    this.#isGreeted = this.#isAdmitted = !("socket" in from);
+    this.#isAdmitted = !("socket" in from);
     if ("socket" in from) {
       this.#socket = from.socket;
       this.#state = "open";
@@ -94,10 +92,9 @@ export class ControlChannel {
     return true;
   }
 
-  /** What the peer has said first was found right: its messages may be large from now on. */
+  /** The peer's messages may be large from now on. */
   handleAdmitted(): void {
     this.#isAdmitted = true;
-    if (this.#isPaused) setImmediate(() => this.#resume());
   }
 
   /** Flushes what is queued and waits for the peer to close too, for at most a second. */
@@ -147,15 +144,12 @@ export class ControlChannel {
     try {
       while (this.#parser.heldBytes >= CONTROL_HEAD_BYTES) {
         if (this.#inboxBytes >= limits.controlQueueBytes) return this.#pause();
-        // Not kept for somebody whose first message is not judged; then it is read on.
-        if (!this.#isAdmitted && this.#isLargeNext) return this.#pause();
         if (!events.reserve("message")) {
           events.waitForRoom(() => this.#resume());
           return this.#pause();
         }
         const message = this.#next();
         if (message === undefined) return;
-        this.#isGreeted = true;
         this.#inboxBytes += message.length;
         this.#owner.handleMessage(message, () => this.#handleTaken(message.length));
       }
@@ -165,17 +159,11 @@ export class ControlChannel {
     }
   }
 
-  get #isLargeNext(): boolean {
-    const { greetingMessageBytes, controlMessageBytes } = this.#context.limits;
-    const { announcedBytes } = this.#parser;
-    return this.#isGreeted && announcedBytes > greetingMessageBytes && announcedBytes <= controlMessageBytes;
-  }
-
   /** Gives the reservation back when there is no message after all. */
   #next(): Uint8Array | undefined {
     let message: Uint8Array | undefined;
     try {
-      message = this.#parser.next(this.#isGreeted ? undefined : this.#context.limits.greetingMessageBytes);
+      message = this.#parser.next(this.#isAdmitted ? undefined : this.#context.limits.greetingMessageBytes);
     } finally {
       if (message === undefined) this.#context.events.release("message");
     }

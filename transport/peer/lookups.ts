@@ -40,14 +40,14 @@ export class PendingLookups {
 
   /** False: it is answered already, and `done` was called. */
   ask(nowUs: number, message: Lookup, remote: Remote, done: Done): boolean {
-    const isOwn = message.tenant === "";
+    const early = isEarly(message);
     const refusal = this.#refusal(message, remote);
     if (refusal !== undefined) {
       done(0, refusal);
       return false;
     }
-    remote.send(message, isOwn);
-    const isSaid = remote.up || (remote.greets && isOwn);
+    remote.send(message, early);
+    const isSaid = remote.up || (remote.greets && early);
     this.#pending.set(message.id, { message, endsUs: nowUs + limits.lookupTimeoutMs * 1000, done, isSaid });
     return true;
   }
@@ -59,10 +59,10 @@ export class PendingLookups {
     return this.#pending.size >= limits.lookupsPendingMax ? "full" : undefined;
   }
 
-  /** Our Hello is said: whom another tenant means something to shows in the remote's. */
+  /** Our Hello is said. */
   handleGreeted(remote: Remote): void {
     for (const pending of this.#pending.values()) {
-      if (pending.isSaid || pending.message.tenant !== "") continue;
+      if (pending.isSaid || !isEarly(pending.message)) continue;
       pending.isSaid = true;
       remote.send(pending.message, true);
     }
@@ -110,3 +110,11 @@ export class PendingLookups {
     return next;
   }
 }
+
+/** May be said before the remote's Hello, which shows whom another tenant means something to. A large one is none that it takes before it knows us. */
+function isEarly({ tenant, keys }: Lookup): boolean {
+  return tenant === "" && keys.length <= limits.greetingMessageBytes - FIELDS_BYTES;
+}
+
+/** More than all else that a Lookup says. */
+const FIELDS_BYTES = 4_096;

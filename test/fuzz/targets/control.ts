@@ -143,13 +143,13 @@ class ControlSession extends ListenerSession {
   }
 }
 
-/** wire.md's control framing, the whole stream at once. */
+/** wire.md's control framing of somebody whom nobody admits, the whole stream at once. */
 function messagesOf(stream: Uint8Array): { readonly messages: string[]; readonly isBroken: boolean } {
   const messages: string[] = [];
   const view = new DataView(stream.buffer, stream.byteOffset, stream.length);
   for (let at = 0; stream.length - at >= 8; ) {
     const bytes = view.getUint32(at, true);
-    if (bytes === 0 || bytes > limits.controlMessageBytes) return { messages, isBroken: true };
+    if (bytes === 0 || bytes > limits.greetingMessageBytes) return { messages, isBroken: true };
     if (stream.length - at - 8 < bytes) break;
     const message = stream.subarray(at + 8, at + 8 + bytes);
     if (crc32c(message) !== view.getUint32(at + 4, true)) return { messages, isBroken: true };
