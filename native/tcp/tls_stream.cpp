@@ -95,7 +95,7 @@ struct TlsStream::Room {
     return true;
   }
 
-  void skip(size_t bytes) {
+  void advance(size_t bytes) {
     used += bytes;
     while (count > 0 && used >= vectors->iov_len) {
       used -= vectors->iov_len;
@@ -109,7 +109,7 @@ ssize_t TlsStream::receive(const iovec* vectors, size_t count) {
   dry_ = false;
   size_t total = 0;
   Room room = {vectors, count};
-  room.skip(0);
+  room.advance(0);
   while (room.count > 0) {
     if (plain_first_ < plain_end_) {
       const size_t taken = std::min(plain_end_ - plain_first_, room.left(kRecordBytes));
@@ -119,7 +119,7 @@ ssize_t TlsStream::receive(const iovec* vectors, size_t count) {
         from += bytes;
         return true;
       });
-      room.skip(taken);
+      room.advance(taken);
       total += taken;
       plain_first_ += taken;
       if (plain_first_ == plain_end_) in_.first = plain_next_;
@@ -127,7 +127,7 @@ ssize_t TlsStream::receive(const iovec* vectors, size_t count) {
       break;
     } else if (record_bytes() > 0) {
       total += open_record(room);
-    } else if (!over_ && !refill()) {
+    } else if (!refill()) {
       break;
     }
   }
@@ -204,7 +204,7 @@ size_t TlsStream::open_record(Room& room) {
     if (!right) return fail("a record that is not authentic"), 0;
     if (type == uint8_t(ContentType::data) && content > 0) {
       in_.first += bytes;
-      room.skip(content);
+      room.advance(content);
       idle_records_ -= std::min(idle_records_, 1u);
       return content;
     }

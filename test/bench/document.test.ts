@@ -16,10 +16,11 @@ import { Output } from "../../bench/output.ts";
 import { endProgram, endWithUs, freePort, runProgram } from "../../bench/process.ts";
 import { judge, runBench } from "../../bench/run.ts";
 import { schemaText } from "../../bench/schema.ts";
-import { type BenchServer, startServer } from "../../bench/server.ts";
+import type { BenchServer } from "../../bench/server.ts";
 import { native } from "../../transport/native.ts";
 import { limits } from "../../transport/limits.ts";
 import { ROOT } from "../cli/spawn.ts";
+import { endBench, serveBench } from "./serving.ts";
 
 const LINKS = native === undefined ? ["js"] : ["tcp", "fake", "js"];
 if (native === undefined) console.log("# the addon is not built: only the JavaScript link is measured");
@@ -27,11 +28,10 @@ if (native === undefined) console.log("# the addon is not built: only the JavaSc
 const folder = mkdtempSync(join(tmpdir(), "kvferry-bench-"));
 let server: BenchServer;
 before(async () => {
-  server = await startServer({ bind: "127.0.0.1", port: 0, oneOff: false, version: "test", say: () => {} });
+  server = await serveBench();
 });
 after(async () => {
-  server.close();
-  await server.done;
+  await endBench(server);
   rmSync(folder, { recursive: true });
 });
 

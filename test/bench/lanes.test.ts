@@ -14,9 +14,10 @@ import { type BenchDocument, benchDocument } from "../../bench/document.ts";
 import { parseOptions, type RawOptions } from "../../bench/options.ts";
 import { Output } from "../../bench/output.ts";
 import { judge, runBench } from "../../bench/run.ts";
-import { type BenchServer, startServer } from "../../bench/server.ts";
+import type { BenchServer } from "../../bench/server.ts";
 import { native } from "../../transport/native.ts";
 import { type Proxy, startProxy } from "../link/proxy.ts";
+import { endBench, serveBench } from "./serving.ts";
 
 const LINK = native === undefined ? "js" : "tcp";
 const LANES = 3;
@@ -24,11 +25,10 @@ const LANES = 3;
 const folder = mkdtempSync(join(tmpdir(), "kvferry-lanes-"));
 let server: BenchServer;
 before(async () => {
-  server = await startServer({ bind: "127.0.0.1", port: 0, oneOff: false, version: "test", say: () => {} });
+  server = await serveBench();
 });
 after(async () => {
-  server.close();
-  await server.done;
+  await endBench(server);
   rmSync(folder, { recursive: true });
 });
 

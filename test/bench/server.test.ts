@@ -8,8 +8,9 @@ import { connect, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { type Call, CONTROL_VERSION, replies } from "../../bench/calls.ts";
 import { type Control, dialControl } from "../../bench/control.ts";
-import { type BenchServer, startServer } from "../../bench/server.ts";
+import type { BenchServer } from "../../bench/server.ts";
 import { KvferryError } from "../../transport/errors.ts";
+import { endBench, serveBench } from "./serving.ts";
 
 const OPEN = {
   call: "open",
@@ -25,11 +26,8 @@ const OPEN = {
 const WORKLOAD = { blockBytes: 1_024, batch: 4, chunkBytes: 4_096, poolBytes: 65_536, seed: 1 };
 
 async function serve(t: TestContext): Promise<BenchServer> {
-  const server = await startServer({ bind: "127.0.0.1", port: 0, oneOff: false, version: "test", say: () => {} });
-  t.after(async () => {
-    server.close();
-    await server.done;
-  });
+  const server = await serveBench();
+  t.after(() => endBench(server));
   return server;
 }
 

@@ -11,12 +11,13 @@ import { type BenchDocument, benchDocument } from "../../bench/document.ts";
 import { parseOptions, type RawOptions } from "../../bench/options.ts";
 import { Output } from "../../bench/output.ts";
 import { runBench } from "../../bench/run.ts";
-import { type BenchServer, startServer } from "../../bench/server.ts";
+import type { BenchServer } from "../../bench/server.ts";
 import { twoNumbers } from "../../bench/text.ts";
 import { tlsOfFiles } from "../../bench/tls.ts";
 import { native } from "../../transport/native.ts";
 import type { TlsOptions } from "../../transport/tls/options.ts";
 import { tlsMaterial } from "../link/certificates.ts";
+import { endBench, serveBench } from "./serving.ts";
 
 const LINKS = native === undefined ? ["js"] : ["tcp", "js"];
 const folder = mkdtempSync(join(tmpdir(), "kvferry-bench-tls-"));
@@ -33,11 +34,8 @@ function filesOf(name: string, { certificate, key, authorities }: TlsOptions): {
 }
 
 async function serve(t: TestContext, tls?: TlsOptions): Promise<BenchServer> {
-  const server = await startServer({ bind: "127.0.0.1", port: 0, oneOff: false, version: "test", tls, say: () => {} });
-  t.after(async () => {
-    server.close();
-    await server.done;
-  });
+  const server = await serveBench(tls);
+  t.after(() => endBench(server));
   return server;
 }
 

@@ -3,20 +3,18 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { BenchClient } from "../../bench/client.ts";
 import { parseOptions, type RawOptions } from "../../bench/options.ts";
-import { type BenchServer, startServer } from "../../bench/server.ts";
+import type { BenchServer } from "../../bench/server.ts";
 import { parseWord, wishOf, wordBytes } from "../../bench/way.ts";
 import { native } from "../../transport/native.ts";
+import { endBench, serveBench } from "./serving.ts";
 
 const LINKS = native === undefined ? ["js"] : ["tcp", "js"];
 
 let server: BenchServer;
 before(async () => {
-  server = await startServer({ bind: "127.0.0.1", port: 0, oneOff: false, version: "test", say: () => {} });
+  server = await serveBench();
 });
-after(async () => {
-  server.close();
-  await server.done;
-});
+after(() => endBench(server));
 
 test("words of the server: what it wishes; anything else is refused", () => {
   assert.deepEqual(parseWord(wordBytes({ lanes: 8, lost: [3] })), { lanes: 8, lost: [3] });

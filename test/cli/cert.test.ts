@@ -6,7 +6,6 @@ import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
-import { request } from "node:http";
 import { connect as dial } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,6 +16,7 @@ import { native } from "../../transport/native.ts";
 import { settled } from "../link/conformance/end.ts";
 import { freePort } from "../process/sidecar.ts";
 import { kvferry, start } from "./spawn.ts";
+import { get } from "../http.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kvferry-cert-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -82,18 +82,6 @@ async function issue(name: string, ...more: string[]): Promise<void> {
   assert.equal(code, 0, stderr);
 }
 
-function get(socketPath: string, path: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    request({ socketPath, path, agent: false }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (text: string) => (body += text));
-      response.once("end", () => resolve(body));
-    })
-      .once("error", reject)
-      .end();
-  });
-}
-
 interface Status {
   readonly tls: { identity: string; not_after: string } | null;
   readonly refusals: Record<string, number>;
@@ -104,7 +92,7 @@ interface Status {
   }[];
 }
 
-const statusOf = async ({ socket }: Sidecar): Promise<Status> => JSON.parse(await get(socket, "/status")) as Status;
+const statusOf = async ({ socket }: Sidecar): Promise<Status> => JSON.parse((await get(socket, "/status")).body) as Status;
 
 /** A block from one to the other, through the engine API. */
 async function moveBlock(from: Sidecar, to: Sidecar): Promise<void> {
@@ -148,7 +136,7 @@ test("two sidecars over TLS: who they are, who is turned away, another certifica
   await settled(() => one.said.includes("REFUSED"), "a line about the stranger");
   assert.match(one.said, /WARN +one: REFUSED: a stranger was turned away reason=garbage remote=127\.0\.0\.1:\d+/);
   assert.equal((await statusOf(one)).refusals["garbage"], 1);
-  assert.match(await get(one.socket, "/metrics"), /^kvferry_refusals_total\{reason="garbage"\} 1$/m);
+  assert.match((await get(one.socket, "/metrics")).body, /^kvferry_refusals_total\{reason="garbage"\} 1$/m);
 
   const before = (await statusOf(one)).tls;
   await issue("one", "--uri", "spiffe://fleet/one", "--days", "500");
@@ -162,7 +150,7 @@ test("two sidecars over TLS: who they are, who is turned away, another certifica
   rmSync(join(folder, "one.key"));
   one.child.kill("SIGHUP");
   await settled(() => one.said.includes("CERTIFICATE NOT CHANGED"), "a line about the missing key");
-  assert.match(await get(one.socket, "/metrics"), /^kvferry_tls_reloads_total\{result="broken"\} 1$/m);
+  assert.match((await get(one.socket, "/metrics")).body, /^kvferry_tls_reloads_total\{result="broken"\} 1$/m);
   await moveBlock(one, two);
 });
 

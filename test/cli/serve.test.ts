@@ -4,7 +4,6 @@
  */
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
-import { request } from "node:http";
 import { connect as dial, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +11,7 @@ import { after, test } from "node:test";
 import { connect } from "../../transport/api/client.ts";
 import { native } from "../../transport/native.ts";
 import { finish, kvferry, start } from "./spawn.ts";
+import { get } from "../http.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kvferry-serve-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -44,18 +44,6 @@ async function listening(child: ReturnType<typeof start>): Promise<string> {
       said += text.toString();
       if (said.includes("status:")) resolve(said);
     });
-  });
-}
-
-function get(socketPath: string, path: string): Promise<{ status: number; body: string }> {
-  return new Promise((resolve, reject) => {
-    request({ socketPath, path, agent: false }, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (text: string) => (body += text));
-      response.once("end", () => resolve({ status: response.statusCode ?? 0, body }));
-    })
-      .once("error", reject)
-      .end();
   });
 }
 

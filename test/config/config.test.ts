@@ -12,6 +12,7 @@ import { type Config, configObject, configOf, loadConfig, printConfig } from "..
 import { fields } from "../../transport/config/layers.ts";
 import { type ConfigInput } from "../../transport/config/schema.ts";
 import { KvferryError } from "../../transport/errors.ts";
+import { refusal } from "./refusal.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kvferry-config-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -20,17 +21,6 @@ function file(content: unknown): string {
   const path = join(folder, `${Math.random().toString(36).slice(2)}.json`);
   writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
   return path;
-}
-
-function refusal(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    assert.ok(error instanceof KvferryError, String(error));
-    assert.equal(error.code, "invalid_config");
-    return error.message;
-  }
-  return assert.fail("was accepted");
 }
 
 test("defaults stand alone and are frozen all the way down", () => {

@@ -12,22 +12,12 @@ import { configOf, loadConfig } from "../../transport/config.ts";
 import { loadPolicy, parsePolicy } from "../../transport/config/policy-file.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import { limits } from "../../transport/limits.ts";
+import { refusal } from "./refusal.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kvferry-policy-"));
 after(() => rmSync(folder, { recursive: true }));
 
 const PRESET = { bytes: 64 * 2 ** 20, blockBytes: 2 ** 20 };
-
-function refusal(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    assert.ok(error instanceof KvferryError, String(error));
-    assert.equal(error.code, "invalid_config");
-    return error.message;
-  }
-  return assert.fail("was accepted");
-}
 
 test("a whole file, with what is left out filled in, frozen all the way down", () => {
   const file = join(folder, "policy.json");

@@ -1,7 +1,6 @@
 /** Sidecars of several tenants for tests: certificates of one authority, a policy each, an engine for each tenant. */
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
-import { request } from "node:http";
 import { type AddressInfo, connect as dial, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -21,19 +20,9 @@ export interface TenantStatus {
   }[];
 }
 
-export interface Status {
+export interface FleetStatus {
   readonly tenants: readonly TenantStatus[];
   readonly refusals: Readonly<Record<string, number>>;
-}
-
-export function ask<T>(socketPath: string, path = "/status"): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const asked = request({ socketPath, path, agent: false }, (reply) => {
-      let text = "";
-      reply.on("data", (data) => (text += data)).on("end", () => resolve(JSON.parse(text) as T));
-    });
-    asked.on("error", reject).end();
-  });
 }
 
 export interface Served {

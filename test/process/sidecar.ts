@@ -1,7 +1,7 @@
 /** Real sidecars for tests: `kvferry serve` in processes of their own, with sockets and pools that go when the test does. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { request } from "node:http";
+
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +12,7 @@ import { denseLayout } from "../../transport/kv/build.ts";
 import type { Layout } from "../../transport/kv/layout.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
 import type { Region } from "../../transport/memory/region.ts";
+import { get } from "../http.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 const STARTS_WITHIN_MS = 60_000;
@@ -97,27 +98,14 @@ export interface Status {
   readonly pool: Readonly<Record<string, number>>;
 }
 
-export async function statusOf(socket: string): Promise<Status> {
-  return JSON.parse(await ask(socket, "/status")) as Status;
+export async function statusOf<Shape = Status>(socket: string): Promise<Shape> {
+  return JSON.parse((await get(socket, "/status")).body) as Shape;
 }
 
 /** The value of a line of /metrics; 0 where there is none. */
 export async function metricOf(socket: string, line: string): Promise<number> {
-  const found = (await ask(socket, "/metrics")).split("\n").find((text) => text.startsWith(`${line} `));
+  const found = (await get(socket, "/metrics")).body.split("\n").find((text) => text.startsWith(`${line} `));
   return Number(found?.slice(line.length + 1) ?? 0);
-}
-
-function ask(socket: string, path: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const ask = request({ socketPath: socket, path, timeout: 5_000 }, (reply) => {
-      let text = "";
-      reply.on("data", (data) => (text += data)).on("end", () => resolve(text));
-    });
-    ask
-      .on("error", reject)
-      .on("timeout", () => ask.destroy(new Error("no answer")))
-      .end();
-  });
 }
 
 /** What an engine of these tests keeps in a block. */

@@ -9,23 +9,33 @@ import { connect } from "../../transport/api/client.ts";
 import type { FetchSource } from "../../transport/ferry/ferry.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
 import {
-  ask,
   certified,
   FLEET,
   type Fleet,
+  type FleetStatus,
   newFleet,
   newWire,
   PUBLIC,
   serve,
   type Served,
   socketOf,
-  type Status,
   TENANTS,
   type TenantStatus,
   type Wire,
   writePolicy,
 } from "./fleet.ts";
-import { BLOCK_BYTES, BLOCK_TOKENS, type Engine, freePort, IDENTITY, openEngine, processLayout, startSidecar, until } from "./sidecar.ts";
+import {
+  BLOCK_BYTES,
+  BLOCK_TOKENS,
+  type Engine,
+  freePort,
+  IDENTITY,
+  openEngine,
+  processLayout,
+  startSidecar,
+  statusOf,
+  until,
+} from "./sidecar.ts";
 import { assertArrived, BLOCKS, filled } from "./stage.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
@@ -76,7 +86,8 @@ async function fetched(target: Engine, peer: string, source: FetchSource, copies
   }
 }
 
-const refusals = async ({ sidecar }: Served): Promise<Readonly<Record<string, number>>> => (await ask<Status>(sidecar.socket)).refusals;
+const refusals = async ({ sidecar }: Served): Promise<Readonly<Record<string, number>>> =>
+  (await statusOf<FleetStatus>(sidecar.socket)).refusals;
 
 test("two tenants, two sidecars", { skip }, async (t) => {
   const fleet = newFleet(t);
@@ -106,7 +117,7 @@ async function resumed(holder: Served, asker: Served, wire: Wire): Promise<void>
   const { ferry, model, groups, events } = asker.green;
   const { handle, copies } = await offer(holder.green, "", undefined, BLOCKS);
   const blocks = await ferry.alloc(BLOCKS);
-  const received = async (): Promise<number> => (await ask<Status>(asker.sidecar.socket)).tenants[1]?.bytes_received ?? 0;
+  const received = async (): Promise<number> => (await statusOf<FleetStatus>(asker.sidecar.socket)).tenants[1]?.bytes_received ?? 0;
   const before = await received();
   const { done, transfer } = await ferry.fetch({ peer: "holder", model, source: { handle }, into: groups(blocks), deadlineMs: 30_000 });
   await until(async () => (await received()) - before > 0.3 * BLOCKS * BLOCK_BYTES);
@@ -209,7 +220,7 @@ async function bound(holder: Served, asker: Served): Promise<void> {
 
 async function apart({ folder }: Fleet, holder: Served, asker: Served): Promise<void> {
   const held = async (): Promise<readonly (number | undefined)[]> =>
-    (await ask<Status>(asker.sidecar.socket)).tenants.map(({ pool }) => pool["held"]);
+    (await statusOf<FleetStatus>(asker.sidecar.socket)).tenants.map(({ pool }) => pool["held"]);
   const [blue, green] = await held();
   const blocks = await asker.blue.ferry.alloc(7);
   assert.deepEqual(await held(), [(blue ?? 0) + 7, green]);
@@ -217,9 +228,9 @@ async function apart({ folder }: Fleet, holder: Served, asker: Served): Promise<
   await asker.blue.ferry.free(blocks);
   assert.notEqual((await asker.blue.ferry.pool()).path, (await asker.green.ferry.pool()).path);
   await assert.rejects(connect(asker.sidecar.socket, { client: "lost" }), { code: "tenant_denied" });
-  const mine = await ask<Partial<Status> & Partial<TenantStatus>>(socketOf(folder, "asker", "blue"));
+  const mine = await statusOf<Partial<FleetStatus> & Partial<TenantStatus>>(socketOf(folder, "asker", "blue"));
   assert.deepEqual([mine.tenant, mine.tenants, mine.refusals?.["plain"]], ["blue", undefined, undefined]);
-  const paces = (await ask<Status>(holder.sidecar.socket)).tenants.map(({ peers }) => peers[0]?.path.pace.reason);
+  const paces = (await statusOf<FleetStatus>(holder.sidecar.socket)).tenants.map(({ peers }) => peers[0]?.path.pace.reason);
   assert.deepEqual(paces, ["no cap", "the tenant's cap, shared by 1 peers"]);
 }
 
@@ -259,7 +270,7 @@ async function changed({ folder }: Fleet, holder: Served, asker: Served): Promis
   const last = await offer(holder.green);
   writePolicy(folder, "holder", PUBLIC, ["spiffe://fleet/holder"]);
   holder.sidecar.child.kill("SIGHUP");
-  await until(async () => (await ask<Status>(holder.sidecar.socket)).tenants.every(({ peers }) => peers.every(({ up }) => !up)));
+  await until(async () => (await statusOf<FleetStatus>(holder.sidecar.socket)).tenants.every(({ peers }) => peers.every(({ up }) => !up)));
   assert.match(await fetched(asker.green, "holder", { handle: last.handle }), /^tenant_denied/);
   writePolicy(folder, "holder", PUBLIC, FLEET);
   holder.sidecar.child.kill("SIGHUP");

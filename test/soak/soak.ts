@@ -7,13 +7,13 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Progress } from "../../bench/progress.ts";
 import { endBadly, readFlags } from "../../bench/usage.ts";
 import { mix } from "./content.ts";
+import { get } from "../http.ts";
 
 const USAGE = "npm run soak -- [--minutes=30] [--seed=1]";
 const values = readFlags(USAGE, { minutes: { type: "string", default: "1" }, seed: { type: "string", default: "1" } });
@@ -160,16 +160,14 @@ async function fault(): Promise<void> {
   }
 }
 
-function status(
-  name: Name,
-): Promise<{ readonly pool: Record<string, number>; readonly transfers_running: number; readonly resident_bytes: number }> {
-  return new Promise((resolve, reject) => {
-    const ask = request({ socketPath: socketOf(name), path: "/status" }, (reply) => {
-      let text = "";
-      reply.on("data", (data) => (text += data)).on("end", () => resolve(JSON.parse(text)));
-    });
-    ask.on("error", reject).end();
-  });
+interface SoakStatus {
+  readonly pool: Record<string, number>;
+  readonly transfers_running: number;
+  readonly resident_bytes: number;
+}
+
+async function status(name: Name): Promise<SoakStatus> {
+  return JSON.parse((await get(socketOf(name), "/status")).body) as SoakStatus;
 }
 
 async function main(): Promise<number> {

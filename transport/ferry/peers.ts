@@ -2,7 +2,7 @@
 import { formatAddress, isLoopback, parseAddress } from "../config/address.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { type Caller as Newcomer, sourceOf, whoGivesWay } from "../link/crowd.ts";
+import { type Newcomer, sourceOf, whoGivesWay } from "../link/crowd.ts";
 import type { ConnectionId, Endpoint, LinkEvent } from "../link/link.ts";
 import { refusal } from "../peer/greeting.ts";
 import { decodeMessage, encodeMessage, type Hello, type Message } from "../peer/messages.ts";

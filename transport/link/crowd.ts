@@ -3,7 +3,7 @@
  * source has much, anybody. The native link's native/tcp/doorstep.cpp does the same.
  */
 
-export interface Caller {
+export interface Newcomer {
   /** `sourceOf` its address. */
   readonly source: string;
   /** Who has come least far is missed least. */
@@ -14,7 +14,7 @@ export interface Caller {
 const FAIR_PARTS = 8;
 
 /** `callers`: the oldest first, who fill the room. `source`: where one more comes from. Undefined only if there is nobody. */
-export function whoGivesWay<Someone extends Caller>(callers: Iterable<Someone>, source: string): Someone | undefined {
+export function whoGivesWay<Someone extends Newcomer>(callers: Iterable<Someone>, source: string): Someone | undefined {
   const shares = new Map([[source, 1]]);
   const all = [...callers];
   for (const caller of all) shares.set(caller.source, (shares.get(caller.source) ?? 0) + 1);

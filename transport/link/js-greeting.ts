@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import { ERRORS, type ErrorCode, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { TlsPeer } from "../tls/options.ts";
-import type { Caller } from "./crowd.ts";
+import type { Newcomer } from "./crowd.ts";
 import { decodePreamble, encodeControl, type Preamble } from "./frame.ts";
 import { type LinkContext, PIECE_BYTES } from "./js-context.ts";
 import { endpointOf } from "./js-control.ts";
@@ -33,7 +33,7 @@ const LEAVE_MS = 1_000;
 const DETAIL_BYTES = 100;
 const PREAMBLE_BYTE = 0x4b;
 
-export class Greeting implements Caller {
+export class Greeting implements Newcomer {
   readonly source: string;
   readonly #context: LinkContext;
   readonly #tls: JsTls | undefined;
