@@ -56,7 +56,10 @@ for (const link of LINKS) {
     const document = await run(server, { link, tls: true, bidir: true, parallel: "3" });
     assert.equal(document.error, null, document.error?.message);
     assert.ok(document.end.okay && document.results[0]?.n_wrong === 0 && document.results[0].verified_bytes > 0);
-    assert.deepEqual(document.start.tls, { protocol: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256", resumed: 3 });
+    // A lane that is dialled before the control connection's ticket has come goes through a whole handshake.
+    const { resumed, ...spoken } = document.start.tls ?? { resumed: Number.NaN };
+    assert.deepEqual(spoken, { protocol: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256" });
+    assert.ok(resumed >= 0 && resumed <= 3, `${resumed} of 3 lanes resumed a session`);
     assert.match(twoNumbers(document, "g"), /TLSv1\.3 with TLS_AES_128_GCM_SHA256/);
     const plain = await run(server, { link });
     assert.deepEqual([plain.error, plain.start.tls], [null, null], "the next client brings its own wish");

@@ -5,6 +5,8 @@ import { nextInput, type Session, type Target } from "./target.ts";
 
 /** An input that takes longer hangs. */
 const INPUT_MS = 20_000;
+/** How long a session that failed may take to close. */
+const CLOSE_MS = 5_000;
 
 export interface FuzzOptions {
   readonly seed: number;
@@ -38,6 +40,8 @@ export async function fuzz(target: Target, { seed, runs, seconds, onProgress }: 
   } catch (error) {
     const path = keepFailure(target.name, input, String(error));
     const again = `npm run fuzz -- --target=${target.name} --replay=${path}`;
+    // What is still open would keep the process, and a whole suite, from its end.
+    await Promise.race([session.close().catch(() => {}), new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
     throw new FuzzFailure(`${target.name}: input ${done} of seed ${seed}: ${(error as Error).stack ?? String(error)}\nAgain: ${again}`, {
       cause: error,
     });

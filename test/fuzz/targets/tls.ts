@@ -51,7 +51,8 @@ class TlsGreetingSession implements Session {
   async open(): Promise<this> {
     this.#endpoint = await this.#listener.link.listen({ host: "127.0.0.1", port: 0 });
     this.#dialler.link.dial(this.#endpoint, 10_000);
-    await this.#listener.until(() => this.#accepted === 1);
+    // Each hears of it in its own time.
+    await Promise.all([this.#listener.until(() => this.#accepted === 1), this.#dialler.until(() => this.#connected === 1)]);
     return this;
   }
 
