@@ -162,6 +162,17 @@ test("what a search has found stays for a minute, whatever queues stand; more on
   assert.equal(now.for(2, held, less).lanes, 64);
 });
 
+test("lanes that slow down for losses become too few by and by: an eighth less is something else for them, a quarter for others", () => {
+  for (const [control, grows] of [
+    ["cubic", true],
+    ["bbr", false],
+  ] as const) {
+    const play = new Play(control).for(8, { ...QUEUE, heldRatio: 0.5 }).for(2, QUEUE);
+    assert.equal(play.lanes, 16);
+    assert.equal(play.for(2, { heldRatio: 0.2 }, (lanes) => (lanes > 16 ? 170 : 85) * MB).lanes > 16, grows, control);
+  }
+});
+
 test("a search does not take back what has just helped", () => {
   const play = new Play("cubic").for(1.7, {}, (lanes) => lanes * MB);
   assert.equal(play.lanes, 32);
