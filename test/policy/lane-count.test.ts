@@ -68,7 +68,7 @@ test("a number that the operator fixed, and lanes of one host, stay as they are"
 test("where a queue stands the lanes go whose part of what is under way it is, as long as nothing is lost, to the last two", () => {
   const play = new Play();
   const seen: number[] = [];
-  for (let look = 0; look < 300; look++) seen.push(play.for(0.1, QUEUE).lanes);
+  for (let look = 0; look < 800; look++) seen.push(play.for(0.1, QUEUE).lanes);
   assert.deepEqual([...new Set(seen)], [16, 10, 7, 5, 4, 3, 2]);
   assert.match(play.reason, /queue of 30000 us stands: the path is full/);
   // Without more than a quarter of them the path would run empty.
@@ -78,7 +78,7 @@ test("where a queue stands the lanes go whose part of what is under way it is, a
 });
 
 function lanesOf(play: Play, estimate: Partial<PathEstimate>): number[] {
-  return Array.from({ length: 1_200 }, () => play.for(0.1, estimate).lanes);
+  return Array.from({ length: 2_400 }, () => play.for(0.1, estimate).lanes);
 }
 
 test("two stay where the only one would leave a long path empty now and then, and of a loss-based congestion control; elsewhere one", () => {
@@ -104,7 +104,7 @@ test("lanes that were needed come back, and that is not tried again for a minute
 test("what fewer lanes lose while the queue stays goes to others, down to two lanes", () => {
   // One foreign flow beside us, which takes as much as a lane of ours.
   const rate = (lanes: number): number => (100 * MB * lanes) / (lanes + 1);
-  assert.equal(new Play().for(40, QUEUE, rate).lanes, 2);
+  assert.equal(new Play().for(80, QUEUE, rate).lanes, 2);
   // A loss-based flow beside one that is not would lose it all.
   assert.equal(new Play("cubic").for(40, QUEUE, (lanes) => lanes * MB).lanes, 16);
 });
@@ -146,7 +146,38 @@ test("more that gained nothing goes again, and is not tried again for a minute u
   assert.equal(play.lanes, 16);
   assert.equal(play.reason, "more did not help");
   assert.equal(play.for(40, held).lanes, 16);
-  assert.equal(play.for(1, held, (lanes) => lanes * 20 * MB).lanes, 32);
+  assert.equal(play.for(2, held, (lanes) => lanes * 20 * MB).lanes, 32);
+});
+
+test("what a search has found stays for a minute, whatever queues stand; more only where the path gives something else in three looks in a row", () => {
+  const held = { heldRatio: 0.2, limit: "receiver" as const };
+  const found = (): Play => new Play().for(8, { ...QUEUE, heldRatio: 0.5 });
+  assert.equal(found().for(50, QUEUE).lanes, 16);
+  assert.equal(found().for(50, held).lanes, 16);
+  const less = (lanes: number): number => lanes * 4 * MB;
+  const now = found().for(2, QUEUE);
+  for (let pause = 0; pause < 4; pause++) now.for(1, held, less).for(2, QUEUE);
+  assert.equal(now.lanes, 16);
+  assert.equal(now.for(2, held, less).lanes, 32);
+  // What helped is followed at once.
+  assert.equal(now.for(2, held, less).lanes, 64);
+});
+
+test("lanes that slow down for losses become too few by and by: an eighth less is something else for them, a quarter for others", () => {
+  for (const [control, grows] of [
+    ["cubic", true],
+    ["bbr", false],
+  ] as const) {
+    const play = new Play(control).for(8, { ...QUEUE, heldRatio: 0.5 }).for(2, QUEUE);
+    assert.equal(play.lanes, 16);
+    assert.equal(play.for(2, { heldRatio: 0.2 }, (lanes) => (lanes > 16 ? 170 : 85) * MB).lanes > 16, grows, control);
+  }
+});
+
+test("a search does not take back what has just helped", () => {
+  const play = new Play("cubic").for(1.7, {}, (lanes) => lanes * MB);
+  assert.equal(play.lanes, 32);
+  assert.equal(play.for(20, QUEUE, () => 32 * MB).lanes, 32);
 });
 
 test("while the queue is kept short for what is urgent, a third goes with each look down to two, whatever that costs; a loss-based one keeps all", () => {
@@ -175,12 +206,13 @@ test("what failed with fewer lanes is not tried again for a minute, then for two
   assert.ok(tries[1]! - tries[0]! >= 60 && tries[2]! - tries[1]! >= 120, tries.join(", "));
 });
 
-test("more lanes of a loss-based congestion control stay though they gained nothing, until a queue stands; no more of them are tried for a minute", () => {
+test("more lanes of a loss-based congestion control stay though they gained nothing, until a search sees a queue; no more are tried for a minute", () => {
   const play = new Play("cubic").for(5, {});
   assert.equal(play.lanes, 32);
   assert.equal(play.reason, "more did not help");
   assert.equal(play.for(40, {}).lanes, 32);
-  assert.ok(play.for(5, QUEUE).lanes < 32);
+  assert.equal(play.for(10, QUEUE).lanes, 32);
+  assert.ok(play.for(15, QUEUE).lanes < 32);
   const loses = new Play("cubic").for(2, {}, (lanes) => (lanes > 16 ? 80 : 100) * MB);
   assert.equal(loses.lanes, 16);
   assert.match(loses.reason, /32 lanes lost 20.0 % against 16: back/);

@@ -9,7 +9,9 @@
  *   no queue was ever seen          the same, where more lanes can help: a loss-based congestion control (whose lanes then stay until a queue stands), or
  *                                   lanes so fast that a processor may bound them
  *
- * So lanes are never added where a queue stands: they would only take from others on the path. What failed is not tried again for a while.
+ * So lanes are never added where a queue stands: they would only take from others on the path. Looks decide for a few seconds, the search; what it found
+ * stays until the next one, a minute later, then two and so on: beside others' flows the same lanes get another rate every few seconds, and each try costs
+ * a lane its window. Between searches only more lanes come, where the path gives something else and several looks in a row find that they may help.
  */
 import { assert } from "../check.ts";
 import { isLossBased } from "./congestion.ts";
@@ -62,11 +64,16 @@ const SHARE_LEAST = 0.1;
 const FEWER_MOST_PARTS = 2;
 /** So many of them go at once where nobody looks what it costs: the others grow by a quarter in eight round trips. */
 const SHORT_PARTS = 3;
-/** What failed is not tried again for so long, and for twice as long after the next. */
-const HOLD_US = 60_000_000;
-const HOLD_MOST_US = 960_000_000;
-/** A path that gives so much more or less than when something failed is another one. */
+/** Looks belong to a search that begin within so long, taken together; then it rests for a minute, and for twice as long after the next. */
+const SEARCH_US = 4_800_000;
+const SEARCH_ROUNDS = 50;
+const REST_US = 60_000_000;
+const REST_MOST_US = 960_000_000;
+/** So many looks in a row have to say that more lanes may help before a search that rests is overruled: others' flows pause now and then. */
+const OVERRULED_LOOKS = 3;
+/** A path that gives so much more or less than when its lanes were enough is another one; lanes that slow down for losses become too few by and by. */
 const OTHER_PARTS = 4;
+const OTHER_LOSS_PARTS = 8;
 /** BBR leaves a path for two readings every ten seconds. */
 const PAUSE_PARTS = 2;
 /** A queue that is worth the name: an eighth of the round trip; one that shows is a sixteenth. */
@@ -82,6 +89,7 @@ const EASY_BYTES_PER_SECOND = 500_000_000;
 
 /** What was seen with one number of lanes. */
 class Look {
+  readonly madeUs: number;
   readonly #startUs: number;
   readonly endUs: number;
   readonly #rates: number[] = [];
@@ -93,6 +101,7 @@ class Look {
 
   /** `rounds`: round trips before it begins; 0 = nothing has changed. */
   constructor(nowUs: number, rttUs: number, rounds: number) {
+    this.madeUs = nowUs;
     this.#startUs = nowUs + (rounds > 0 ? Math.max(SETTLE_US, rounds * rttUs) : 0);
     this.endUs = this.#startUs + Math.max(LOOK_US, LOOK_ROUNDS * rttUs);
   }
@@ -131,14 +140,6 @@ interface Trial {
   readonly rate: number;
 }
 
-/** What failed: when it may be tried again, how long that was, and with how many lanes the path gave what then. */
-interface Hold {
-  untilUs: number;
-  us: number;
-  lanes: number;
-  rate: number;
-}
-
 export class LaneCountPolicy {
   readonly #options: LaneCountOptions;
   #answer: LaneCount;
@@ -148,8 +149,15 @@ export class LaneCountPolicy {
   #trial: Trial | undefined;
   /** Others fill what we leave: a queue stood, and stayed, when fewer lanes got less. */
   #isShared = false;
-  readonly #more: Hold = { untilUs: 0, us: HOLD_US, lanes: 0, rate: 0 };
-  readonly #fewer: Hold = { untilUs: 0, us: HOLD_US, lanes: 0, rate: 0 };
+  /** What the looks of this search took; when the next begins (0 = this one goes on), and how long it is until then. */
+  #searchedUs = 0;
+  #restsUntilUs = 0;
+  #restUs = REST_US;
+  /** The number from which fewer lanes failed in this search; and the one with which the path needed no more when it gave so much. */
+  #fewerFailedAt = 0;
+  #enough = { lanes: 0, rate: 0 };
+  /** Looks in a row that said that more lanes may help. */
+  #wanting = 0;
 
   constructor(options: LaneCountOptions) {
     assert(options.least >= 1 && options.least <= options.most, "bounds of lanes are ordered");
@@ -168,6 +176,8 @@ export class LaneCountPolicy {
     this.#look = undefined;
     this.#trial = undefined;
     this.#isShared = false;
+    this.#restUs = REST_US;
+    this.#beginSearch();
     if (this.#isFixed) return this.#answer;
     if (rttUs < LONG_RTT_US) {
       // What a handshake took may have been too much, and a lane knows better.
@@ -187,6 +197,7 @@ export class LaneCountPolicy {
     if (paced < this.#answer.lanes) {
       this.#look = undefined;
       this.#trial = undefined;
+      this.#beginSearch();
       return this.#say(paced, `a pace of ${Math.round(pace / 1000)} kB/s is enough for ${paced} lanes`);
     }
     if (!isBacklogged || estimate.goodputBytesPerSecond <= 0) {
@@ -205,8 +216,7 @@ export class LaneCountPolicy {
       this.#look = new Look(nowUs, estimate.rttUs, 0);
       return this.#answer;
     }
-    const after =
-      this.#few(input) ?? this.#judge(nowUs, look, input) ?? this.#next(nowUs, look, input, Math.min(paced, this.#options.most));
+    const after = this.#few(input) ?? this.#found(nowUs, look, input, Math.min(paced, this.#options.most));
     this.#look = after.lanes === lanes ? new Look(nowUs, estimate.rttUs, 0) : undefined;
     return this.#say(after.lanes, after.reason);
   }
@@ -219,31 +229,55 @@ export class LaneCountPolicy {
   #few({ isShort, congestionControl }: LaneCountInput): LaneCount | undefined {
     if (!isShort || isLossBased(congestionControl)) return undefined;
     this.#trial = undefined;
+    this.#beginSearch();
     const { lanes } = this.#answer;
     const fewer = Math.max(lanes - Math.ceil(lanes / SHORT_PARTS), Math.min(lanes, 2), this.#options.least);
     return { lanes: fewer, reason: `urgent transfers come: ${fewer} lanes carry what is paced` };
   }
 
+  #found(nowUs: number, look: Look, input: LaneCountInput, most: number): LaneCount {
+    const isSearching = this.#search(nowUs, look, input.estimate.minRttUs);
+    return this.#judge(look, input) ?? this.#next(isSearching, look, input, most);
+  }
+
+  #beginSearch(): void {
+    this.#restsUntilUs = 0;
+    this.#searchedUs = 0;
+    this.#fewerFailedAt = 0;
+    this.#enough = { lanes: 0, rate: 0 };
+  }
+
+  /** A look is over, and not broken: whether it belongs to a search. */
+  #search(nowUs: number, look: Look, minRttUs: number): boolean {
+    if (nowUs < this.#restsUntilUs) return false;
+    if (this.#restsUntilUs > 0) this.#beginSearch();
+    if (this.#searchedUs < Math.max(SEARCH_US, SEARCH_ROUNDS * minRttUs)) {
+      this.#searchedUs += nowUs - look.madeUs;
+      return true;
+    }
+    this.#restsUntilUs = nowUs + this.#restUs;
+    this.#restUs = Math.min(this.#restUs * 2, REST_MOST_US);
+    return false;
+  }
+
   /** Whether what was tried stays; undefined: it does, or nothing was. */
-  #judge(nowUs: number, look: Look, { estimate, congestionControl }: LaneCountInput): LaneCount | undefined {
+  #judge(look: Look, { estimate, congestionControl }: LaneCountInput): LaneCount | undefined {
     const trial = this.#trial;
     this.#trial = undefined;
     if (trial === undefined) return undefined;
     const { lanes } = this.#answer;
     const isMore = lanes > trial.from;
     const gain = look.rate / trial.rate - 1;
-    const hold = isMore ? this.#more : this.#fewer;
     if (isMore ? gain * GAIN_PARTS >= 1 : gain >= -this.#mayLose(trial.from, look, estimate, congestionControl)) {
-      hold.us = HOLD_US;
       this.#isShared ||= gain * GAIN_PARTS < -1;
+      // Fewer were too few: a search does not go to and fro.
+      if (isMore) this.#fewerFailedAt = lanes;
       return undefined;
     }
     // Lanes of a loss-based congestion control need minutes to grow into what others of them leave: these stay until a queue stands.
     const stays = isMore && isLossBased(congestionControl) && gain * GAIN_PARTS > -1;
-    hold.untilUs = nowUs + hold.us;
-    hold.us = Math.min(hold.us * 2, HOLD_MOST_US);
-    hold.lanes = stays ? lanes : trial.from;
-    hold.rate = stays ? look.rate : trial.rate;
+    if (isMore) this.#enough = stays ? { lanes, rate: look.rate } : { lanes: trial.from, rate: trial.rate };
+    else this.#fewerFailedAt = trial.from;
     if (stays) return undefined;
     const found = gain >= 0 ? `gained ${percent(gain)}` : `lost ${percent(-gain)}`;
     return { lanes: trial.from, reason: `${lanes} lanes ${found} against ${trial.from}: back` };
@@ -262,32 +296,47 @@ export class LaneCountPolicy {
     return isLossBased(congestionControl) ? 1 / YIELD_PARTS : (1 - SHARE_LEAST) * (1 - lanes / from);
   }
 
-  #next(nowUs: number, look: Look, { estimate, congestionControl }: LaneCountInput, most: number): LaneCount {
+  #next(isSearching: boolean, look: Look, { estimate, congestionControl }: LaneCountInput, most: number): LaneCount {
     const { lanes } = this.#answer;
-    const { minRttUs, lossRatio, limit } = estimate;
+    const { minRttUs, limit } = estimate;
     const rate = look.rate;
     const more = Math.min(lanes * 2, most);
     const stands = look.stands(minRttUs);
     this.#isShared &&= stands;
+    const wanted = this.#wanting;
+    this.#wanting = 0;
+    if (!isSearching && wanted === 0 && this.#enough.lanes !== lanes) this.#enough = { lanes, rate };
     // A second lane goes on where the only one pauses (BBR, for 200 ms every ten seconds) or repairs, and keeps what others on the path would fill.
     const floor = isLossBased(congestionControl) || minRttUs >= LONG_RTT_US || this.#isShared ? 2 : 1;
     const fewer = Math.max(lanes - spareLanes(lanes, look.leastQueueUs, minRttUs), Math.min(floor, lanes), this.#options.least);
-    const rests = (hold: Hold): boolean => nowUs < hold.untilUs && hold.lanes === lanes;
     if (stands) {
       const queue = `a queue of ${look.leastQueueUs} us stands`;
       if (look.isHeld) return { lanes, reason: `${queue}, and lanes wait for a window (${limit}): others fill the path` };
-      if (fewer === lanes || rests(this.#fewer)) return { lanes, reason: `${queue}: the path is full` };
+      if (fewer === lanes || this.#fewerFailedAt === lanes || !isSearching) return { lanes, reason: `${queue}: the path is full` };
       return this.#try(fewer, rate, `${queue}: fewer lanes than ${lanes} may fill the path as well`);
     }
     if (more === lanes) return { lanes, reason: "as many as allowed" };
-    const isOther = Math.abs(rate - this.#more.rate) * OTHER_PARTS >= Math.max(rate, this.#more.rate);
-    if (rests(this.#more) && !isOther) return { lanes, reason: "more did not help" };
-    if (look.isHeld) return this.#try(more, rate, `${lanes} lanes wait for a window (${limit})`);
-    if (look.shows(minRttUs)) return { lanes, reason: "a queue shows at times: the path is full" };
-    if (isLossBased(congestionControl))
-      return this.#try(more, rate, `no queue, and ${congestionControl} slows down for losses (${percent(lossRatio)})`);
-    if (rate / lanes >= EASY_BYTES_PER_SECOND) return this.#try(more, rate, "no queue: a processor may be what bounds a lane");
-    return { lanes, reason: `${congestionControl || "the congestion control"} fills a path with few lanes` };
+    const why = this.#whyMore(look, estimate, congestionControl);
+    if (why === undefined) {
+      const fills = `${congestionControl || "the congestion control"} fills a path with few lanes`;
+      return { lanes, reason: look.shows(minRttUs) ? "a queue shows at times: the path is full" : fills };
+    }
+    const parts = isLossBased(congestionControl) ? OTHER_LOSS_PARTS : OTHER_PARTS;
+    const isOther = Math.abs(rate - this.#enough.rate) * parts >= Math.max(rate, this.#enough.rate);
+    if (this.#enough.lanes === lanes && !isOther)
+      return { lanes, reason: isSearching ? "more did not help" : "as many as a search has found" };
+    this.#wanting = wanted + 1;
+    if (!isSearching && this.#wanting < OVERRULED_LOOKS) return { lanes, reason: `as many as a search has found, though: ${why}` };
+    return this.#try(more, rate, why);
+  }
+
+  /** Where no queue stands: what twice the lanes may help against; undefined: nothing. */
+  #whyMore(look: Look, { minRttUs, lossRatio, limit }: PathEstimate, congestionControl: string): string | undefined {
+    const { lanes } = this.#answer;
+    if (look.isHeld) return `${lanes} lanes wait for a window (${limit})`;
+    if (look.shows(minRttUs)) return undefined;
+    if (isLossBased(congestionControl)) return `no queue, and ${congestionControl} slows down for losses (${percent(lossRatio)})`;
+    return look.rate / lanes >= EASY_BYTES_PER_SECOND ? "no queue: a processor may be what bounds a lane" : undefined;
   }
 
   #try(lanes: number, rate: number, reason: string): LaneCount {
