@@ -41,7 +41,7 @@ export async function fuzz(target: Target, { seed, runs, seconds, onProgress }: 
     const path = keepFailure(target.name, input, String(error));
     const again = `npm run fuzz -- --target=${target.name} --replay=${path}`;
     // What is still open would keep the process, and a whole suite, from its end.
-    const closed = Promise.resolve(session.close()).catch(() => {});
+    const closed = (async () => session.close())().catch(() => {});
     await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, CLOSE_MS).unref())]);
     throw new FuzzFailure(`${target.name}: input ${done} of seed ${seed}: ${(error as Error).stack ?? String(error)}\nAgain: ${again}`, {
       cause: error,
