@@ -212,12 +212,13 @@ export class Proxy {
   }
 }
 
-export async function startProxy(target: Endpoint, tls?: TlsOptions): Promise<Proxy> {
+/** Listens at `at`, a free port of this host unless it is said. */
+export async function startProxy(target: Endpoint, tls?: TlsOptions, at: Endpoint = { host: "127.0.0.1", port: 0 }): Promise<Proxy> {
   const server = tls === undefined ? createServer({ noDelay: true }) : createTlsServer({ ...bareTls(tls), requestCert: true });
   await new Promise<void>((resolve) => {
-    server.listen({ host: "127.0.0.1", port: 0 }, resolve);
+    server.listen(at, resolve);
   });
-  const proxy = new Proxy(server, { host: "127.0.0.1", port: (server.address() as { port: number }).port });
+  const proxy = new Proxy(server, { host: at.host, port: (server.address() as { port: number }).port });
   server.on(tls === undefined ? "connection" : "secureConnection", (client: Socket) => accept(proxy, client, target, tls));
   return proxy;
 }

@@ -4,10 +4,13 @@
  * is under way at any time is little. A transfer that began anew would pass what had arrived a second time.
  */
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import test from "node:test";
 import type { KvferryError } from "../../transport/errors.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
-import { statusOf, until } from "./sidecar.ts";
+import { type Proxy, startProxy } from "../link/proxy.ts";
+import { freePort, openEngine, scratchFolder, startSidecar, statusOf, until } from "./sidecar.ts";
 import { ask, assertArrived, BLOCKS, hasStalled, moveOnce, received, type Stage, stage } from "./stage.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
@@ -81,6 +84,40 @@ for (const [kind, what] of [
     await t.test("away for good, the deadline ends it, and the next one works with no restart", () => staysAway(at, kind));
   });
 }
+
+test("a peer whose address changes in the middle of a transfer is found again by its name, and the transfer goes on there", {
+  skip,
+}, async (t) => {
+  const folder = scratchFolder(t);
+  const [a, b, common] = [await freePort(), await freePort(), await freePort()];
+  const file = join(folder, "address");
+  const proxies = await Promise.all(
+    ["127.0.0.2", "127.0.0.3"].map((host) => startProxy({ host: "127.0.0.1", port: a }, undefined, { host, port: common })),
+  );
+  for (const proxy of proxies) t.after(() => proxy.close());
+  const [old, now] = proxies as [Proxy, Proxy];
+  writeFileSync(file, old.endpoint.host);
+  const preload = new URL("moving-name.mjs", import.meta.url).href;
+  const slow = ["--rate", "50Mbit", "--chunk-bytes", "128KiB"];
+  const peers = ["--peers", `holder=holder.test:${common}`];
+  const [holder, asker] = await Promise.all([
+    startSidecar(t, { name: "holder", port: a, folder, flags: slow }),
+    startSidecar(t, { name: "asker", port: b, folder, preload, env: { KVFERRY_TEST_ADDRESS: file }, flags: [...slow, ...peers] }),
+  ]);
+  const [source, target] = [await openEngine(t, holder), await openEngine(t, asker)];
+  const asked = await ask(source, target);
+  await until(async () => (await received(asker)) > 0.4 * TRANSFER_BYTES);
+  writeFileSync(file, now.endpoint.host);
+  old.unplug();
+  const report = await asked.transfer.done;
+  assertArrived(target, asked.blocks, asked.copies);
+  assert.ok(report.resumed >= 1 && report.bytes === TRANSFER_BYTES, `resumed ${report.resumed} times, ${report.bytes} bytes`);
+  const [before, after] = [old.passed("in"), now.passed("in")];
+  assert.ok(
+    after > 0.2 * TRANSFER_BYTES && before + after < 1.3 * TRANSFER_BYTES,
+    `${before} bytes passed at the old address, ${after} at the new`,
+  );
+});
 
 test("connections that are stranded are replaced by new ones before anybody calls the transfer stalled", { skip }, async (t) => {
   const at = await stage(t, "50Mbit", ["--chunk-bytes", "128KiB"]);

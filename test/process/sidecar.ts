@@ -36,6 +36,8 @@ export interface SidecarOptions {
   readonly flags?: readonly string[];
   /** A module that is loaded before anything else. */
   readonly preload?: string;
+  /** Beside this process's own. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Takes its log, which is shown else. */
   readonly onLog?: (text: string) => void;
 }
@@ -68,13 +70,17 @@ export async function freePort(): Promise<number> {
   throw new Error("no free port");
 }
 
-export async function startSidecar(t: TestContext, { name, port, folder, flags = [], preload, onLog }: SidecarOptions): Promise<Sidecar> {
+export async function startSidecar(
+  t: TestContext,
+  { name, port, folder, flags = [], preload, env, onLog }: SidecarOptions,
+): Promise<Sidecar> {
   const socket = join(folder, `${name}.sock`);
   const own = ["--name", name, "--listen", `127.0.0.1:${port}`, "--socket", socket, "--pool-name", poolName(folder, name)];
   const pool = ["--pool-bytes", "40MiB", "--pool-block-bytes", String(BLOCK_BYTES), "--log-level", "error"];
   const before = preload === undefined ? [] : ["--import", preload];
   const child = spawn(process.execPath, [...before, "--import", "tsx", "transport/cli.ts", "serve", ...own, ...pool, ...flags], {
     cwd: ROOT,
+    env: { ...process.env, ...env },
     stdio: ["ignore", "ignore", onLog === undefined ? "inherit" : "pipe"],
   });
   child.stderr?.on("data", (bytes: Buffer) => onLog?.(bytes.toString("utf8")));
