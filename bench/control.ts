@@ -5,6 +5,7 @@
 import { createServer, connect as dial, type Server, type Socket } from "node:net";
 import { codeOfNumber, type ErrorCode, ERRORS, KvferryError } from "../transport/errors.ts";
 import { type Call, parseCall } from "./calls.ts";
+import { LAB_HOST } from "./impairment.ts";
 
 const LINE_CHARACTERS_MAX = 4 * 2 ** 20;
 const CALL_TIMEOUT_MS = 60_000;
@@ -158,7 +159,8 @@ export async function dialControl(host: string, port: number, timeoutMs = 5_000)
   });
   if (code === undefined) return new Control(socket);
   socket.destroy();
-  throw new KvferryError(code, `no bench server at ${host}:${port}; start one there with: kvferry bench -s`);
+  const remedy = host === LAB_HOST ? "the emulated link let nothing through: see --impair" : "start one there with: kvferry bench -s";
+  throw new KvferryError(code, `no bench server at ${host}:${port}; ${remedy}`);
 }
 
 /** Listens for clients; resolves with the server, whose address has the port that was bound. */

@@ -53,6 +53,9 @@ test("an authority, and certificates from it", async () => {
   assert.match(wrong.stderr, /Expected a name or an address for --host/);
   const file = await kvferry(["cert", "ca", "--out", join(ca, "ca.crt")]);
   assert.deepEqual([file.code, /^kvferry: invalid_argument: .*--out: E/.test(file.stderr)], [2, true], file.stderr);
+  // Where the kernel makes no folders; Node's own way of making several would never come back.
+  const nowhere = await kvferry(["cert", "ca", "--out", "/proc/1/x/y"]);
+  assert.deepEqual([nowhere.code, /--out: E(NOENT|ACCES)/.test(nowhere.stderr)], [2, true], nowhere.stderr);
 });
 
 interface Sidecar {

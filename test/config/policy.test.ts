@@ -101,6 +101,7 @@ test("what the parser of JSON would drop is refused", () => {
     /names "a" twice/,
   );
   assert.match(twice('{"tenants": {"a": {"identities": ["x"], "\\u0069dentities": ["*"]}}}'), /names "identities" twice/);
+  assert.match(twice('{"tenants": {"__proto__": {"identities": ["x"]}}}'), /__proto__ is no name/);
   // The same name in two objects, and in texts, is none.
   const apart =
     '{"tenants": {"a": {"identities": ["\\"a\\": {", "a"]}, "b": {"identities": ["a"], "fetch": [{"from": "a", "namespaces": ["{"]}]}}}';

@@ -24,7 +24,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["link", "memory", "codec", "kv", "config"],
   ["tls"],
   ["native", "limits"],
-  ["errors", "check"],
+  ["errors", "check", "folder"],
 ];
 
 export const PURE_FOLDERS = ["session", "policy", "kv", "codec"];

@@ -1,10 +1,11 @@
 /** kvferry cert: an authority for tests and small fleets, and certificates from it. Nothing here is needed by who has an authority already. */
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command } from "commander";
 import { isHost } from "../config/address.ts";
 import { expected } from "../check.ts";
 import { KvferryError } from "../errors.ts";
+import { makeFolder } from "../folder.ts";
 import { daysFromNow, type Issued, issueAuthority, issueCertificate } from "../tls/issue.ts";
 import { usage } from "./failure.ts";
 
@@ -108,7 +109,7 @@ function write(directory: string, name: string, { certificate, key }: Issued, fo
   if (there !== undefined && !force) throw usage(`${there.path} is there already; --force replaces it`);
   let fresh = "";
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    makeFolder(directory, 0o755);
     for (const { path, text, mode } of files) {
       fresh = `${path}.${process.pid}`;
       writeFileSync(fresh, text, { mode, flag: "wx" });

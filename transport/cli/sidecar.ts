@@ -1,5 +1,5 @@
 /** A node with its engine API, logs and metrics around it: everything that `serve` runs. */
-import { lstatSync, mkdirSync, statfsSync } from "node:fs";
+import { lstatSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Logger } from "pino";
 import { type ApiServer, type ApiServerOptions, createApiServer } from "../api/server.ts";
@@ -11,6 +11,7 @@ import type { Denial } from "../ferry/denials.ts";
 import type { FerryHost } from "../ferry/host.ts";
 import type { NodeObserver } from "../ferry/node.ts";
 import { type OpenNode, openNode, type World } from "../ferry/open.ts";
+import { makeFolder } from "../folder.ts";
 import type { Pool } from "../memory/pool.ts";
 import { Metrics } from "../metrics.ts";
 import { missingCongestion } from "./checks/network.ts";
@@ -163,7 +164,7 @@ function operatorHost(incarnation: string): FerryHost {
 
 /** /tmp belongs to everybody: a folder that somebody else made there under our name is refused. */
 function makePrivateFolder(folder: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  makeFolder(folder, 0o700);
   const found = lstatSync(folder);
   if (!found.isDirectory() || found.uid !== process.getuid?.() || (found.mode & 0o077) !== 0) {
     throw new KvferryError("address_unavailable", `${folder} is not a folder of this user alone; set --socket`);

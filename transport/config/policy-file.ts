@@ -76,7 +76,11 @@ export function loadPolicy(file: string, preset: TenantConfig["pool"]): readonly
   }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    // Which a record of names would drop without a word.
+    value = JSON.parse(text, (name, inner: unknown) => {
+      if (name === "__proto__") throw new Error("__proto__ is no name");
+      return inner;
+    });
   } catch (error) {
     throw new KvferryError("invalid_config", `policy: ${file} is not JSON: ${(error as Error).message}`, { cause: error });
   }

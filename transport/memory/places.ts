@@ -1,7 +1,8 @@
 /** Where a pool's file may lie when nobody said where, best first: huge pages, memory, disk. */
-import { accessSync, constants, lstatSync, mkdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, lstatSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeFolder } from "../folder.ts";
 
 export function poolDirectories(withHugePages: boolean): string[] {
   const user = process.getuid?.() ?? 0;
@@ -36,7 +37,7 @@ function isWritable(directory: string): boolean {
 /** Made for this user alone. Another user's, or a link of theirs, is no place for this one's memory. */
 function ownDirectory(path: string, user: number): string | undefined {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path, 0o700);
     const found = lstatSync(path);
     return found.isDirectory() && found.uid === user && (found.mode & 0o022) === 0 ? path : undefined;
   } catch {
