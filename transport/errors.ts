@@ -46,6 +46,7 @@ export const ERRORS = {
   chunk_busy: { number: 42, fault: "network", retry: "now", text: "another lane is writing the same chunk" },
   grant_unknown: { number: 43, fault: "peer", retry: "never", text: "the grant is unknown, revoked or of another generation" },
   seal_broken: { number: 44, fault: "caller", retry: "never", text: "a published block no longer matches its seal" },
+  codec_failed: { number: 45, fault: "peer", retry: "never", text: "a payload is not what the transfer's profile makes" },
   handle_unknown: { number: 50, fault: "caller", retry: "never", text: "the handle is unknown, spent or of another incarnation" },
   incarnation_mismatch: { number: 51, fault: "caller", retry: "never", text: "the handle is of a former incarnation of the pool" },
   generation_mismatch: {

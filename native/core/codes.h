@@ -26,6 +26,7 @@ enum class Code : uint32_t {
   duplicate_chunk = 41,
   chunk_busy = 42,
   grant_unknown = 43,
+  codec_failed = 45,
   range_invalid = 65,
 };
 

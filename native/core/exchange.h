@@ -106,7 +106,8 @@ class Exchange {
   Answering answered(LaneEnd& lane, const FrameHeader& header, uint64_t now_us);
   Arrival arrived(LaneEnd& lane, const FrameHeader& header);
   // The end of a chunk that `arrived` said to write, even if the lane has let go since.
-  Answer landed(LaneEnd& lane, const FrameHeader& header, bool whole, bool checksum_right);
+  // `fault`: none, cancelled (not sent whole), checksum_mismatch or codec_failed.
+  Answer landed(LaneEnd& lane, const FrameHeader& header, Code fault);
   // Lets go of what the lane is receiving; the rest of it is to be thrown away.
   void let_go(LaneEnd& lane);
 

@@ -121,7 +121,11 @@ Arrival Exchange::arrived(LaneEnd& lane, const FrameHeader& header) {
   if (found == grants_.end() || found->second->spec.generation != header.generation) return discard(FrameType::nack, Code::grant_unknown);
   Placement& placement = *found->second;
   const PlacementSpec& spec = placement.spec;
-  if (header.chunk >= spec.chunks.size() || header.bytes != spec.chunks[header.chunk].bytes) return violation();
+  if (header.chunk >= spec.chunks.size()) return violation();
+  const bool coded = (header.flags & kFlagCoded) != 0;
+  const uint32_t bytes = spec.chunks[header.chunk].bytes;
+  // One that does not become less travels as it is.
+  if (coded ? placement.codec(header.chunk) == nullptr || header.bytes >= bytes : header.bytes != bytes) return violation();
   if (header.sequence == 0 || (spec.checksum && (header.flags & kFlagChecksum) == 0)) return violation();
   Slot& slot = placement.slots[header.chunk];
   const bool again = spec.standing && header.sequence > slot.sequence;
@@ -134,7 +138,7 @@ Arrival Exchange::arrived(LaneEnd& lane, const FrameHeader& header) {
   return {Landing::write, &placement, {}};
 }
 
-Answer Exchange::landed(LaneEnd& lane, const FrameHeader& header, bool whole, bool checksum_right) {
+Answer Exchange::landed(LaneEnd& lane, const FrameHeader& header, Code fault) {
   std::lock_guard<std::mutex> lock(mutex_);
   Placement* placement = std::exchange(lane.receiving_, nullptr);
   if (placement == nullptr) return {FrameType::nack, Code::grant_unknown};
@@ -145,8 +149,7 @@ Answer Exchange::landed(LaneEnd& lane, const FrameHeader& header, bool whole, bo
     answer = {FrameType::nack, Code::grant_unknown};
     events_.release(Quota::arrival);
   } else {
-    if (!whole) answer = {FrameType::nack, Code::cancelled};
-    else if (!checksum_right) answer = {FrameType::nack, Code::checksum_mismatch};
+    if (fault != Code::none) answer = {FrameType::nack, fault};
     Event event;
     event.kind = answer.type == FrameType::ack ? EventKind::committed : EventKind::rejected;
     event.subject = double(placement->spec.id);

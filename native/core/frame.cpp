@@ -57,8 +57,9 @@ bool decode_header(const uint8_t* from, uint32_t chunk_bytes_max, FrameHeader* h
   header->bytes = get<uint32_t>(from, 24);
   header->sequence = get<uint32_t>(from, 28);
   header->status = get<uint32_t>(from, 32);
-  if ((header->flags & ~kFlagChecksum) != 0 || get<uint64_t>(from, 36) != 0 || (header->grant >> 53) != 0) return false;
+  if ((header->flags & ~(kFlagChecksum | kFlagCoded)) != 0 || get<uint64_t>(from, 36) != 0 || (header->grant >> 53) != 0) return false;
   if (header->status != 0 && !answers(header->type)) return false;
+  if ((header->flags & kFlagCoded) != 0 && header->type != FrameType::chunk) return false;
   if (header->type != FrameType::chunk && header->type != FrameType::pad) return header->bytes == 0;
   return header->bytes >= 1 && header->bytes <= chunk_bytes_max;
 }

@@ -12,6 +12,7 @@ constexpr size_t kTokenBytes = 16;
 constexpr size_t kMessageHeadBytes = 8;
 constexpr uint8_t kWireVersion = 1;
 constexpr uint16_t kFlagChecksum = 1;
+constexpr uint16_t kFlagCoded = 2;
 constexpr uint32_t kVerdictWhole = 0;
 constexpr uint32_t kVerdictAbandoned = 1;
 

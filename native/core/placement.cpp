@@ -50,17 +50,72 @@ Failure Placement::check(uint32_t chunk_bytes_max) const {
     const std::vector<uint32_t>& blocks = spec.block_lists[plane.block_list];
     if (!plane_fits(plane, blocks.data(), blocks.size(), spec.region->bytes)) return {Code::range_invalid, "a plane leaves its region"};
   }
+  if (!spec.codecs.empty() && spec.codecs.size() != spec.planes.size()) return {Code::invalid_argument, "codecs are one for each plane"};
   for (const ChunkRange& chunk : spec.chunks) {
     if (chunk.plane >= spec.planes.size()) return {Code::invalid_argument, "a chunk names a plane that is not there"};
     if (chunk.bytes == 0 || chunk.bytes > chunk_bytes_max) return {Code::invalid_argument, "a chunk is empty or above its limit"};
-    const Plane& plane = spec.planes[chunk.plane];
-    const uint64_t stream = stream_bytes(plane, spec.block_lists[plane.block_list].size());
-    if (chunk.start > stream || chunk.bytes > stream - chunk.start) return {Code::range_invalid, "a chunk leaves its plane's stream"};
+    const ChunkCodec* const codec = spec.codecs.empty() ? nullptr : spec.codecs[chunk.plane].get();
+    if (codec != nullptr) {
+      if (Failure failure = check_codec(chunk)) return failure;
+    } else if (!in_stream(chunk.plane, chunk.start, chunk.bytes)) {
+      return {Code::range_invalid, "a chunk leaves its plane's stream"};
+    }
   }
   for (uint32_t chunk : spec.committed) {
     if (chunk >= spec.chunks.size()) return {Code::invalid_argument, "a committed chunk is not in the list of chunks"};
   }
   return {};
+}
+
+bool Placement::in_stream(uint32_t index, uint64_t start, uint64_t bytes) const {
+  const Plane& plane = spec.planes[index];
+  const uint64_t stream = stream_bytes(plane, spec.block_lists[plane.block_list].size());
+  return start <= stream && bytes <= stream - start;
+}
+
+// Whole tokens of as many planes as the codec joins, all of its shape.
+Failure Placement::check_codec(const ChunkRange& chunk) const {
+  const ChunkCodec& codec = *spec.codecs[chunk.plane];
+  const uint32_t parts = codec.parts();
+  const uint64_t token = codec.token_bytes();
+  if (chunk.bytes > kCodedChunkBytes || chunk.bytes % (parts * token) != 0 || chunk.start % token != 0) {
+    return {Code::invalid_argument, "a coded chunk is not whole tokens, or too long"};
+  }
+  for (uint32_t plane = chunk.plane; plane < chunk.plane + uint64_t(parts); plane++) {
+    if (plane >= spec.planes.size() || spec.planes[plane].token_bytes() != token) return {Code::invalid_argument, "a plane has another shape than its codec"};
+    if (!in_stream(plane, chunk.start, chunk.bytes / parts)) return {Code::range_invalid, "a coded chunk leaves its planes' streams"};
+  }
+  return {};
+}
+
+CodedChunk Placement::coded(uint32_t chunk) const {
+  const ChunkRange& range = spec.chunks[chunk];
+  return {range.bytes, range.start / codec(chunk)->token_bytes()};
+}
+
+RunCursor Placement::part_cursor(uint32_t chunk, uint32_t part, uint32_t parts) const {
+  const ChunkRange& range = spec.chunks[chunk];
+  const Plane& plane = spec.planes[range.plane + part];
+  const std::vector<uint32_t>& blocks = spec.block_lists[plane.block_list];
+  return RunCursor(plane, blocks.data(), blocks.size(), range.start, range.bytes / parts);
+}
+
+void Placement::gather_coded(uint32_t chunk, uint8_t* to) const {
+  const uint32_t parts = codec(chunk)->parts();
+  const uint64_t bytes = spec.chunks[chunk].bytes / parts;
+  for (uint32_t part = 0; part < parts; part++, to += bytes) {
+    RunCursor cursor = part_cursor(chunk, part, parts);
+    gather(to, spec.region->base, cursor, bytes);
+  }
+}
+
+void Placement::scatter_coded(uint32_t chunk, const uint8_t* from) const {
+  const uint32_t parts = codec(chunk)->parts();
+  const uint64_t bytes = spec.chunks[chunk].bytes / parts;
+  for (uint32_t part = 0; part < parts; part++, from += bytes) {
+    RunCursor cursor = part_cursor(chunk, part, parts);
+    scatter(spec.region->base, cursor, from, bytes);
+  }
 }
 
 RunCursor Placement::cursor(uint32_t chunk) const {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "chunk_codec.h"
 #include "codes.h"
 #include "region.h"
 #include "runs.h"
@@ -35,7 +36,12 @@ struct PlacementSpec {
   std::vector<std::vector<uint32_t>> block_lists;
   std::vector<ChunkRange> chunks;
   std::vector<uint32_t> committed;
+  // One for each plane, or none at all; nullptr: the plane's chunks travel as they are.
+  std::vector<std::shared_ptr<const ChunkCodec>> codecs;
 };
+
+// What is coded is held twice for a while, as it is and as it travels.
+constexpr uint32_t kCodedChunkBytes = 4 << 20;
 
 // Of an incoming chunk. Eight bytes, because a transfer may have a million.
 struct Slot {
@@ -52,6 +58,12 @@ class Placement {
 
   const PlacementSpec spec;
   RunCursor cursor(uint32_t chunk) const;
+  // nullptr: it travels as it is.
+  const ChunkCodec* codec(uint32_t chunk) const { return spec.codecs.empty() ? nullptr : spec.codecs[spec.chunks[chunk].plane].get(); }
+  // The bytes that a coded chunk is made of, out of memory and back.
+  void gather_coded(uint32_t chunk, uint8_t* to) const;
+  void scatter_coded(uint32_t chunk, const uint8_t* from) const;
+  CodedChunk coded(uint32_t chunk) const;
   // The runs of this chunk are so short that copying them together beats naming each to the kernel.
   bool is_fine(uint32_t chunk) const { return plane_is_fine_[spec.chunks[chunk].plane]; }
 
@@ -72,6 +84,10 @@ class Placement {
   uint64_t sent = 0;  // bytes that left the queue; a standing placement has no end to be fair to, and stays at 0
 
  private:
+  RunCursor part_cursor(uint32_t chunk, uint32_t part, uint32_t parts) const;
+  Failure check_codec(const ChunkRange& chunk) const;
+  bool in_stream(uint32_t plane, uint64_t start, uint64_t bytes) const;
+
   std::vector<bool> plane_is_fine_;
 };
 

@@ -1,6 +1,7 @@
 // What the courier does with one lane: takes a chunk, has it judged by the other end, copies it from run to run, has it answered.
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "../core/clock.h"
 #include "../core/crc32c.h"
@@ -13,23 +14,19 @@ namespace {
 constexpr uint64_t kPieceBytes = 256 << 10;
 constexpr int kChunksPerTurn = 16;
 
-struct Carried {
-  bool whole = true;            // the sender's memory was there to the end
-  bool checksum_right = true;
-};
 
 // Both placements are pinned. Stops where one of them is revoked.
-Carried copy(const Outgoing& out, Placement& landing, FakeLane& twin) {
+Code copy(const Outgoing& out, Placement& landing, FakeLane& twin) {
   Placement& source = *out.placement;
   RunCursor from = source.cursor(out.chunk);
   RunCursor to = landing.cursor(out.chunk);
   uint32_t read_crc = 0, written_crc = 0;
   Run read = {0, 0}, written = {0, 0};
   for (;;) {
-    if (source.revoked.load()) return {.whole = false};
+    if (source.revoked.load()) return Code::cancelled;
     if (landing.revoked.load()) {
       twin.connection.let_go(twin);
-      return {};
+      return Code::none;
     }
     if (read.bytes == 0 && !from.next(&read, kPieceBytes)) break;
     if (written.bytes == 0 && !to.next(&written, kPieceBytes)) break;
@@ -45,7 +42,27 @@ Carried copy(const Outgoing& out, Placement& landing, FakeLane& twin) {
     read = {read.offset + count, read.bytes - count};
     written = {written.offset + count, written.bytes - count};
   }
-  return {.whole = true, .checksum_right = read_crc == written_crc};
+  return read_crc == written_crc ? Code::none : Code::checksum_mismatch;
+}
+
+// As `copy`, of a chunk that is coded into `coded`.
+Code decode(const std::vector<uint8_t>& coded, uint32_t chunk, Placement& landing) {
+  const CodedChunk about = landing.coded(chunk);
+  std::vector<uint8_t> stretches(about.bytes);
+  if (!landing.codec(chunk)->decode(about, coded.data(), coded.size(), stretches.data())) return Code::codec_failed;
+  landing.scatter_coded(chunk, stretches.data());
+  return Code::none;
+}
+
+// Empty: it travels as it is.
+std::vector<uint8_t> encode(const Outgoing& out) {
+  const ChunkCodec* const codec = out.placement->codec(out.chunk);
+  if (codec == nullptr) return {};
+  const CodedChunk about = out.placement->coded(out.chunk);
+  std::vector<uint8_t> stretches(about.bytes), coded(about.bytes);
+  out.placement->gather_coded(out.chunk, stretches.data());
+  coded.resize(codec->encode(about, stretches.data(), coded.data()));
+  return coded;
 }
 
 }  // namespace
@@ -66,8 +83,10 @@ bool carry(FakeLane& lane, bool* violation) {
       return false;
     }
     const PlacementSpec& spec = out.placement->spec;
-    const uint16_t flags = spec.checksum ? kFlagChecksum : 0;
-    FrameHeader header = {FrameType::chunk, flags, spec.grant, spec.generation, out.chunk, spec.chunks[out.chunk].bytes, out.sequence, 0};
+    const std::vector<uint8_t> coded = encode(out);
+    const uint16_t flags = (spec.checksum ? kFlagChecksum : 0) | (coded.empty() ? 0 : kFlagCoded);
+    const uint32_t bytes = coded.empty() ? spec.chunks[out.chunk].bytes : uint32_t(coded.size());
+    FrameHeader header = {FrameType::chunk, flags, spec.grant, spec.generation, out.chunk, bytes, out.sequence, 0};
     const Arrival arrival = twin.connection.arrived(twin, header);
     if (arrival.landing == Landing::violation) {
       *violation = true;
@@ -75,10 +94,10 @@ bool carry(FakeLane& lane, bool* violation) {
     }
     Answer answer = arrival.answer;
     if (arrival.landing == Landing::write) {
-      const Carried carried = copy(out, *arrival.placement, twin);
+      const Code fault = coded.empty() ? copy(out, *arrival.placement, twin) : decode(coded, out.chunk, *arrival.placement);
       // Before its event: whoever hears of the chunk finds it counted.
       twin.bytes_received.fetch_add(header.bytes);
-      answer = twin.connection.landed(twin, header, carried.whole, carried.checksum_right);
+      answer = twin.connection.landed(twin, header, fault);
     }
     lane.bytes_sent.fetch_add(header.bytes);
     lane.connection.sent(lane);

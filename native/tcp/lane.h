@@ -65,6 +65,7 @@ class TcpLane : public Channel, public LaneEnd {
   Flow pump(bool writable_now);
   bool stage();
   void stage_copied();
+  size_t encode();
   void stage_padding();
   void stage_payload();
   void stage_zeros(size_t bytes);
@@ -86,6 +87,9 @@ class TcpLane : public Channel, public LaneEnd {
   ssize_t fetch_payload(size_t* wanted);
   ssize_t fetch_discarded(size_t* wanted);
   void take_in(size_t count);
+  bool is_coded() const { return (header_.flags & kFlagCoded) != 0; }
+  void put(const uint8_t* bytes, size_t count);
+  bool decode();
   void let_go();
   void pause();
   size_t ahead_bytes() const { return ahead_end_ - ahead_first_; }
@@ -107,6 +111,8 @@ class TcpLane : public Channel, public LaneEnd {
   std::unique_ptr<uint8_t[]> copied_;  // answers, headers, small chunks
   size_t copied_end_ = 0;
   std::unique_ptr<uint8_t[]> gathered_;  // payload of short runs
+  std::unique_ptr<uint8_t[]> coded_;     // payload of the chunk that is being sent, if it is coded
+  size_t coded_next_ = 0, coded_room_ = 0;
   std::array<uint8_t, kTrailerBytes> trailer_;
   std::array<iovec, kPieceRuns + 2> out_vectors_;
   size_t out_first_ = 0, out_count_ = 0;
@@ -118,6 +124,7 @@ class TcpLane : public Channel, public LaneEnd {
   bool out_pinned_ = false;
   bool out_abandoned_ = false;
   bool out_checksum_ = false;
+  bool out_coded_ = false;
   Outgoing out_;
   std::optional<RunCursor> out_cursor_;
   size_t out_left_ = 0;        // payload bytes not staged yet
@@ -139,6 +146,8 @@ class TcpLane : public Channel, public LaneEnd {
   std::array<iovec, kPieceRuns + 1> in_vectors_;
   size_t in_first_ = 0, in_count_ = 0;
   std::unique_ptr<uint8_t[]> scattered_;  // payload of short runs
+  std::unique_ptr<uint8_t[]> arrived_;    // payload of a coded chunk
+  size_t arrived_end_ = 0, arrived_room_ = 0;
   std::unique_ptr<uint8_t[]> ahead_;      // bytes read before it was known what they are
   size_t ahead_first_ = 0, ahead_end_ = 0;
 };

@@ -7,6 +7,7 @@
 
 #include "../core/clock.h"
 #include "../core/crc32c.h"
+#include "../core/scratch.h"
 #include "lane.h"
 #include "mover.h"
 #include "poller.h"
@@ -131,7 +132,16 @@ bool TcpLane::begin_chunk() {
   in_left_ = header_.bytes;
   in_vectored_ = 0;
   in_crc_ = 0;
-  if (placement_ != nullptr) in_cursor_.emplace(placement_->cursor(header_.chunk));
+  if (placement_ == nullptr) return true;
+  if (!is_coded()) {
+    in_cursor_.emplace(placement_->cursor(header_.chunk));
+    return true;
+  }
+  arrived_end_ = 0;
+  if (arrived_room_ < header_.bytes) {
+    arrived_ = std::make_unique_for_overwrite<uint8_t[]>(header_.bytes);
+    arrived_room_ = header_.bytes;
+  }
   return true;
 }
 
@@ -142,10 +152,25 @@ void TcpLane::absorb() {
   if (reading_ == Reading::payload && placement_->revoked.load()) let_go();
   if (reading_ == Reading::payload && count > 0) {
     if ((header_.flags & kFlagChecksum) != 0) in_crc_ = crc32c(in_crc_, bytes, count);
-    scatter(placement_->spec.region->base, *in_cursor_, bytes, count);
+    put(bytes, count);
   }
   ahead_first_ += count;
   in_left_ -= count;
+}
+
+// Payload of short runs, or of a coded chunk, which is decoded once it is whole.
+void TcpLane::put(const uint8_t* bytes, size_t count) {
+  if (!is_coded()) return scatter(placement_->spec.region->base, *in_cursor_, bytes, count);
+  memcpy(arrived_.get() + arrived_end_, bytes, count);
+  arrived_end_ += count;
+}
+
+bool TcpLane::decode() {
+  const CodedChunk chunk = placement_->coded(header_.chunk);
+  uint8_t* const stretches = scratch(chunk.bytes);
+  if (!placement_->codec(header_.chunk)->decode(chunk, arrived_.get(), arrived_end_, stretches)) return false;
+  placement_->scatter_coded(header_.chunk, stretches);
+  return true;
 }
 
 void TcpLane::finish_chunk() {
@@ -154,8 +179,10 @@ void TcpLane::finish_chunk() {
   ahead_first_ += kTrailerBytes;
   Answer verdict_answer = refusal_;
   if (placement_ != nullptr) {
-    const bool right = (header_.flags & kFlagChecksum) == 0 || crc == in_crc_;
-    verdict_answer = connection_->landed(*this, header_, verdict == kVerdictWhole, right);
+    Code fault = verdict == kVerdictWhole ? Code::none : Code::cancelled;
+    if (fault == Code::none && (header_.flags & kFlagChecksum) != 0 && crc != in_crc_) fault = Code::checksum_mismatch;
+    if (fault == Code::none && is_coded() && !decode()) fault = Code::codec_failed;
+    verdict_answer = connection_->landed(*this, header_, fault);
     placement_ = nullptr;
   }
   header_.type = verdict_answer.type;
@@ -189,17 +216,19 @@ ssize_t TcpLane::fetch(size_t* wanted) {
 
 ssize_t TcpLane::fetch_payload(size_t* wanted) {
   const Placement& placement = *placement_;
-  const bool fine = placement.is_fine(header_.chunk);
   if (in_vectored_ == 0) {
     in_first_ = in_count_ = 0;
     const size_t piece = std::min(in_left_, kPieceBytes);
-    if (fine) {
+    if (is_coded()) {
+      in_vectors_[in_count_++] = {arrived_.get() + arrived_end_, piece};
+      in_vectored_ = piece;
+    } else if (placement.is_fine(header_.chunk)) {
       if (scattered_ == nullptr) scattered_ = std::make_unique_for_overwrite<uint8_t[]>(kPieceBytes);
       in_vectors_[in_count_++] = {scattered_.get(), piece};
       in_vectored_ = piece;
     }
     Run run;
-    for (; in_count_ < kPieceRuns && in_vectored_ < piece && in_cursor_->next(&run, piece - in_vectored_); in_count_++) {
+    for (; in_vectored_ < piece && in_count_ < kPieceRuns && in_cursor_->next(&run, piece - in_vectored_); in_count_++) {
       in_vectors_[in_count_] = {placement.spec.region->base + run.offset, run.bytes};
       in_vectored_ += run.bytes;
     }
@@ -223,7 +252,8 @@ void TcpLane::take_in(size_t count) {
   ahead_end_ = count - payload;
   in_left_ -= payload;
   in_vectored_ -= payload;
-  const bool fine = placement_->is_fine(header_.chunk);
+  const bool fine = !is_coded() && placement_->is_fine(header_.chunk);
+  if (is_coded()) arrived_end_ += payload;
   for (size_t left = payload; left > 0;) {
     iovec& vector = in_vectors_[in_first_];
     uint8_t* const bytes = static_cast<uint8_t*>(vector.iov_base);

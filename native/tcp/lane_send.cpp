@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../core/crc32c.h"
+#include "../core/scratch.h"
 #include "lane.h"
 #include "mover.h"
 
@@ -91,16 +92,23 @@ void TcpLane::stage_copied() {
     if (!connection_->take(*this, &out_)) break;
     padding_left_ = 0;
     const PlacementSpec& spec = out_.placement->spec;
-    const uint32_t chunk_bytes = spec.chunks[out_.chunk].bytes;
-    const uint16_t flags = spec.checksum ? kFlagChecksum : 0;
+    out_open_ = out_pinned_ = true;
+    const size_t coded_bytes = out_.placement->codec(out_.chunk) == nullptr ? 0 : encode();
+    out_coded_ = coded_bytes > 0;
+    const uint32_t chunk_bytes = out_coded_ ? uint32_t(coded_bytes) : spec.chunks[out_.chunk].bytes;
+    const uint16_t flags = (spec.checksum ? kFlagChecksum : 0) | (out_coded_ ? kFlagCoded : 0);
     encode_header({FrameType::chunk, flags, spec.grant, spec.generation, out_.chunk, chunk_bytes, out_.sequence, 0}, bytes + copied_end_);
     copied_end_ += kHeaderBytes;
-    out_cursor_.emplace(out_.placement->cursor(out_.chunk));
-    out_open_ = out_pinned_ = true;
     out_abandoned_ = false;
     out_checksum_ = spec.checksum;
     out_left_ = chunk_bytes;
     out_crc_ = 0;
+    if (out_coded_) {
+      // The memory of the chunk is not needed any more.
+      finish_payload();
+      break;
+    }
+    out_cursor_.emplace(out_.placement->cursor(out_.chunk));
     if (chunk_bytes > kCopiedChunkBytes) break;
     gather(bytes + copied_end_, spec.region->base, *out_cursor_, chunk_bytes);
     if (out_checksum_) out_crc_ = crc32c(0, bytes + copied_end_, chunk_bytes);
@@ -114,6 +122,20 @@ void TcpLane::stage_copied() {
   head_left_ = copied_end_;
   if (copied_end_ > 0) stage_vector(bytes, copied_end_);
   else if (padding_left_ > 0 && !wants_out_) stage_padding();
+}
+
+// The chunk as it travels, in coded_; 0: it travels as it is.
+size_t TcpLane::encode() {
+  const Placement& placement = *out_.placement;
+  const CodedChunk chunk = placement.coded(out_.chunk);
+  if (coded_room_ < chunk.bytes) {
+    coded_ = std::make_unique_for_overwrite<uint8_t[]>(chunk.bytes);
+    coded_room_ = chunk.bytes;
+  }
+  uint8_t* const stretches = scratch(chunk.bytes);
+  placement.gather_coded(out_.chunk, stretches);
+  coded_next_ = 0;
+  return placement.codec(out_.chunk)->encode(chunk, stretches, coded_.get());
 }
 
 // Nothing else waits: the path is kept busy, so that what comes next finds it wide.
@@ -137,6 +159,12 @@ void TcpLane::stage_payload() {
   const size_t piece = std::min(out_left_, kPieceBytes);
   if (out_abandoned_) {
     stage_zeros(piece);
+  } else if (out_coded_) {
+    const uint8_t* const bytes = coded_.get() + coded_next_;
+    if (out_checksum_) out_crc_ = crc32c(out_crc_, bytes, piece);
+    stage_vector(bytes, piece);
+    payload_staged_ += piece;
+    coded_next_ += piece;
   } else if (out_.placement->is_fine(out_.chunk)) {
     if (gathered_ == nullptr) gathered_ = std::make_unique_for_overwrite<uint8_t[]>(kPieceBytes);
     gather(gathered_.get(), out_.placement->spec.region->base, *out_cursor_, piece);

@@ -12,7 +12,7 @@ import type { Layout } from "../../transport/kv/layout.ts";
 import type { Manifest } from "../../transport/kv/manifest.ts";
 import { planTransfer, type TransferPlan } from "../../transport/kv/plan.ts";
 import { planeFits, streamBytes as bytesOf } from "../../transport/kv/runs.ts";
-import type { Plane } from "../../transport/link/link.ts";
+import type { ChunkSpan, Plane } from "../../transport/link/link.ts";
 import { blockTokens, type GroupModel, groupModel, type Holder, holderOf, type HolderPlan, inside, sliceAround } from "./arbitrary.ts";
 import { copyChunk, valueAddress, valuesOf } from "./copier.ts";
 
@@ -127,13 +127,22 @@ function streamBytes(plane: Plane, plan: TransferPlan, manifest: Manifest): numb
   return wholeBlocks ? (plan.senderBlocks[plane.blockList] as number) * plane.tokens * value : group.tokens * value;
 }
 
+/** Some plans are made for a profile that joins layers. */
+const coding = fc.option(fc.record({ layers: fc.integer({ min: 1, max: 4 }) }), { nil: undefined });
+
+/** The same tokens of each plane that a chunk joins. */
+function partsOf({ coded }: TransferPlan, { plane, start, bytes }: ChunkSpan): ChunkSpan[] {
+  const parts = coded[plane]?.layers.length ?? 1;
+  return Array.from({ length: parts }, (_, part) => ({ plane: plane + part, start, bytes: bytes / parts }));
+}
+
 test("every value arrives in its place and nothing else changes", () => {
   const orders = { flat: 0, canonical: 0 };
   fc.assert(
-    fc.property(world, ({ sender, receiver, manifest, chunkBytes, seed }) => {
+    fc.property(world, coding, ({ sender, receiver, manifest, chunkBytes, seed }, joins) => {
       const from = parseLayout(sender.layout, sender.bytes);
       const to = parseLayout(receiver.layout, receiver.bytes);
-      const plan = planTransfer(from, to, manifest, chunkBytes);
+      const plan = planTransfer(from, to, manifest, chunkBytes, joins);
       orders[plan.order]++;
       const senderLists = lists(from, plan.senderBlocks, seed);
       const receiverLists = lists(to, plan.receiverBlocks, seed + 1);
@@ -142,15 +151,16 @@ test("every value arrives in its place and nothing else changes", () => {
       for (const { planes, blockLists, memory } of [source, target]) {
         for (const plane of planes) assert.ok(planeFits(plane, blockLists[plane.blockList] as Uint32Array, memory.length));
       }
-      for (const { plane, start, bytes } of plan.chunks) {
+      const chunks = plan.chunks.flatMap((chunk) => partsOf(plan, chunk));
+      for (const { plane, start, bytes } of chunks) {
         const [read, written] = [source.planes[plane] as Plane, target.planes[plane] as Plane];
         const [from, to] = [senderLists[read.blockList] as Uint32Array, receiverLists[read.blockList] as Uint32Array];
         assert.ok(start + bytes <= Math.min(bytesOf(read, from.length), bytesOf(written, to.length)));
       }
       const wanted = target.memory.slice();
       place(from, to, manifest, plan, source.memory, wanted, senderLists, receiverLists);
-      const order = noise(plan.chunks.length, seed);
-      const shuffled = plan.chunks
+      const order = noise(chunks.length, seed);
+      const shuffled = chunks
         .map((chunk, at) => ({ chunk, at }))
         .sort((a, b) => (order[a.at] as number) - (order[b.at] as number) || a.at - b.at);
       for (const { chunk } of shuffled) copyChunk(source, target, chunk);
@@ -192,26 +202,27 @@ function place(
 
 test("chunks tile every stream once, in order, within their bounds, and both ends agree on them", () => {
   fc.assert(
-    fc.property(world, ({ sender, receiver, manifest, chunkBytes }) => {
-      const plan = planTransfer(sender.layout, receiver.layout, manifest, chunkBytes);
+    fc.property(world, coding, ({ sender, receiver, manifest, chunkBytes }, joins) => {
+      const plan = planTransfer(sender.layout, receiver.layout, manifest, chunkBytes, joins);
       // The other end parsed the same two layouts from the wire.
       const again = planTransfer(
         parseLayout(JSON.parse(JSON.stringify(sender.layout))),
         parseLayout(JSON.parse(JSON.stringify(receiver.layout))),
         manifest,
         chunkBytes,
+        joins,
       );
       assert.deepEqual(again, plan);
       // The same chunks on the way back.
-      const back = planTransfer(receiver.layout, sender.layout, manifest, chunkBytes);
+      const back = planTransfer(receiver.layout, sender.layout, manifest, chunkBytes, joins);
       assert.deepEqual([back.order, back.chunks, back.senderPlanes], [plan.order, plan.chunks, plan.receiverPlanes]);
       assert.equal(plan.senderPlanes.length, plan.receiverPlanes.length);
       const reached = plan.senderPlanes.map(() => 0);
-      plan.chunks.forEach(({ plane, start, bytes }) => {
+      for (const { plane, start, bytes } of plan.chunks.flatMap((chunk) => partsOf(plan, chunk))) {
         assert.equal(start, reached[plane]);
         assert.ok(bytes > 0);
         reached[plane] = start + bytes;
-      });
+      }
       plan.senderPlanes.forEach((plane, at) => assert.equal(reached[at], streamBytes(plane, plan, manifest), `plane ${at}`));
       plan.receiverPlanes.forEach((plane, at) => assert.equal(plane.blockList, plan.senderPlanes[at]?.blockList));
       assert.equal(

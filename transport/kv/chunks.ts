@@ -41,12 +41,15 @@ export class ChunkList {
     }
   }
 
-  /** A plane of whole tokens. Chunks begin on multiples of `alignTokens` where they are that long. */
-  addTokens(plane: number, layer: number, tokenBytes: number, tokens: number, alignTokens: number): void {
-    this.#addUnits(plane, layer, tokenBytes, tokens, alignTokens);
+  /**
+   * A plane of whole tokens, or `parts` planes from `plane` on, of which a chunk has the same tokens. Chunks begin on multiples of `alignTokens` where they
+   * are that long.
+   */
+  addTokens(plane: number, layer: number, tokenBytes: number, tokens: number, alignTokens: number, parts = 1): void {
+    this.#addUnits(plane, layer, tokenBytes * parts, tokens, alignTokens, parts);
   }
 
-  #addUnits(plane: number, layer: number, unitBytes: number, units: number, align: number): void {
+  #addUnits(plane: number, layer: number, unitBytes: number, units: number, align: number, parts = 1): void {
     if (unitBytes > limits.chunkBytesMax) throw expected(`at most chunkBytesMax (${limits.chunkBytesMax})`, "bytes of a token", unitBytes);
     const fitting = Math.max(Math.floor(this.#chunkBytes / unitBytes), 1);
     const most = fitting >= align ? fitting - (fitting % align) : fitting;
@@ -62,7 +65,7 @@ export class ChunkList {
     }
     for (let chunk = 0, start = 0; chunk < count; chunk++) {
       const taken = chunk === count - 1 ? tail : chunk === count - 2 ? beforeTail : most;
-      this.#push(plane, layer, start * unitBytes, taken * unitBytes);
+      this.#push(plane, layer, (start * unitBytes) / parts, taken * unitBytes);
       start += taken;
     }
   }

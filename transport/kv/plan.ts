@@ -8,12 +8,29 @@ import { assert, expected, integer } from "../check.ts";
 import { limits } from "../limits.ts";
 import type { ChunkSpan, Plane } from "../link/link.ts";
 import { ChunkList } from "./chunks.ts";
-import type { Layout } from "./layout.ts";
+import type { ElementType, Layout } from "./layout.ts";
 import type { Manifest } from "./manifest.ts";
 import { type GroupPair, type LayerPair, pairGroups } from "./match.ts";
-import { canonicalPlane, join, planeOf, type Shape, shapeAt, shapeOf, tokenBytesOf, touches } from "./planes.ts";
+import { canonicalPlane, type HalfName, join, planeOf, type Shape, shapeAt, shapeOf, tokenBytesOf, touches } from "./planes.ts";
 
 export type Order = "flat" | "canonical";
+
+/** What a profile wants of a plan. */
+export interface Coding {
+  /** Layers of a group that a chunk joins: the same tokens of one component of each. */
+  readonly layers: number;
+}
+
+/** What the chunks that begin in a plane are made of, for who makes a codec of it. */
+export interface CodedPlane {
+  readonly component: HalfName;
+  readonly element: ElementType;
+  /** In the model's numbering; one plane each, from this one on. */
+  readonly layers: readonly number[];
+  readonly firstHead: number;
+  readonly heads: number;
+  readonly channels: number;
+}
 
 export interface TransferPlan {
   readonly order: Order;
@@ -31,6 +48,8 @@ export interface TransferPlan {
   /** Blocks needed in each list of the placement (one list for each manifest group). */
   readonly senderBlocks: readonly number[];
   readonly receiverBlocks: readonly number[];
+  /** One for each plane, if the plan was made for a profile; undefined: nothing coded begins there (state, and the later planes of joined ones). */
+  readonly coded: readonly (CodedPlane | undefined)[];
 }
 
 /** A plane of either side with the same stream, and how it may be cut. */
@@ -55,26 +74,35 @@ interface Moved {
 
 /**
  * Throws KvferryError: layout_unconvertible, invalid_argument. chunkBytes is a wish; chunks never split a token in
- * canonical order. With `manifest.heads` 0 every component moves the heads that both sides hold.
+ * canonical order. With `manifest.heads` 0 every component moves the heads that both sides hold. What is coded always travels in canonical order.
  */
-export function planTransfer(sender: Layout, receiver: Layout, manifest: Manifest, chunkBytes: number): TransferPlan {
+export function planTransfer(sender: Layout, receiver: Layout, manifest: Manifest, chunkBytes: number, coding?: Coding): TransferPlan {
   const list = new ChunkList(integer(chunkBytes, "chunkBytes", 1, limits.chunkBytesMax));
   const groups = pairGroups(sender, receiver, manifest);
   const moved = groups.map(movedOf);
   const layers = [...new Set(moved.flatMap((group) => [...group.layers.keys()]))].sort((a, b) => a - b);
-  const order: Order = moved.every(isFlat) ? "flat" : "canonical";
+  const order: Order = coding === undefined && moved.every(isFlat) ? "flat" : "canonical";
   const senderPlanes: Plane[] = [];
   const receiverPlanes: Plane[] = [];
+  const coded: (CodedPlane | undefined)[] = [];
+  const add = (pairs: readonly PlanePair[], layerIndex: number, group: GroupPair, about?: CodedPlane): void => {
+    const index = senderPlanes.length;
+    for (const { sender, receiver } of pairs) {
+      senderPlanes.push(sender);
+      receiverPlanes.push(receiver);
+    }
+    if (senderPlanes.length > limits.planesMax) throw expected(`at most planesMax (${limits.planesMax})`, "planes", senderPlanes.length);
+    if (coding !== undefined) coded.push(about, ...pairs.slice(1).map(() => undefined));
+    addChunks(list, index, layerIndex, group, pairs);
+  };
   layers.forEach((layer, layerIndex) => {
     for (const group of moved) {
       const pair = group.layers.get(layer);
       if (pair === undefined) continue;
-      for (const plane of order === "flat" ? flatPairs(group, pair) : canonicalPairs(group, pair)) {
-        const index = senderPlanes.push(plane.sender) - 1;
-        receiverPlanes.push(plane.receiver);
-        if (index >= limits.planesMax) throw expected(`at most planesMax (${limits.planesMax})`, "planes", index + 1);
-        addChunks(list, index, layerIndex, group.group, plane);
-      }
+      const joined = joinedAt(group, layer, coding);
+      if (joined === undefined)
+        for (const plane of order === "flat" ? flatPairs(group, pair) : canonicalPairs(group, pair)) add([plane], layerIndex, group.group);
+      else for (const { pairs, about } of codedPairs(group, joined)) add(pairs, layerIndex, group.group, about);
     }
   });
   return {
@@ -87,6 +115,7 @@ export function planTransfer(sender: Layout, receiver: Layout, manifest: Manifes
     receiverPlanes,
     senderBlocks: groups.map(({ senderBlocks }) => senderBlocks),
     receiverBlocks: groups.map(({ receiverBlocks }) => receiverBlocks),
+    coded,
   };
 }
 
@@ -100,9 +129,36 @@ function movedOf(group: GroupPair, blockList: number): Moved {
   return { group, blockList, layers: new Map(group.layers.map((layer) => [layer.layer, layer])), shapes };
 }
 
-function addChunks(list: ChunkList, plane: number, layer: number, group: GroupPair, { cut }: PlanePair): void {
-  if (cut.kind === "blocks") list.addBlocks(plane, layer, cut.bytes, group.senderBlocks);
-  else list.addTokens(plane, layer, cut.bytes, group.tokens, Math.max(group.senderBlockTokens, group.receiverBlockTokens));
+/** Of several planes from `plane` on a chunk has the same tokens. */
+function addChunks(list: ChunkList, plane: number, layer: number, group: GroupPair, pairs: readonly PlanePair[]): void {
+  const [first] = pairs;
+  if (first === undefined) return;
+  const { kind, bytes } = first.cut;
+  const align = Math.max(group.senderBlockTokens, group.receiverBlockTokens);
+  if (kind === "blocks") list.addBlocks(plane, layer, bytes, group.senderBlocks);
+  else list.addTokens(plane, layer, bytes, group.tokens, align, pairs.length);
+}
+
+/**
+ * The layers of the group that are joined at this one, the last of them: then all that a chunk needs is there. Empty: they come later. undefined: nothing of
+ * the group is coded.
+ */
+function joinedAt({ group, layers }: Moved, layer: number, coding: Coding | undefined): readonly LayerPair[] | undefined {
+  if (coding === undefined || group.senderBlockTokens === 0) return undefined;
+  const all = [...layers.values()].sort((a, b) => a.layer - b.layer);
+  const at = all.findIndex((pair) => pair.layer === layer);
+  const first = at - (at % coding.layers);
+  return at === all.length - 1 || at - first === coding.layers - 1 ? all.slice(first, at + 1) : [];
+}
+
+/** For each half all its layers, one after the other. */
+function codedPairs(moved: Moved, joined: readonly LayerPair[]): { readonly pairs: readonly PlanePair[]; readonly about: CodedPlane }[] {
+  const byLayer = joined.map((layer) => canonicalPairs(moved, layer));
+  if (joined.length === 0) return [];
+  return moved.group.halves.map(({ sender, firstHead, heads }, half) => ({
+    pairs: byLayer.map((pairs) => pairs[half] as PlanePair),
+    about: { component: sender.name, element: sender.element, layers: joined.map(({ layer }) => layer), firstHead, heads, channels: sender.channels },
+  }));
 }
 
 /** True if all of the group lies in the same runs on both sides. Layers of a half share its strides, so one layer tells for all. */

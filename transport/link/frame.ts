@@ -12,6 +12,7 @@ export const TOKEN_BYTES = 16;
 export const VERDICT_WHOLE = 0;
 export const VERDICT_ABANDONED = 1;
 const FLAG_CHECKSUM = 1;
+const FLAG_CODED = 2;
 const PREAMBLE_MAGIC = 0x59_46_56_4b; // "KVFY"
 const FRAME_MAGIC = 0x43_46_56_4b; // "KVFC"
 
@@ -31,6 +32,8 @@ export interface FrameHeader {
   readonly type: FrameType;
   /** The trailer carries a checksum of the payload (chunk). */
   readonly checksum: boolean;
+  /** The payload is what the codec of the chunk's plane made of it (chunk). */
+  readonly coded?: boolean;
   readonly grant: number;
   readonly generation: number;
   readonly chunk: number;
@@ -76,7 +79,7 @@ export function writeHeader(header: FrameHeader, bytes: Uint8Array, at: number):
   view.setUint32(0, FRAME_MAGIC, true);
   view.setUint8(4, 1);
   view.setUint8(5, TYPES.indexOf(header.type) + 1);
-  view.setUint16(6, header.checksum ? FLAG_CHECKSUM : 0, true);
+  view.setUint16(6, (header.checksum ? FLAG_CHECKSUM : 0) | (header.coded === true ? FLAG_CODED : 0), true);
   view.setUint32(8, header.grant % 2 ** 32, true);
   view.setUint32(12, Math.floor(header.grant / 2 ** 32), true);
   view.setUint32(16, header.generation, true);
@@ -105,7 +108,7 @@ export function decodeHeader(bytes: Uint8Array, chunkBytesMax: number): FrameHea
   const type = TYPES[view.getUint8(5) - 1];
   if (type === undefined) throw broken(`a frame of type ${view.getUint8(5)}`);
   const flags = view.getUint16(6, true);
-  if ((flags & ~FLAG_CHECKSUM) !== 0 || view.getUint32(36, true) !== 0 || view.getUint32(40, true) !== 0) {
+  if ((flags & ~(FLAG_CHECKSUM | FLAG_CODED)) !== 0 || view.getUint32(36, true) !== 0 || view.getUint32(40, true) !== 0) {
     throw broken("a frame header whose reserved fields are set");
   }
   const grantHigh = view.getUint32(12, true);
@@ -113,6 +116,7 @@ export function decodeHeader(bytes: Uint8Array, chunkBytesMax: number): FrameHea
   const header: FrameHeader = {
     type,
     checksum: (flags & FLAG_CHECKSUM) !== 0,
+    ...((flags & FLAG_CODED) !== 0 ? { coded: true } : {}),
     grant: grantHigh * 2 ** 32 + view.getUint32(8, true),
     generation: view.getUint32(16, true),
     chunk: view.getUint32(20, true),
@@ -124,7 +128,8 @@ export function decodeHeader(bytes: Uint8Array, chunkBytesMax: number): FrameHea
   return header;
 }
 
-function checkFields({ type, bytes, status }: FrameHeader, chunkBytesMax: number): void {
+function checkFields({ type, coded, bytes, status }: FrameHeader, chunkBytesMax: number): void {
+  if (coded === true && type !== "chunk") throw broken(`a frame of type ${type} that is coded`);
   if (type === "chunk" || type === "pad" ? bytes < 1 || bytes > chunkBytesMax : bytes !== 0)
     throw broken(`a frame of type ${type} with ${bytes} payload bytes`);
   if (status !== 0 && type !== "ack" && type !== "nack") throw broken(`a frame of type ${type} with status ${status}`);

@@ -213,7 +213,8 @@ export class Exchange {
     const placement = this.#grants.get(header.grant);
     if (placement === undefined || placement.generation !== header.generation) return this.#discard("nack", "grant_unknown");
     const { chunk, sequence } = header;
-    const isRight = chunk < placement.chunks && header.bytes === placement.bytesOf(chunk) && sequence > 0;
+    // No placement of this link has a codec.
+    const isRight = chunk < placement.chunks && header.coded !== true && header.bytes === placement.bytesOf(chunk) && sequence > 0;
     if (!isRight || (placement.checksum && !header.checksum)) {
       this.#events.release("arrival");
       throw new KvferryError("protocol_error", "a chunk that the grant does not have");

@@ -125,7 +125,7 @@ export type LinkEvent =
       readonly lane: number;
       readonly bytes: number;
     }
-  /** `in`: a chunk was thrown away: checksum_mismatch or cancelled. */
+  /** `in`: a chunk was thrown away: checksum_mismatch, codec_failed or cancelled. */
   | { readonly kind: "rejected"; readonly placement: PlacementId; readonly chunk: number; readonly lane: number; readonly code: number }
   /** Nothing can read or write the placement's memory any more, and no event of it follows. */
   | { readonly kind: "revoked"; readonly placement: PlacementId }
