@@ -128,7 +128,7 @@ function streamBytes(plane: Plane, plan: TransferPlan, manifest: Manifest): numb
 }
 
 /** Some plans are made for a profile that joins layers. */
-const coding = fc.option(fc.record({ layers: fc.integer({ min: 1, max: 4 }) }), { nil: undefined });
+const coding = fc.option(fc.record({ layers: fc.integer({ min: 1, max: 4 }) }), { nil: undefined, freq: 1 });
 
 /** The same tokens of each plane that a chunk joins. */
 function partsOf({ coded }: TransferPlan, { plane, start, bytes }: ChunkSpan): ChunkSpan[] {
