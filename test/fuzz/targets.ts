@@ -6,6 +6,7 @@ import { apiTargets } from "./targets/api.ts";
 import { apiClientTargets } from "./targets/api-client.ts";
 import { apiSessionTargets } from "./targets/api-session.ts";
 import { benchTargets } from "./targets/bench.ts";
+import { codecTargets } from "./targets/codec.ts";
 import { configTargets } from "./targets/config.ts";
 import { controlTargets } from "./targets/control.ts";
 import { frameTargets } from "./targets/frames.ts";
@@ -31,6 +32,7 @@ export const targets: readonly Target[] = [
   ...apiTargets,
   ...apiSessionTargets,
   ...apiClientTargets,
+  ...codecTargets,
   ...configTargets,
   ...benchTargets,
   ...llamaTargets,
