@@ -19,6 +19,8 @@ const values = {
   chunkBytesMin: 4 * KiB,
   chunkBytesDefault: 1 * MiB,
   chunkBytesMax: 16 * MiB,
+  /** Of a chunk that is coded, which is held twice for a while (native/core/placement.h has it too). */
+  codedChunkBytesMax: 4 * MiB,
   controlMessageBytes: 4 * MiB,
   /** Of who dialled, until its Hello is judged. */
   greetingMessageBytes: 1 * MiB,
@@ -172,6 +174,7 @@ export type Limits = Readonly<Record<keyof typeof values, number>>;
 export const limits: Limits = Object.freeze(values);
 
 assert(limits.chunkBytesMin <= limits.chunkBytesDefault && limits.chunkBytesDefault <= limits.chunkBytesMax, "chunk sizes are ordered");
+assert(limits.codedChunkBytesMax <= limits.chunkBytesMax, "a coded chunk is a chunk");
 assert(limits.windowBytesDefault >= limits.chunkBytesMax, "a window holds at least one chunk of any size");
 assert(limits.windowBytesDefault <= limits.windowBytesMax, "the default window is allowed");
 assert(limits.controlQueueBytes >= 2 * limits.controlMessageBytes, "a full message never blocks an empty queue");

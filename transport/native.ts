@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** As native/napi/addon.cpp has it. */
-const ABI = 5;
+const ABI = 6;
 
 export interface NativeRegion {
   readonly id: number;
@@ -266,6 +266,8 @@ export interface NativeMover {
     blockLists: readonly Uint32Array[],
     chunks: Float64Array,
     committed: Uint32Array,
+    codecs: readonly (NativeCodec | undefined)[],
+    position: number,
   ): number;
   revoke(placement: number): void;
   setRank(placement: number, rank: number): void;

@@ -78,9 +78,9 @@ Failure Placement::check_codec(const ChunkRange& chunk) const {
   const ChunkCodec& codec = *spec.codecs[chunk.plane];
   const uint32_t parts = codec.parts();
   const uint64_t token = codec.token_bytes();
-  if (chunk.bytes > kCodedChunkBytes || chunk.bytes % (parts * token) != 0 || chunk.start % token != 0) {
-    return {Code::invalid_argument, "a coded chunk is not whole tokens, or too long"};
-  }
+  const bool whole = chunk.bytes % (parts * token) == 0 && chunk.start % token == 0;
+  if (!whole || chunk.bytes > kCodedChunkBytes || !codec.takes(chunk.bytes)) return {Code::invalid_argument, "a coded chunk is not whole tokens, or too long"};
+  if (spec.position + (chunk.start + chunk.bytes) / token > kPositionMax) return {Code::invalid_argument, "a position is too large"};
   for (uint32_t plane = chunk.plane; plane < chunk.plane + uint64_t(parts); plane++) {
     if (plane >= spec.planes.size() || spec.planes[plane].token_bytes() != token) return {Code::invalid_argument, "a plane has another shape than its codec"};
     if (!in_stream(plane, chunk.start, chunk.bytes / parts)) return {Code::range_invalid, "a coded chunk leaves its planes' streams"};
@@ -90,7 +90,7 @@ Failure Placement::check_codec(const ChunkRange& chunk) const {
 
 CodedChunk Placement::coded(uint32_t chunk) const {
   const ChunkRange& range = spec.chunks[chunk];
-  return {range.bytes, range.start / codec(chunk)->token_bytes()};
+  return {range.bytes, uint32_t(spec.position + range.start / codec(chunk)->token_bytes())};
 }
 
 RunCursor Placement::part_cursor(uint32_t chunk, uint32_t part, uint32_t parts) const {

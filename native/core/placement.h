@@ -38,10 +38,13 @@ struct PlacementSpec {
   std::vector<uint32_t> committed;
   // One for each plane, or none at all; nullptr: the plane's chunks travel as they are.
   std::vector<std::shared_ptr<const ChunkCodec>> codecs;
+  // Of the streams' first token in the sequence; codecs turn keys back by it.
+  uint32_t position = 0;
 };
 
-// What is coded is held twice for a while, as it is and as it travels.
+// What is coded is held twice for a while, as it is and as it travels. As transport/limits.ts has it.
 constexpr uint32_t kCodedChunkBytes = 4 << 20;
+constexpr uint64_t kPositionMax = 1u << 31;
 
 // Of an incoming chunk. Eight bytes, because a transfer may have a million.
 struct Slot {

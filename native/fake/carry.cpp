@@ -59,7 +59,7 @@ std::vector<uint8_t> encode(const Outgoing& out) {
   const ChunkCodec* const codec = out.placement->codec(out.chunk);
   if (codec == nullptr) return {};
   const CodedChunk about = out.placement->coded(out.chunk);
-  std::vector<uint8_t> stretches(about.bytes), coded(about.bytes);
+  std::vector<uint8_t> stretches(about.bytes), coded(codec->bound(about.bytes));
   out.placement->gather_coded(out.chunk, stretches.data());
   coded.resize(codec->encode(about, stretches.data(), coded.data()));
   return coded;

@@ -4,6 +4,7 @@
 
 #include "../core/frame.h"
 #include "../core/region.h"
+#include "codec.h"
 #include "planes.h"
 
 namespace kvferry {
@@ -196,6 +197,8 @@ PlacementSpec Arguments::placement(size_t index) {
     const auto committed = info_[index + 7].As<Napi::Uint32Array>();
     spec.committed.assign(committed.Data(), committed.Data() + committed.ElementLength());
   }
+  if (!read_codecs(info_[index + 8], &spec)) fail("an array of codecs, one for each plane");
+  spec.position = number<uint32_t>(index + 9);
   return spec;
 }
 
@@ -207,6 +210,18 @@ bool Arguments::read_block_lists(Napi::Value value, PlacementSpec* spec) {
     if (!is_array_of(list, napi_uint32_array)) return false;
     const auto blocks = list.As<Napi::Uint32Array>();
     spec->block_lists.emplace_back(blocks.Data(), blocks.Data() + blocks.ElementLength());
+  }
+  return true;
+}
+
+// undefined among them: the plane has none.
+bool Arguments::read_codecs(Napi::Value value, PlacementSpec* spec) {
+  if (!value.IsArray()) return false;
+  const auto codecs = value.As<Napi::Array>();
+  for (uint32_t index = 0; index < codecs.Length(); index++) {
+    const Napi::Value codec = codecs[index];
+    spec->codecs.push_back(chunk_codec_of(codec));
+    if (spec->codecs.back() == nullptr && !codec.IsUndefined()) return false;
   }
   return true;
 }

@@ -43,7 +43,7 @@ class Arguments {
   TlsMaterial tls_material(size_t index);
   // paceBytesPerSecond, notSentLowBytes, congestionControl, socketBufferBytes, dscp from `index` on.
   LaneOptions lane_options(size_t index);
-  // flags, grant, generation, region, planes, blockLists, chunks, committed from `index` on; transport/native.ts has the layout.
+  // flags, grant, generation, region, planes, blockLists, chunks, committed, codecs, position from `index` on; transport/native.ts has the layout.
   PlacementSpec placement(size_t index);
 
  private:
@@ -57,6 +57,7 @@ class Arguments {
   int fail(const char* wanted);
   bool read_block_lists(Napi::Value value, PlacementSpec* spec);
   bool read_chunks(Napi::Value value, PlacementSpec* spec);
+  bool read_codecs(Napi::Value value, PlacementSpec* spec);
 
   const Napi::CallbackInfo& info_;
   bool failed_ = false;

@@ -128,14 +128,15 @@ void TcpLane::stage_copied() {
 size_t TcpLane::encode() {
   const Placement& placement = *out_.placement;
   const CodedChunk chunk = placement.coded(out_.chunk);
-  if (coded_room_ < chunk.bytes) {
-    coded_ = std::make_unique_for_overwrite<uint8_t[]>(chunk.bytes);
-    coded_room_ = chunk.bytes;
+  const ChunkCodec& codec = *placement.codec(out_.chunk);
+  if (const size_t room = codec.bound(chunk.bytes); coded_room_ < room) {
+    coded_ = std::make_unique_for_overwrite<uint8_t[]>(room);
+    coded_room_ = room;
   }
   uint8_t* const stretches = scratch(chunk.bytes);
   placement.gather_coded(out_.chunk, stretches);
   coded_next_ = 0;
-  return placement.codec(out_.chunk)->encode(chunk, stretches, coded_.get());
+  return codec.encode(chunk, stretches, coded_.get());
 }
 
 // Nothing else waits: the path is kept busy, so that what comes next finds it wide.

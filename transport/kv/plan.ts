@@ -157,7 +157,14 @@ function codedPairs(moved: Moved, joined: readonly LayerPair[]): { readonly pair
   if (joined.length === 0) return [];
   return moved.group.halves.map(({ sender, firstHead, heads }, half) => ({
     pairs: byLayer.map((pairs) => pairs[half] as PlanePair),
-    about: { component: sender.name, element: sender.element, layers: joined.map(({ layer }) => layer), firstHead, heads, channels: sender.channels },
+    about: {
+      component: sender.name,
+      element: sender.element,
+      layers: joined.map(({ layer }) => layer),
+      firstHead,
+      heads,
+      channels: sender.channels,
+    },
   }));
 }
 

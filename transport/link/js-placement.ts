@@ -116,6 +116,7 @@ export class Placement {
 }
 
 function checkNumbers(spec: PlacementSpec): void {
+  if (spec.coding !== undefined) throw new KvferryError("unsupported", "profiles need the native addon");
   if (spec.direction !== "in" && spec.direction !== "out") throw expected('"in" or "out"', "direction", spec.direction);
   integer(spec.grant, "grant", 1, limits.grantMax);
   integer(spec.generation, "generation", 0, 2 ** 32 - 1);

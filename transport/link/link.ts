@@ -8,6 +8,7 @@
  * Implemented by `tcp.ts` (native), `fake.ts` (native, in-process), `js.ts` (node:net) and the simulator's virtual link.
  */
 import type { Region } from "../memory/region.ts";
+import type { NativeCodec } from "../native.ts";
 import type { TlsOptions, TlsPeer } from "../tls/options.ts";
 import type { RefusalCounts, RefusalReason } from "./refusals.ts";
 
@@ -70,6 +71,18 @@ export interface PlacementSpec {
   readonly checksum: boolean;
   /** `out`: chunks of a lower rank go first; absent = 1. */
   readonly rank?: Rank;
+  readonly coding?: PlacementCoding;
+}
+
+/** What makes chunks fewer bytes on the way. Both ends have the same; a chunk that does not become less travels as it is. Native links alone have it. */
+export interface PlacementCoding {
+  /**
+   * One for each plane. A chunk that begins in the plane is the same tokens of as many planes, from that one on, as the codec has parts; whole tokens, at most
+   * `limits.codedChunkBytesMax`.
+   */
+  readonly codecs: readonly (NativeCodec | undefined)[];
+  /** Of the streams' first token in the sequence. */
+  readonly position: number;
 }
 
 /** 0 is the most urgent. One that waits has a turn for every 32 MiB that passed it. */

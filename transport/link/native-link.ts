@@ -163,6 +163,8 @@ export abstract class NativeLink implements Link {
         spec.blockLists,
         packed.chunks,
         packed.committed,
+        spec.coding?.codecs ?? [],
+        spec.coding?.position ?? 0,
       ),
     );
     return placement === 0 ? "full" : placement;

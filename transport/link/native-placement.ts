@@ -26,6 +26,10 @@ export function packPlacement(spec: PlacementSpec): PackedPlacement {
   integer(spec.blockLists.length, "blockLists", 1, limits.groupsMax);
   integer(spec.chunks.length, "chunks", 1, limits.chunksPerTransferMax);
   integer(spec.rank ?? 1, "rank", 0, 2);
+  if (spec.coding !== undefined) {
+    integer(spec.coding.codecs.length, "codecs", spec.planes.length, spec.planes.length);
+    integer(spec.coding.position, "position", 0, limits.keyTokensMax);
+  }
   for (const blocks of spec.blockLists) integer(blocks.length, "blocks of a list", 0, limits.blocksPerTransferMax);
   if (spec.region.nativeId < 0) throw expected("a region of the addon", "region", spec.region.nativeId);
   return {
