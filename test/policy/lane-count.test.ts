@@ -163,6 +163,16 @@ test("what a search has found stays for a minute, whatever queues stand; more on
   assert.equal(now.for(2, held, less).lanes, 64);
 });
 
+test("a search that has lanes go with each look goes on until one has none go, load or not in between", () => {
+  // A queue that leaves one lane of a few to spare: one look after the other, for longer than a search takes else.
+  const slow = { queueUs: 7_000, rttUs: 57_000 };
+  const play = new Play();
+  for (let transfer = 0; transfer < 10; transfer++) play.for(1.3, slow).for(1, {}, () => 0, false);
+  assert.ok(play.nowUs > 12_000_000 && play.lanes === 8, `${play.lanes} lanes after ${play.nowUs} us`);
+  // Then nothing is spare, and it rests.
+  assert.equal(play.for(20, QUEUE).lanes, 8);
+});
+
 test("lanes that slow down for losses become too few by and by: an eighth less is something else for them, a quarter for others", () => {
   for (const [control, grows] of [
     ["cubic", true],

@@ -156,6 +156,8 @@ export class LaneCountPolicy {
   /** The number from which fewer lanes failed in this search; and the one with which the path needed no more when it gave so much. */
   #fewerFailedAt = 0;
   #enough = { lanes: 0, rate: 0 };
+  /** The last look had some go. */
+  #isShedding = false;
   /** Looks in a row that said that more lanes may help. */
   #wanting = 0;
 
@@ -236,8 +238,11 @@ export class LaneCountPolicy {
   }
 
   #found(nowUs: number, look: Look, input: LaneCountInput, most: number): LaneCount {
+    const judged = this.#judge(look, input);
     const isSearching = this.#search(nowUs, look, input.estimate.minRttUs);
-    return this.#judge(look, input) ?? this.#next(isSearching, look, input, most);
+    const found = judged ?? this.#next(isSearching, look, input, most);
+    this.#isShedding = judged === undefined && found.lanes < this.#answer.lanes;
+    return found;
   }
 
   #beginSearch(): void {
@@ -245,13 +250,15 @@ export class LaneCountPolicy {
     this.#searchedUs = 0;
     this.#fewerFailedAt = 0;
     this.#enough = { lanes: 0, rate: 0 };
+    this.#isShedding = false;
   }
 
   /** A look is over, and not broken: whether it belongs to a search. */
   #search(nowUs: number, look: Look, minRttUs: number): boolean {
     if (nowUs < this.#restsUntilUs) return false;
     if (this.#restsUntilUs > 0) this.#beginSearch();
-    if (this.#searchedUs < Math.max(SEARCH_US, SEARCH_ROUNDS * minRttUs)) {
+    // Lanes that go one after the other come to an end by themselves.
+    if (this.#isShedding || this.#searchedUs < Math.max(SEARCH_US, SEARCH_ROUNDS * minRttUs)) {
       this.#searchedUs += nowUs - look.madeUs;
       return true;
     }
