@@ -6,6 +6,7 @@ import { apiTargets } from "./targets/api.ts";
 import { apiClientTargets } from "./targets/api-client.ts";
 import { apiSessionTargets } from "./targets/api-session.ts";
 import { benchTargets } from "./targets/bench.ts";
+import { coderTargets } from "./targets/coders.ts";
 import { configTargets } from "./targets/config.ts";
 import { controlTargets } from "./targets/control.ts";
 import { frameTargets } from "./targets/frames.ts";
@@ -34,4 +35,5 @@ export const targets: readonly Target[] = [
   ...configTargets,
   ...benchTargets,
   ...llamaTargets,
+  ...coderTargets,
 ];
