@@ -95,18 +95,22 @@ def sets_of(keys: Tensor, attention: Tensor, options: MergeOptions) -> list[list
 
 def merge_head(keys: Tensor, values: Tensor, attention: Tensor, options: MergeOptions) -> Merged:
     sets = sets_of(keys, attention, options)
-    new_keys, new_values = [], []
-    for members in sets:
-        pivot = members[int(attention[members].argmax())]
-        distance = (keys[members] - keys[pivot]).square().sum(1)
-        closeness = torch.ones(len(members)) if options.sigma is None else torch.exp(-distance / (2 * options.sigma**2))
-        weights = closeness / closeness.sum()
-        new_keys.append(keys[pivot] if options.pivot_key else weights @ keys[members])
-        scale = len(members) if options.values == "size" else 1
-        new_values.append(scale * weights @ values[members])
-    sizes = torch.tensor([len(members) for members in sets], dtype=torch.float32)
-    bias = sizes.log() if options.values == "bias" else torch.zeros(len(sets))
-    return Merged(torch.stack(new_keys), torch.stack(new_values), bias, sets)
+    got = attention.tolist()
+    pivots = torch.tensor([max(members, key=got.__getitem__) for members in sets])
+    sizes = torch.tensor([len(members) for members in sets])
+    # Of each token, its set.
+    owner = torch.empty(len(keys), dtype=torch.long)
+    owner[[token for members in sets for token in members]] = torch.arange(len(sets)).repeat_interleave(sizes)
+    distance = (keys - keys[pivots[owner]]).square().sum(1)
+    closeness = torch.ones(len(keys)) if options.sigma is None else torch.exp(-distance / (2 * options.sigma**2))
+    weights = closeness / torch.zeros(len(sets)).index_add(0, owner, closeness)[owner]
+    averages = [
+        torch.zeros(len(sets), rows.shape[1]).index_add(0, owner, weights[:, None] * rows) for rows in (keys, values)
+    ]
+    new_keys = keys[pivots] if options.pivot_key else averages[0]
+    new_values = averages[1] * sizes[:, None] if options.values == "size" else averages[1]
+    bias = sizes.float().log() if options.values == "bias" else torch.zeros(len(sets))
+    return Merged(new_keys, new_values, bias, sets)
 
 
 def evict_head(keys: Tensor, values: Tensor, attention: Tensor, budget: float) -> Merged:

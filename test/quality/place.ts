@@ -82,5 +82,5 @@ export class Scorer {
 }
 
 function environment(): NodeJS.ProcessEnv {
-  return { ...process.env, PYTHONDONTWRITEBYTECODE: "1", HF_HUB_OFFLINE: "1" };
+  return { ...process.env, PYTHONDONTWRITEBYTECODE: "1", HF_HUB_OFFLINE: "1", OMP_WAIT_POLICY: "PASSIVE" };
 }

@@ -20,7 +20,7 @@ export function calibrate(dumps: readonly string[], sensitivity: string | undefi
 export interface RoundTrip {
   readonly dump: string;
   readonly kvBytes: number;
-  /** Of the file, which has all that a receiver needs but the profile and the calibration. */
+  /** By how much the file is larger than what else the dump held: all that a receiver needs but the calibration. */
   readonly encodedBytes: number;
 }
 
@@ -28,11 +28,11 @@ export interface RoundTrip {
 export function roundTrip(dumps: readonly string[], profile: string, calibration: string, folder: string): RoundTrip[] {
   mkdirSync(folder, { recursive: true });
   return dumps.map((dump) => {
-    const encoded = join(folder, `${basename(dump)}.kvz`);
-    const told = JSON.parse(codec("encode", [dump, "--profile", profile, "--calibration", calibration, "--out", encoded, "--json"])) as {
-      readonly results: readonly { readonly kv_bytes: number }[];
-    };
+    const encoded = join(folder, `${basename(dump)}.kvferry`);
+    const told = codec("encode", [dump, "--profile", profile, "--calibration", calibration, "--out", encoded, "--json"]);
     codec("decode", [encoded, "--calibration", calibration, "--out", join(folder, basename(dump))]);
-    return { dump, kvBytes: told.results[0]!.kv_bytes, encodedBytes: statSync(encoded).size };
+    const { kvBytes } = JSON.parse(told) as { readonly kvBytes: number };
+    const otherBytes = statSync(dump).size - kvBytes;
+    return { dump, kvBytes, encodedBytes: statSync(encoded).size - otherBytes };
   });
 }
