@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** As native/napi/addon.cpp has it. */
-const ABI = 4;
+const ABI = 5;
 
 export interface NativeRegion {
   readonly id: number;
@@ -100,6 +100,92 @@ export interface NativeAddon {
   watchProcess(processId: number, onGone: () => void): () => void;
   readonly NativeJobs: new (threads: number, queueJobs: number, onWake: () => void) => NativeJobs;
   readonly NativeMover: NativeMoverClass;
+  /** Instruction sets that codecs may use here, best first; "scalar" is always there. All give the same bytes. */
+  readonly codecIsas: readonly string[];
+  /** As limits.ts has them. */
+  readonly codecLimits: { readonly tokens: number; readonly width: number; readonly tileBytes: number };
+  /** Throws TypeError, in words, on a spec that makes no sense or that this host lacks something for. */
+  readonly NativeCodec: new (
+    spec: NativeCodecSpec,
+  ) => NativeCodec;
+}
+
+/**
+ * What a codec does to tiles: `parts` planes of some tokens at once, each a canonical stream. A row is one token of a tile: part by part, head by
+ * head, channel by channel; "of the width" is one number for each column of a row. schemas/codec.md describes what comes out.
+ */
+export interface NativeCodecSpec {
+  readonly element: "bf16" | "f16" | "f32";
+  readonly parts: number;
+  readonly heads: number;
+  readonly channels: number;
+  /** Tokens at positions below this travel as they are. */
+  readonly exempt?: number;
+  /** Blocks carry a checksum of what they decode to: encoding decodes as well. */
+  readonly verify?: boolean;
+  /** In this order forward. */
+  readonly transform?: {
+    /** At most channels / 2 frequencies: twice as many channels of each head were rotated. */
+    readonly rope?: { readonly inverseFrequencies: Float32Array; readonly pairing: "half" | "adjacent" };
+    /** Of the width. */
+    readonly mean?: Float32Array;
+    /** Of the width; forward multiplies. */
+    readonly scale?: Float32Array;
+    /** Of the width, 1 or -1: Hadamard over each head, whose channels are a power of two. */
+    readonly signs?: Int8Array;
+    /** width / block matrices of block x block; rows are components, orthonormal. */
+    readonly klt?: { readonly block: number; readonly matrices: Float32Array };
+  };
+  readonly quantizer:
+    | { readonly kind: "none" }
+    /** Of the width. Never clips. */
+    | { readonly kind: "step"; readonly steps: Float32Array }
+    /** `levels` of parts x heads, 2..256. `group`: channels of a token ("token") or tokens of a channel ("channel") that share a range; "tensor" has none. */
+    | {
+        readonly kind: "group";
+        readonly levels: Uint16Array;
+        readonly axis: "token" | "channel" | "tensor";
+        readonly group?: number;
+        /** So many tokens before the sequence's end travel as they are. */
+        readonly recent: number;
+      }
+    /** Saturates at the largest value. */
+    | { readonly kind: "fp8"; readonly format: "e4m3" | "e5m2" }
+    /** Every `anchor` tokens one at 8 bits, the others as differences from it. `levels` of parts, 3..256. */
+    | { readonly kind: "cachegen"; readonly levels: Uint16Array; readonly anchor: number };
+  readonly codec:
+    | { readonly kind: "none" | "pack" | "rans" | "exponent" }
+    /** Of the width: places in the list of Gaussian tables. */
+    | { readonly kind: "rans-static"; readonly classes: Uint8Array }
+    | { readonly kind: "planes" | "zstd"; readonly level?: number };
+  /** One of codecIsas, for tests. */
+  readonly isa?: string;
+}
+
+/** Why a tile travels as it is; "" if it does not. */
+export type NativeStored = "" | "incompressible" | "not_finite" | "out_of_range";
+
+export interface NativeEncoded {
+  readonly bytes: number;
+  readonly stored: NativeStored;
+}
+
+/**
+ * Arguments that do not fit throw TypeError. `position`: of the tile's first token. `end`: behind the last token of the sequence, for `recent`; without it
+ * the tile is the sequence's last. `*Later` works on libuv's threads (UV_THREADPOOL_SIZE): until it settles the memory belongs to it, and must be neither
+ * transferred nor written.
+ */
+export interface NativeCodec {
+  /** Of all that decides what a block means, 16 hexadecimal digits. A block of another is refused by it. */
+  readonly id: string;
+  /** No block of so many tokens is longer. */
+  bound(tokens: number): number;
+  /** `out` has bound(tokens) bytes. */
+  encode(parts: readonly Uint8Array[], tokens: number, position: number, out: Uint8Array, end?: number): NativeEncoded;
+  encodeLater(parts: readonly Uint8Array[], tokens: number, position: number, out: Uint8Array, end?: number): Promise<NativeEncoded>;
+  /** Throws an Error with `code` "decode_failed" if this is no block of that tile; what `parts` hold then means nothing. */
+  decode(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): void;
+  decodeLater(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): Promise<void>;
 }
 
 /** What a mover may hold; the names are native's, the numbers come from limits.ts. */

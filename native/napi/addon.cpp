@@ -8,6 +8,7 @@
 #include "../core/crc32c.h"
 #include "../core/runs.h"
 #include "../tcp/tls.h"
+#include "codec.h"
 #include "jobs.h"
 #include "mover.h"
 #include "planes.h"
@@ -18,7 +19,7 @@ namespace kvferry {
 namespace {
 
 // Grows with every change of the interface that transport/native.ts describes: a stale binary is refused by name.
-constexpr uint32_t kAbi = 4;
+constexpr uint32_t kAbi = 5;
 
 Napi::Value refuse(Napi::Env env, const char* message) {
   Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
@@ -95,6 +96,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("crc32cCombine", Napi::Function::New(env, combine, "crc32cCombine"));
   exports.Set("runs", Napi::Function::New(env, runs, "runs"));
   init_region(env, exports);
+  init_codec(env, exports);
   init_jobs(env, exports);
   init_process(env, exports);
   init_mover(env, exports);

@@ -6,12 +6,14 @@ import { apiTargets } from "./targets/api.ts";
 import { apiClientTargets } from "./targets/api-client.ts";
 import { apiSessionTargets } from "./targets/api-session.ts";
 import { benchTargets } from "./targets/bench.ts";
+import { codecTargets } from "./targets/codec.ts";
 import { configTargets } from "./targets/config.ts";
 import { controlTargets } from "./targets/control.ts";
 import { frameTargets } from "./targets/frames.ts";
 import { layoutTargets } from "./targets/layouts.ts";
 import { llamaTargets } from "./targets/llama-state.ts";
 import { peerSessionTargets } from "./targets/peer-session.ts";
+import { profileTargets } from "./targets/profiles.ts";
 import { messageTargets } from "./targets/messages.ts";
 import { laneTargets } from "./targets/lanes.ts";
 import { tlsTargets } from "./targets/tls.ts";
@@ -27,10 +29,12 @@ export const targets: readonly Target[] = [
   ...messageTargets,
   ...peerSessionTargets,
   ...layoutTargets,
+  ...profileTargets,
   ...poolTargets,
   ...apiTargets,
   ...apiSessionTargets,
   ...apiClientTargets,
+  ...codecTargets,
   ...configTargets,
   ...benchTargets,
   ...llamaTargets,

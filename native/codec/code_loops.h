@@ -1,0 +1,138 @@
+// Part of kernels_*.cpp: floats to codes and back. See kernels.h.
+
+bool step(const float* __restrict row, size_t count, const float* __restrict inverse_steps, const uint32_t* __restrict symbols,
+          uint8_t* __restrict codes) {
+  uint32_t escapes = 0;
+  for (size_t i = 0; i < count; i++) {
+    const float t = row[i] * inverse_steps[i];
+    const uint32_t q = uint32_t(nearest(t));
+    const uint32_t zigzag = (q << 1) ^ uint32_t(int32_t(q) >> 31);
+    const bool fits = __builtin_fabsf(t) < 127.5f && zigzag < symbols[i];
+    codes[i] = uint8_t(fits ? zigzag : 255);
+    escapes |= fits ? 0u : 1u;
+  }
+  return escapes != 0;
+}
+
+void unstep(const uint8_t* __restrict codes, size_t count, const float* __restrict steps, float* __restrict row) {
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t code = codes[i];
+    row[i] = float(int32_t(code >> 1) ^ -int32_t(code & 1)) * steps[i];
+  }
+}
+
+void range_of_run(const float* values, size_t count, float* low, float* high) {
+  float least = values[0], greatest = values[0];
+  size_t i = 0;
+  if (count >= kLanes) {
+    Lanes least_lanes, greatest_lanes;
+    take_lanes(values, &least_lanes);
+    greatest_lanes = least_lanes;
+    for (i = kLanes; i + kLanes <= count; i += kLanes) {
+      Lanes lanes;
+      take_lanes(values + i, &lanes);
+      least_lanes = lanes < least_lanes ? lanes : least_lanes;
+      greatest_lanes = lanes > greatest_lanes ? lanes : greatest_lanes;
+    }
+    for (size_t lane = 0; lane < kLanes; lane++) {
+      least = least_lanes[lane] < least ? least_lanes[lane] : least;
+      greatest = greatest_lanes[lane] > greatest ? greatest_lanes[lane] : greatest;
+    }
+  }
+  for (; i < count; i++) {
+    least = values[i] < least ? values[i] : least;
+    greatest = values[i] > greatest ? values[i] : greatest;
+  }
+  *low = least;
+  *high = greatest;
+}
+
+void range_of_runs(const float* values, size_t count, size_t group, float* lows, float* highs) {
+  for (size_t run = 0, at = 0; at < count; run++, at += group) {
+    range_of_run(values + at, count - at < group ? count - at : group, lows + run, highs + run);
+  }
+}
+
+void range_of_columns(const float* __restrict row, size_t count, float* __restrict lows, float* __restrict highs) {
+  for (size_t i = 0; i < count; i++) {
+    lows[i] = row[i] < lows[i] ? row[i] : lows[i];
+    highs[i] = row[i] > highs[i] ? row[i] : highs[i];
+  }
+}
+
+bool seal(float* __restrict lows, float* __restrict highs, size_t count, const float* __restrict tops, uint16_t* __restrict low_parameters,
+          uint16_t* __restrict step_parameters) {
+  uint32_t outside = 0;
+  for (size_t i = 0; i < count; i++) {
+    outside |= __builtin_fabsf(lows[i]) <= 65504.0f && __builtin_fabsf(highs[i]) <= 0x1p100f ? 0u : 1u;
+    low_parameters[i] = f16_below(lows[i]);
+    const float low = from_f16(low_parameters[i]);
+    step_parameters[i] = bf16_above((highs[i] - low) / tops[i]);
+    const float step = from_bf16(step_parameters[i]);
+    lows[i] = low;
+    // Below that the reciprocal is no number; then all codes are 0, and the low is right to 2^-125.
+    highs[i] = step < 0x1p-125f ? 0.0f : 1.0f / step;
+  }
+  return outside == 0;
+}
+
+void unseal(const uint16_t* __restrict low_parameters, const uint16_t* __restrict step_parameters, size_t count, float* __restrict lows,
+            float* __restrict steps) {
+  for (size_t i = 0; i < count; i++) {
+    lows[i] = from_f16(low_parameters[i]);
+    steps[i] = from_bf16(step_parameters[i]);
+  }
+}
+
+KVFERRY_INLINE uint8_t group_code(float value, float low, float inverse, float top) {
+  float t = (value - low) * inverse;
+  t = t > 0.0f ? t : 0.0f;
+  t = t < top ? t : top;
+  return uint8_t(nearest(t));
+}
+
+void group_run(const float* __restrict values, size_t count, float low, float inverse, float top, uint8_t* __restrict codes) {
+  for (size_t i = 0; i < count; i++) codes[i] = group_code(values[i], low, inverse, top);
+}
+
+void group_runs(const float* values, size_t count, size_t group, const float* lows, const float* inverses, float top, uint8_t* codes) {
+  for (size_t run = 0, at = 0; at < count; run++, at += group) {
+    group_run(values + at, count - at < group ? count - at : group, lows[run], inverses[run], top, codes + at);
+  }
+}
+
+void group_columns(const float* __restrict row, size_t count, const float* __restrict lows, const float* __restrict inverses, float top,
+                   uint8_t* __restrict codes) {
+  for (size_t i = 0; i < count; i++) codes[i] = group_code(row[i], lows[i], inverses[i], top);
+}
+
+void ungroup_run(const uint8_t* __restrict codes, size_t count, float low, float step, float* __restrict values) {
+  for (size_t i = 0; i < count; i++) values[i] = __builtin_fmaf(float(int32_t(codes[i])), step, low);
+}
+
+void ungroup_runs(const uint8_t* codes, size_t count, size_t group, const float* lows, const float* steps, float* values) {
+  for (size_t run = 0, at = 0; at < count; run++, at += group) {
+    ungroup_run(codes + at, count - at < group ? count - at : group, lows[run], steps[run], values + at);
+  }
+}
+
+void ungroup_columns(const uint8_t* __restrict codes, size_t count, const float* __restrict lows, const float* __restrict steps,
+                     float* __restrict row) {
+  for (size_t i = 0; i < count; i++) row[i] = __builtin_fmaf(float(int32_t(codes[i])), steps[i], lows[i]);
+}
+
+void fp8(Fp8 format, const float* __restrict values, size_t count, uint8_t* __restrict codes) {
+  if (format == Fp8::e4m3) {
+    for (size_t i = 0; i < count; i++) codes[i] = to_e4m3(values[i]);
+  } else {
+    for (size_t i = 0; i < count; i++) codes[i] = to_e5m2(values[i]);
+  }
+}
+
+void unfp8(Fp8 format, const uint8_t* __restrict codes, size_t count, float* __restrict values) {
+  if (format == Fp8::e4m3) {
+    for (size_t i = 0; i < count; i++) values[i] = from_e4m3(codes[i]);
+  } else {
+    for (size_t i = 0; i < count; i++) values[i] = from_e5m2(codes[i]);
+  }
+}

@@ -1,0 +1,25 @@
+// The oracle: the loops as the least CPU of an architecture runs them.
+#include "kernels.h"
+
+namespace kvferry::codec {
+namespace {
+#include "row_loops.h"
+#include "code_loops.h"
+#include "product_loops.h"
+#include "kernel_table.h"
+}  // namespace
+
+#if defined(__x86_64__)
+const Kernels& kernels_avx2();
+const Kernels& kernels_avx512();
+#endif
+
+const Kernels& kernels_of(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::avx512) return kernels_avx512();
+  if (isa == Isa::avx2) return kernels_avx2();
+#endif
+  return kTable;
+}
+
+}  // namespace kvferry::codec

@@ -1,0 +1,71 @@
+// Floats of rows to codes and back. A quantizer sees its rows in bands; what it makes lies in `Codes`:
+//   codes        a byte a value (without a quantizer: an element a value), in segments (below)
+//   parameters   16 bits each: ranges of groups, or scales
+//   side         what does not fit into a code
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "block.h"
+#include "kernels.h"
+#include "spec.h"
+
+namespace kvferry::codec {
+
+// Codes that lie together and are below the same number of levels.
+struct Segment {
+  size_t count;
+  uint32_t levels;
+};
+
+struct Codes {
+  uint8_t* codes = nullptr;
+  std::vector<uint16_t> parameters;
+  std::vector<uint8_t> side;          // while encoding
+  const uint8_t* side_at = nullptr;   // while decoding
+  const uint8_t* side_end = nullptr;
+  std::vector<float> lows, steps, anchor;
+};
+
+class Quantization {
+ public:
+  // `spec` has no problem, and outlives this.
+  Quantization(const Spec& spec, const Kernels& kernels);
+  // How many rows of `rows` to hand over at once: all bands are of that size but the last.
+  size_t band(size_t rows) const;
+  size_t code_bytes(size_t rows) const;
+  size_t parameter_count(size_t rows) const;
+  std::vector<Segment> segments(size_t rows) const;
+  // A band of `count` rows, the first of them row `first` of `rows`. May change `values`.
+  Stored encode(float* values, size_t first, size_t count, size_t rows, Codes* codes) const;
+  // Bands in order. False: nothing that `encode` writes.
+  bool decode(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
+
+ private:
+  Stored encode_elements(float* values, size_t first, size_t count, Codes* codes) const;
+  Stored encode_steps(const float* values, size_t first, size_t count, Codes* codes) const;
+  Stored escape(const float* row, const uint8_t* codes, std::vector<uint8_t>* side) const;
+  bool decode_steps(Codes* codes, size_t first, size_t count, float* values) const;
+  Stored encode_groups(const float* values, size_t first, size_t count, size_t rows, Codes* codes) const;
+  void decode_groups(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
+  size_t range_rows(size_t rows) const;
+  void find_range(const float* values, size_t count, Codes* codes) const;
+  Stored encode_anchored(float* values, size_t first, size_t count, size_t rows, Codes* codes) const;
+  void decode_anchored(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
+  size_t anchors(size_t rows) const { return (rows + spec_.anchor - 1) / spec_.anchor; }
+  // Where the codes of a row of this part lie, anchored.
+  uint8_t* anchored(const Codes& codes, size_t row, size_t rows, size_t part) const;
+
+  const Spec& spec_;
+  const Kernels& kernels_;
+  const size_t width_;
+  std::vector<float> inverse_steps_;
+  std::vector<uint32_t> symbols_;  // of each column: zigzag codes below travel as they are
+  // Of groups: ranges that one row (axis channel: one row of groups) has, values in a run of one, and the highest code of each range.
+  size_t ranges_ = 0, run_ = 0;
+  std::vector<float> tops_;
+  std::vector<float> ones_;
+};
+
+}  // namespace kvferry::codec

@@ -1,0 +1,182 @@
+// Part of kernels_*.cpp: elements, RoPE, mean and scale, Hadamard. See kernels.h.
+
+typedef float Lanes __attribute__((vector_size(64)));
+typedef int32_t LaneNumbers __attribute__((vector_size(64)));
+typedef uint16_t AnyUint16 __attribute__((aligned(1), may_alias));
+typedef float AnyFloat __attribute__((aligned(1), may_alias));
+constexpr size_t kLanes = 16;
+
+// By reference: how vectors are passed depends on the instruction set.
+KVFERRY_INLINE void take_lanes(const float* from, Lanes* lanes) { __builtin_memcpy(lanes, from, sizeof *lanes); }
+KVFERRY_INLINE void put_lanes(float* to, const Lanes& lanes) { __builtin_memcpy(to, &lanes, sizeof lanes); }
+
+void load(Element element, const uint8_t* __restrict from, size_t count, float* __restrict to) {
+  const AnyUint16* halves = reinterpret_cast<const AnyUint16*>(from);
+  switch (element) {
+    case Element::bf16:
+      for (size_t i = 0; i < count; i++) to[i] = from_bf16(halves[i]);
+      return;
+    case Element::f16:
+      for (size_t i = 0; i < count; i++) to[i] = from_f16(halves[i]);
+      return;
+    case Element::f32:
+      for (size_t i = 0; i < count; i++) to[i] = reinterpret_cast<const AnyFloat*>(from)[i];
+      return;
+  }
+}
+
+void store(Element element, const float* __restrict from, size_t count, uint8_t* __restrict to) {
+  AnyUint16* halves = reinterpret_cast<AnyUint16*>(to);
+  switch (element) {
+    case Element::bf16:
+      for (size_t i = 0; i < count; i++) halves[i] = to_bf16(from[i]);
+      return;
+    case Element::f16:
+      for (size_t i = 0; i < count; i++) halves[i] = to_f16(from[i]);
+      return;
+    case Element::f32:
+      for (size_t i = 0; i < count; i++) reinterpret_cast<AnyFloat*>(to)[i] = one_nan(from[i]);
+      return;
+  }
+}
+
+bool is_finite(const float* values, size_t count) {
+  uint32_t greatest = 0;
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t magnitude = bits_of(values[i]) & 0x7FFFFFFF;
+    greatest = magnitude > greatest ? magnitude : greatest;
+  }
+  return greatest < kInfinity;
+}
+
+// Sine and cosine by the polynomials of fdlibm (Sun, 1993) about the nearest quarter turn: libm's own differ in their last bit from one machine to
+// another.
+void angles(const double* __restrict frequencies, size_t count, double position, float* __restrict cosines, float* __restrict sines) {
+  constexpr double kRound = 6755399441055744.0;  // 1.5 x 2^52
+  for (size_t i = 0; i < count; i++) {
+    const double angle = position * frequencies[i];
+    const double shifted = __builtin_fma(angle, 0x1.45F306DC9C883p-1, kRound);
+    const double turns = shifted - kRound;
+    const uint64_t quarter = __builtin_bit_cast(uint64_t, shifted) & 3;
+    const double r = __builtin_fma(turns, -0x1.1A62633145C07p-54, __builtin_fma(turns, -0x1.921FB54442D18p+0, angle));
+    const double z = r * r;
+    double s = __builtin_fma(z, 1.58969099521155010221e-10, -2.50507602534068634195e-08);
+    s = __builtin_fma(z, s, 2.75573137070700676789e-06);
+    s = __builtin_fma(z, s, -1.98412698298579493134e-04);
+    s = __builtin_fma(z, s, 8.33333333332248946124e-03);
+    s = __builtin_fma(z, s, -1.66666666666666324348e-01);
+    const double sine = __builtin_fma(z * r, s, r);
+    double c = __builtin_fma(z, -1.13596475577881948265e-11, 2.08757232129817482790e-09);
+    c = __builtin_fma(z, c, -2.75573143513906633035e-07);
+    c = __builtin_fma(z, c, 2.48015872894767294178e-05);
+    c = __builtin_fma(z, c, -1.38888888888741095749e-03);
+    c = __builtin_fma(z, c, 4.16666666666666019037e-02);
+    const double cosine = __builtin_fma(z * z, c, __builtin_fma(z, -0.5, 1.0));
+    const double x = (quarter & 1) != 0 ? sine : cosine, y = (quarter & 1) != 0 ? cosine : sine;
+    cosines[i] = float(quarter == 1 || quarter == 2 ? -x : x);
+    sines[i] = float(quarter >= 2 ? -y : y);
+  }
+}
+
+template <bool kBack>
+KVFERRY_INLINE void turn(float* first, float* second, float cosine, float sine) {
+  const float a = *first, b = *second;
+  const float s = kBack ? -sine : sine;
+  *first = __builtin_fmaf(a, cosine, -(b * s));
+  *second = __builtin_fmaf(b, cosine, a * s);
+}
+
+template <bool kBack>
+void rotate_heads(float* row, size_t heads, size_t channels, Pairing pairing, size_t pairs, const float* __restrict cosines,
+                  const float* __restrict sines) {
+  for (size_t h = 0; h < heads; h++) {
+    float* head = row + h * channels;
+    if (pairing == Pairing::half) {
+      float* __restrict first = head;
+      float* __restrict second = head + pairs;
+      for (size_t i = 0; i < pairs; i++) turn<kBack>(first + i, second + i, cosines[i], sines[i]);
+    } else {
+      for (size_t i = 0; i < pairs; i++) turn<kBack>(head + 2 * i, head + 2 * i + 1, cosines[i], sines[i]);
+    }
+  }
+}
+
+void rotate(float* row, size_t heads, size_t channels, Pairing pairing, size_t pairs, const float* cosines, const float* sines, bool back) {
+  if (back) return rotate_heads<true>(row, heads, channels, pairing, pairs, cosines, sines);
+  rotate_heads<false>(row, heads, channels, pairing, pairs, cosines, sines);
+}
+
+void center(float* __restrict row, size_t count, const float* __restrict mean, const float* __restrict scale) {
+  for (size_t i = 0; i < count; i++) row[i] = (row[i] - mean[i]) * scale[i];
+}
+
+void uncenter(float* __restrict row, size_t count, const float* __restrict mean, const float* __restrict unscale) {
+  for (size_t i = 0; i < count; i++) row[i] = __builtin_fmaf(row[i], unscale[i], mean[i]);
+}
+
+// Butterflies between lanes whose numbers differ in one bit: the one below has the sum, the one above the difference.
+template <size_t kBit>
+KVFERRY_INLINE void within_lanes(Lanes* lanes) {
+  LaneNumbers other;
+  Lanes sign;
+  for (int lane = 0; lane < int(kLanes); lane++) {
+    other[lane] = lane ^ int(kBit);
+    sign[lane] = (lane & int(kBit)) != 0 ? -1.0f : 1.0f;
+  }
+#if defined(__clang__)
+  Lanes swapped;
+  for (int lane = 0; lane < int(kLanes); lane++) swapped[lane] = (*lanes)[lane ^ int(kBit)];
+#else
+  const Lanes swapped = __builtin_shuffle(*lanes, other);
+#endif
+  *lanes = swapped + *lanes * sign;
+}
+
+void butterflies(float* head, size_t channels) {
+  for (size_t half = 1; half < channels; half *= 2) {
+    for (size_t base = 0; base < channels; base += 2 * half) {
+      for (size_t i = base; i < base + half; i++) {
+        const float a = head[i], b = head[i + half];
+        head[i] = a + b;
+        head[i + half] = a - b;
+      }
+    }
+  }
+}
+
+// Sixteen and more channels apart: whole vectors.
+void wide_butterflies(float* head, size_t channels) {
+  for (size_t half = kLanes; half < channels; half *= 2) {
+    for (size_t base = 0; base < channels; base += 2 * half) {
+      for (size_t i = base; i < base + half; i += kLanes) {
+        Lanes a, b;
+        take_lanes(head + i, &a);
+        take_lanes(head + i + half, &b);
+        put_lanes(head + i, a + b);
+        put_lanes(head + i + half, a - b);
+      }
+    }
+  }
+}
+
+void hadamard(float* row, size_t heads, size_t channels, const float* signs, float norm, bool back) {
+  for (size_t h = 0; h < heads; h++) {
+    float* head = row + h * channels;
+    const float* sign = signs + h * channels;
+    if (!back) {
+      for (size_t i = 0; i < channels; i++) head[i] *= sign[i];
+    }
+    if (channels < kLanes) butterflies(head, channels);
+    for (size_t i = 0; i + kLanes <= channels; i += kLanes) {
+      Lanes lanes;
+      take_lanes(head + i, &lanes);
+      within_lanes<1>(&lanes);
+      within_lanes<2>(&lanes);
+      within_lanes<4>(&lanes);
+      within_lanes<8>(&lanes);
+      put_lanes(head + i, lanes);
+    }
+    wide_butterflies(head, channels);
+    for (size_t i = 0; i < channels; i++) head[i] = back ? head[i] * norm * sign[i] : head[i] * norm;
+  }
+}

@@ -1,0 +1,76 @@
+// A codec: one spec, and tiles to blocks and back by it. What is encoded at once is a tile, `parts` planes of `tokens` tokens, each a canonical stream (token
+// by token, KV head by KV head, channel by channel); a block decodes alone. Any number of threads may use one codec, each with a workspace of its own.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "block.h"
+#include "coding.h"
+#include "quantize.h"
+#include "spec.h"
+#include "transform.h"
+
+namespace kvferry::codec {
+
+// Memory for one call at a time; grows to what its largest tile needs (about five times the tile at most).
+struct Workspace {
+  Rows rows;
+  Codes codes;
+  std::vector<uint8_t> code_bytes;
+  std::vector<uint8_t> decoded;  // of a block that carries a checksum
+  Scratch scratch;
+};
+
+struct Encoded {
+  size_t bytes = 0;
+  Stored stored = Stored::no;
+};
+
+// 16 hexadecimal digits.
+std::string name_of(uint64_t identity);
+
+class TileCodec {
+ public:
+  // `spec` has no problem.
+  TileCodec(Spec spec, Isa isa);
+  TileCodec(const TileCodec&) = delete;
+  TileCodec& operator=(const TileCodec&) = delete;
+
+  const Spec& spec() const { return spec_; }
+  uint64_t identity() const { return identity_; }
+  // Bytes of one part of so many tokens.
+  size_t part_bytes(uint32_t tokens) const { return tokens * spec_.part_width() * element_bytes(spec_.element); }
+  // So many tokens are no more than a tile may have.
+  bool takes(uint32_t tokens) const;
+  // No block of so many tokens is longer. Of what is not coded, exactly what a stored block has.
+  size_t bound(uint32_t tokens) const;
+  // Each of `parts` has part_bytes, `out` has bound. The tokens are at positions from `position` on; of those at or behind `end` - recent
+  // nothing is lost.
+  Encoded encode(const uint8_t* const* parts, uint32_t tokens, uint32_t position, uint32_t end, uint8_t* out, Workspace* space) const;
+  // "" or why this is no block of that tile, in words. What the parts hold then means nothing.
+  std::string decode(const uint8_t* block, size_t bytes, uint8_t* const* parts, uint32_t tokens, uint32_t position, Workspace* space) const;
+
+ private:
+  // How the tokens of a tile are shared out: as they are, coded, as they are.
+  struct Share {
+    size_t exempt, coded, recent;
+  };
+  Share share(uint32_t tokens, uint32_t position, size_t recent) const;
+  Stored encode_coded(const uint8_t* const* parts, const Share& share, uint32_t position, uint8_t* out, Header* header,
+                      Workspace* space) const;
+  Stored quantize(const uint8_t* const* parts, const Share& share, uint32_t position, Workspace* space) const;
+  std::string decode_coded(const uint8_t* payload, const Header& header, uint8_t* const* parts, const Share& share, Workspace* space) const;
+  bool dequantize(uint8_t* const* parts, const Share& share, uint32_t position, Workspace* space) const;
+  uint32_t checksum(const uint8_t* const* parts, uint32_t tokens) const;
+  uint32_t checksum_of_decoded(const uint8_t* block, size_t bytes, uint32_t tokens, uint32_t position, Workspace* space) const;
+
+  const Spec spec_;
+  const uint64_t identity_;
+  const Transform transform_;
+  const Quantization quantization_;
+  const Coding coding_;
+};
+
+}  // namespace kvferry::codec

@@ -1,0 +1,98 @@
+#include "transform.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace kvferry::codec {
+
+Transform::Transform(const Spec& spec, const Kernels& kernels)
+    : spec_(spec),
+      kernels_(kernels),
+      frequencies_(spec.inverse_frequencies.begin(), spec.inverse_frequencies.end()),
+      signs_(spec.signs.begin(), spec.signs.end()),
+      norm_(1 / std::sqrt(float(spec.channels))) {
+  if (!spec.mean.empty() || !spec.scale.empty()) {
+    mean_ = spec.mean.empty() ? std::vector<float>(spec.width(), 0.0f) : spec.mean;
+    scale_ = spec.scale.empty() ? std::vector<float>(spec.width(), 1.0f) : spec.scale;
+    for (const float scale : scale_) unscale_.push_back(1 / scale);
+  }
+  if (spec.klt_block == 0) return;
+  forward_panels_ = panels_of(false);
+  inverse_panels_ = panels_of(true);
+}
+
+// One matrix after another, each as panels of kPanel columns; columns beyond the last are zero.
+std::vector<float> Transform::panels_of(bool is_inverse) const {
+  const size_t block = spec_.klt_block, blocks = spec_.width() / block;
+  const size_t panels = (block + kPanel - 1) / kPanel;
+  std::vector<float> made(blocks * panels * block * kPanel, 0.0f);
+  float* to = made.data();
+  for (size_t b = 0; b < blocks; b++) {
+    const float* matrix = spec_.matrices.data() + b * block * block;
+    for (size_t first = 0; first < panels * kPanel; first += kPanel) {
+      for (size_t k = 0; k < block; k++, to += kPanel) {
+        for (size_t column = first; column < std::min(block, first + kPanel); column++) {
+          to[column - first] = is_inverse ? matrix[k * block + column] : matrix[column * block + k];
+        }
+      }
+    }
+  }
+  return made;
+}
+
+void Transform::multiply(const float* from, size_t count, const std::vector<float>& panels, float* to) const {
+  const size_t block = spec_.klt_block, blocks = spec_.width() / block;
+  for (size_t b = 0; b < blocks; b++) {
+    kernels_.product(from + b * block, count, spec_.width(), panels.data() + b * (panels.size() / blocks), block, to + b * block);
+  }
+}
+
+void Transform::turn(float* row, uint32_t position, bool back, Rows* rows) const {
+  const size_t pairs = frequencies_.size(), heads = size_t(spec_.parts) * spec_.heads;
+  float* cosines = rows->cosines.data();
+  float* sines = rows->sines.data();
+  kernels_.angles(frequencies_.data(), pairs, position, cosines, sines);
+  kernels_.rotate(row, heads, spec_.channels, spec_.pairing, pairs, cosines, sines, back);
+}
+
+float* Transform::room(size_t count, Rows* rows) const {
+  const size_t floats = count * spec_.width();
+  if (rows->values.size() < floats) rows->values.resize(floats);
+  if (spec_.klt_block != 0 && rows->product.size() < floats) rows->product.resize(floats);
+  if (rows->cosines.size() < frequencies_.size()) rows->cosines.resize(frequencies_.size()), rows->sines.resize(frequencies_.size());
+  return spec_.klt_block != 0 ? rows->product.data() : rows->values.data();
+}
+
+float* Transform::forward(const uint8_t* const* parts, size_t first, size_t count, uint32_t position, Rows* rows) const {
+  float* product = room(count, rows);
+  const size_t width = spec_.width(), part_width = spec_.part_width(), heads = size_t(spec_.parts) * spec_.heads;
+  for (size_t r = 0; r < count; r++) {
+    float* row = rows->values.data() + r * width;
+    for (size_t part = 0; part < spec_.parts; part++) {
+      const uint8_t* from = parts[part] + (first + r) * part_width * element_bytes(spec_.element);
+      kernels_.load(spec_.element, from, part_width, row + part * part_width);
+    }
+    if (!frequencies_.empty()) turn(row, uint32_t(position + first + r), true, rows);
+    if (!mean_.empty()) kernels_.center(row, width, mean_.data(), scale_.data());
+    if (!signs_.empty()) kernels_.hadamard(row, heads, spec_.channels, signs_.data(), norm_, false);
+  }
+  if (spec_.klt_block != 0) multiply(rows->values.data(), count, forward_panels_, product);
+  return product;
+}
+
+void Transform::inverse(uint8_t* const* parts, size_t first, size_t count, uint32_t position, Rows* rows) const {
+  const size_t width = spec_.width(), part_width = spec_.part_width(), heads = size_t(spec_.parts) * spec_.heads;
+  if (spec_.klt_block != 0) multiply(rows->product.data(), count, inverse_panels_, rows->values.data());
+  for (size_t r = 0; r < count; r++) {
+    float* row = rows->values.data() + r * width;
+    if (!signs_.empty()) kernels_.hadamard(row, heads, spec_.channels, signs_.data(), norm_, true);
+    if (!mean_.empty()) kernels_.uncenter(row, width, mean_.data(), unscale_.data());
+    if (!frequencies_.empty()) turn(row, uint32_t(position + first + r), false, rows);
+    for (size_t part = 0; part < spec_.parts; part++) {
+      uint8_t* to = parts[part] + (first + r) * part_width * element_bytes(spec_.element);
+      kernels_.store(spec_.element, row + part * part_width, part_width, to);
+    }
+  }
+}
+
+}  // namespace kvferry::codec
