@@ -3,6 +3,7 @@
 import { Command, CommanderError } from "commander";
 import { benchCommand } from "./cli/bench.ts";
 import { certCommand } from "./cli/cert.ts";
+import { codecCommand } from "./cli/codec.ts";
 import { doctorCommand } from "./cli/doctor.ts";
 import { EXIT_PIPE, EXIT_USAGE, exitWith, reportFailure } from "./cli/failure.ts";
 import { packageVersion } from "./cli/package.ts";
@@ -25,12 +26,13 @@ First steps:
   kvferry serve --help                          every setting, with its variable and default
   kvferry route --help                          a proxy that has prompts computed by one engine and answered by another
   kvferry cert --help                           certificates for peers on other hosts
+  kvferry codec --help                          KV compression on files: ratio, speed and error of profiles
 
 Exit codes: 0 done, 1 a threshold or a verification failed, 2 usage or environment.`,
   )
   .showHelpAfterError("(kvferry --help, or kvferry <verb> --help, says what there is)")
   .exitOverride();
-for (const command of [serveCommand(), routeCommand(), certCommand(), benchCommand(), doctorCommand(), versionCommand()]) {
+for (const command of [serveCommand(), routeCommand(), certCommand(), benchCommand(), codecCommand(), doctorCommand(), versionCommand()]) {
   program.addCommand(command.copyInheritedSettings(program).option("--verbose", "print the stack of an error"));
   for (const inner of command.commands) inner.copyInheritedSettings(command).option("--verbose", "print the stack of an error");
 }

@@ -63,6 +63,14 @@ const values = {
   codecTileBytesMax: 256 * MiB,
   /** Values of one token of a tile. */
   codecWidthMax: 65_536,
+  /** Layers of one tile. */
+  codecLayersMax: 64,
+  codecExemptMax: 4_096,
+  profileBytes: 1 * MiB,
+  safetensorsHeaderBytes: 16 * MiB,
+  safetensorsTensorsMax: 65_536,
+  /** Numbers of a tensor's shape. */
+  safetensorsAxesMax: 16,
   // tenants
   tenantCharacters: 48,
   tenantsMax: 64,
@@ -189,6 +197,10 @@ assert(limits.greetingsMax >= 2 * limits.lanesMax, "all lanes of a connection ma
 assert(limits.planesMax >= 2 * limits.layersMax, "K and V of every layer fit the planes of a transfer");
 assert(limits.codecTileBytesMax < 2 ** 31, "lengths within a block fit 32 bits, as do all that a tile may grow to");
 assert(limits.codecWidthMax >= limits.channelsMax && limits.codecTokensMax >= limits.blockTokensMax, "a block of one head can be a tile");
+assert(
+  limits.codecLayersMax <= limits.layersMax && limits.codecExemptMax <= limits.codecTokensMax,
+  "what a profile may ask for fits a model and a tile",
+);
 assert(limits.poolBlockBytesMax < 2 ** 32, "a block as one run fits the 32 bits that native gives a run of a plane");
 assert(limits.blockTokensMax <= limits.keyTokensMax, "the tokens of a block can have their keys");
 assert(limits.apiConnectionsMax > limits.apiClientsMax, "a client that is refused still gets an answer");

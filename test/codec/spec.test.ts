@@ -1,0 +1,204 @@
+/**
+ * From profiles to what native does. Method: 10,000 random profiles that fit give a spec for every tile of a made model, which native takes; the numbers of single
+ * columns are worked out by hand for the diagonal profile; what a model or a calibration does not fit is refused in words.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as fc from "fast-check";
+import { GAUSSIAN_TABLES, gaussianClass } from "../../transport/codec/gaussian.ts";
+import { parseProfile } from "../../transport/codec/parse.ts";
+import { PRESETS } from "../../transport/codec/presets.ts";
+import { type ModelShape, specOf, tilesOf } from "../../transport/codec/spec.ts";
+import { KvferryError } from "../../transport/errors.ts";
+import { native, type NativeCodecSpec } from "../../transport/native.ts";
+import { fittingProfile } from "./arbitrary.ts";
+import { calibrationOf, plainSource, ROPE } from "./made.ts";
+
+const SHAPE = { layers: 3, heads: 2, channels: 4, tokens: 64 };
+const rope = ROPE(SHAPE.channels);
+const source = { ...plainSource(SHAPE, rope), querySquare: Float32Array.from({ length: 24 }, (_, at) => 0.25 + at) };
+const calibration = calibrationOf({ sources: [source], klt: [0, 1, 2, 3, 4] });
+const model: ModelShape = { model: "made", element: "bf16", ...SHAPE, rope };
+const K0 = { side: "k", firstLayer: 0, layers: 1 } as const;
+
+function refusal(run: () => unknown): string {
+  try {
+    run();
+  } catch (error) {
+    assert.ok(error instanceof KvferryError && error.code === "invalid_argument", String(error));
+    return error.detail;
+  }
+  return assert.fail("was accepted");
+}
+
+function numbersOf(spec: NativeCodecSpec): (ArrayLike<number> | undefined)[] {
+  const { transform, quantizer, codec } = spec;
+  const own = quantizer.kind === "step" ? quantizer.steps : undefined;
+  return [transform?.mean, transform?.scale, transform?.signs, own, codec.kind === "rans-static" ? codec.classes : undefined];
+}
+
+test("10,000 profiles that fit give a spec for every tile, of the tile's width, and native takes it", () => {
+  const codecs = native === undefined ? undefined : native.NativeCodec;
+  fc.assert(
+    fc.property(fittingProfile({ layers: SHAPE.layers, heads: SHAPE.heads, tileLayersMax: 4 }), (drawn) => {
+      const profile = parseProfile(drawn);
+      let planes = 0;
+      for (const tile of tilesOf(profile, SHAPE.layers)) {
+        const spec = specOf(profile, tile, model, calibration);
+        const width = tile.layers * SHAPE.heads * SHAPE.channels;
+        for (const numbers of numbersOf(spec)) if (numbers !== undefined) assert.equal(numbers.length, width);
+        if (spec.transform?.klt !== undefined) assert.equal(spec.transform.klt.matrices.length, width * spec.transform.klt.block);
+        if (codecs !== undefined) assert.doesNotThrow(() => new codecs(spec));
+        planes += tile.layers;
+      }
+      assert.equal(planes, 2 * SHAPE.layers);
+    }),
+    { numRuns: 10_000 },
+  );
+});
+
+test("every preset gives a spec", () => {
+  const five = { ...SHAPE, layers: 7 };
+  const wide = calibrationOf({ sources: [plainSource(five, rope)], klt: [5] });
+  for (const { profile } of PRESETS.values()) {
+    const tiles = tilesOf(profile, five.layers).map((tile) => specOf(profile, tile, { ...model, layers: five.layers }, wide));
+    assert.ok(tiles.every(({ parts }, at) => parts === (profile.layers === 1 ? 1 : at < 2 ? 5 : 2)));
+  }
+});
+
+test("a channel's step is the profile's over its weight, and its table is that of its deviation in steps", () => {
+  const profile = PRESETS.get("cpu-near")!.profile;
+  const tile = { side: "k", firstLayer: 1, layers: 1 } as const;
+  const { quantizer, codec, transform } = specOf(profile, tile, model, calibration);
+  assert.ok(quantizer.kind === "step" && codec.kind === "rans-static" && transform?.mean !== undefined);
+  for (let channel = 0; channel < 8; channel++) {
+    const at = 8 + channel;
+    const step = 0.25 / Math.sqrt(0.25 + at);
+    assert.ok(Math.abs(quantizer.steps[channel]! / step - 1) < 1e-6);
+    assert.equal(transform.mean[channel], calibration.k.plain.mean[at]);
+    const wanted = Math.round(12 + 4 * Math.log2(calibration.k.plain.sigma[at]! / step));
+    assert.equal(codec.classes[channel], Math.max(0, Math.min(40, wanted)));
+  }
+  const values = specOf(profile, { ...tile, side: "v" }, model, calibration);
+  assert.ok(values.quantizer.kind === "step");
+  const rms = Math.sqrt(
+    [8, 9, 10, 11].reduce((sum, at) => sum + calibration.v.plain.mean[at]! ** 2 + calibration.v.plain.sigma[at]! ** 2, 0) / 4,
+  );
+  assert.ok(Math.abs(values.quantizer.steps[0]! / (0.1 * rms) - 1) < 1e-5);
+});
+
+test("scale puts the weight in front, and one step for all behind it", () => {
+  const profile = parseProfile({
+    k: {
+      transform: [{ kind: "unrotate" }, { kind: "mean" }, { kind: "scale" }],
+      quantizer: { kind: "step", step: 0.5, factors: [1, 2, 3] },
+      codec: { kind: "rans" },
+    },
+    v: {},
+  });
+  const { quantizer, transform } = specOf(profile, { ...K0, firstLayer: 2 }, model, calibration);
+  assert.ok(quantizer.kind === "step" && quantizer.steps.every((step) => step === 1.5));
+  assert.deepEqual(transform?.scale, calibration.k.weight.slice(16, 24));
+});
+
+test("keys that stay rotated are weighed by pairs, and around the mean of what is stored", () => {
+  const profile = parseProfile({
+    k: { transform: [{ kind: "mean" }], quantizer: { kind: "step", step: 1 }, codec: { kind: "rans" } },
+    v: {},
+  });
+  const { quantizer, transform } = specOf(profile, K0, model, calibration);
+  assert.ok(quantizer.kind === "step");
+  const pair = Math.sqrt((0.25 + 2.25) / 2);
+  assert.ok(Math.abs(quantizer.steps[0]! * pair - 1) < 1e-6 && quantizer.steps[0] === quantizer.steps[2]);
+  assert.deepEqual(transform?.mean, calibration.k.stored.mean.slice(0, 8));
+});
+
+test("signs depend on seed, layer and head alone", () => {
+  const signs = (seed: number, firstLayer: number, layers: number): number[] => {
+    const quantizer = { kind: "group" };
+    const profile = parseProfile({ k: {}, v: { transform: [{ kind: "hadamard", seed }], quantizer, codec: { kind: "pack" } }, layers });
+    return Array.from(specOf(profile, { side: "v", firstLayer, layers }, model).transform?.signs ?? []);
+  };
+  assert.deepEqual(signs(1, 0, 3).slice(8, 16), signs(1, 1, 1));
+  assert.notDeepEqual(signs(1, 0, 3), signs(2, 0, 3));
+  assert.notDeepEqual(signs(1, 0, 1), signs(1, 1, 1));
+});
+
+test("levels are the layer's and the head's", () => {
+  const levels = [
+    [2, 3],
+    [4, 5],
+    [6, 7],
+  ];
+  const profile = parseProfile({ layers: 2, k: { quantizer: { kind: "group", levels }, codec: { kind: "pack" } }, v: {} });
+  const found = tilesOf(profile, 3)
+    .filter(({ side }) => side === "k")
+    .map((tile) => specOf(profile, tile, model).quantizer);
+  assert.deepEqual(
+    found.map((one) => one.kind === "group" && Array.from(one.levels)),
+    [
+      [2, 3, 4, 5],
+      [6, 7],
+    ],
+  );
+});
+
+test("tables are the nearest: every quarter of an octave, and the ends for what is beyond", () => {
+  for (let quarter = -12; quarter <= 28; quarter++) {
+    for (const off of [-0.49, 0, 0.49]) assert.equal(gaussianClass(2 ** ((quarter + off) / 4)), quarter + 12);
+  }
+  assert.deepEqual([0, -1, NaN, 1e-30, 1e30, Infinity].map(gaussianClass), [0, 0, 0, 0, GAUSSIAN_TABLES - 1, GAUSSIAN_TABLES - 1]);
+});
+
+test("what does not fit the model is refused", () => {
+  const near = PRESETS.get("cpu-near")!.profile;
+  assert.match(
+    refusal(() => specOf(near, K0, model)),
+    /needs a calibration: kvferry codec calibrate/,
+  );
+  assert.match(
+    refusal(() => specOf(near, K0, { ...model, model: "other" }, calibration)),
+    /of the model made, not of other/,
+  );
+  assert.match(
+    refusal(() => specOf(near, K0, { ...model, heads: 3 }, calibration)),
+    /2 heads of 4 channels, and the model has .* 3 heads/,
+  );
+  assert.match(
+    refusal(() => specOf(near, K0, { ...model, rope: ROPE(4, "adjacent") }, calibration)),
+    /rotary embedding is not the model's/,
+  );
+  const lossless = PRESETS.get("lossless")!.profile;
+  assert.match(
+    refusal(() => specOf(lossless, K0, { ...model, element: "f32" })),
+    /for bf16 and f16/,
+  );
+  assert.match(
+    refusal(() => specOf(lossless, K0, { ...model, channels: 65_536 })),
+    /rows of 131072 values/,
+  );
+  const turbo = PRESETS.get("turbo4")!.profile;
+  assert.match(
+    refusal(() => specOf(turbo, K0, { ...model, channels: 6 })),
+    /power of two, and the model has 6/,
+  );
+  const bare = { transform: [{ kind: "unrotate" }], quantizer: { kind: "fp8" }, codec: { kind: "none" } };
+  assert.match(
+    refusal(() => specOf(parseProfile({ k: bare, v: {} }), K0, { ...model, rope: undefined })),
+    /frequencies and pairing, and nothing says/,
+  );
+  const group = (levels: unknown): unknown => ({ quantizer: { kind: "group", levels }, codec: { kind: "pack" } });
+  assert.match(
+    refusal(() => specOf(parseProfile({ k: group([2, 3]), v: {} }), K0, model)),
+    /levels are of 2 layers/,
+  );
+  assert.match(
+    refusal(() => specOf(parseProfile({ k: group([[2], [2], [2]]), v: {} }), K0, model)),
+    /levels are of 1 heads/,
+  );
+  const wide = PRESETS.get("gpu-near")!.profile;
+  assert.match(
+    refusal(() => specOf(wide, { ...K0, layers: 3 }, model, calibration)),
+    /has KLT matrices of each head, 1 layers, .*, not of 5 layers/,
+  );
+});

@@ -1,0 +1,55 @@
+"""Judges token merging and eviction by the reference in merge.py, beside each other.
+
+    merging.py --model DIR [--variant NAME ...] [--threads N] DUMP.safetensors ...
+
+Prints a JSON line per variant (without --variant: of all) as score.py does, with `tokens_left`: the share that the receiver holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from judge import Judge, Reference, figures
+from merge import MergeOptions, shrunk
+
+VARIANTS: dict[str, MergeOptions | float] = {
+    "kvmerger-50": MergeOptions(),
+    "kvmerger-50-sets-of-4": MergeOptions(set_max=4),
+    "kvmerger-50-pivot-key": MergeOptions(pivot_key=True),
+    "kvmerger-50-mean": MergeOptions(sigma=None),
+    "kvmerger-50-average": MergeOptions(values="average"),
+    "kvmerger-50-size": MergeOptions(values="size", sinks=0),
+    "h2o-50": 0.5,
+    "kvmerger-35": MergeOptions(budget=0.35, recent=0.08, heavy=0.02),
+    "h2o-35": 0.35,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--variant", action="append", choices=list(VARIANTS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("dumps", type=Path, nargs="+")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    judge = Judge(args.model)
+    references = [Reference.read(path) for path in args.dumps]
+    for name in args.variant or VARIANTS:
+        judged, left, all_tokens = [], 0, 0
+        for reference in references:
+            prefix = shrunk(reference.kv, reference.attention, VARIANTS[name])
+            left += sum(int(bias.isfinite().sum()) for bias in prefix.bias or [])
+            all_tokens += reference.kv.shape[0] * reference.kv.shape[2] * reference.kv.shape[3]
+            judged.append((reference, judge.compare(reference, prefix)))
+        print(json.dumps({"name": name, "tokens_left": left / all_tokens, "groups": figures(judged)}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

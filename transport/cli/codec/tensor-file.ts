@@ -1,0 +1,113 @@
+/** Safetensors files on disk: parts of tensors are read as they are needed, since dumps and calibrations can be larger than what a Buffer holds. */
+import { createHash } from "node:crypto";
+import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+import { KvferryError } from "../../errors.ts";
+import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../../codec/safetensors.ts";
+
+const PIECE_BYTES = 64 * 1024 * 1024;
+
+export class TensorFile {
+  readonly path: string;
+  readonly head: SafetensorsHead;
+  readonly #file: number;
+
+  /** Throws invalid_argument on what is no safetensors file. */
+  constructor(path: string) {
+    this.path = path;
+    this.#file = openFile(path, "r");
+    try {
+      const stat = fstatSync(this.#file);
+      if (!stat.isFile()) throw new KvferryError("invalid_argument", `${path} is no file`);
+      const head = this.#read(0, headBytes(this.#read(0, Math.min(8, stat.size)), stat.size, path));
+      this.head = parseHead(head, stat.size, path);
+    } catch (error) {
+      closeSync(this.#file);
+      throw error;
+    }
+  }
+
+  /** Throws invalid_argument. */
+  tensor(name: string): Tensor {
+    const tensor = this.head.tensors.get(name);
+    if (tensor === undefined) throw new KvferryError("invalid_argument", `${this.path} has no tensor ${name}`);
+    return tensor;
+  }
+
+  /** Of a tensor's bytes; memory of its own, aligned to 8. */
+  read(name: string, from = 0, bytes = this.tensor(name).bytes - from): Uint8Array {
+    return this.#read(this.tensor(name).offset + from, bytes);
+  }
+
+  close(): void {
+    closeSync(this.#file);
+  }
+
+  #read(offset: number, bytes: number): Uint8Array {
+    const into = new Uint8Array(bytes);
+    for (let at = 0; at < bytes; ) {
+      const got = readSync(this.#file, into, at, Math.min(PIECE_BYTES, bytes - at), offset + at);
+      if (got === 0) throw new KvferryError("invalid_argument", `${this.path} was cut while it was read`);
+      at += got;
+    }
+    return into;
+  }
+}
+
+/** Writes tensors in the order of their shapes, under another name until all is there. Returns the hex SHA-256 of the file. */
+export function writeTensors(
+  path: string,
+  shapes: readonly TensorShape[],
+  metadata: Readonly<Record<string, string>>,
+  values: Iterable<ArrayBufferView>,
+): string {
+  const fresh = `${path}.${process.pid}`;
+  const hash = createHash("sha256");
+  try {
+    const file = openFile(fresh, "wx");
+    try {
+      const write = (bytes: Uint8Array): void => {
+        hash.update(bytes);
+        for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, Math.min(PIECE_BYTES, bytes.length - at));
+      };
+      write(writeHead(shapes, metadata));
+      for (const value of values) write(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+    } finally {
+      closeSync(file);
+    }
+    renameSync(fresh, path);
+  } catch (error) {
+    rmSync(fresh, { force: true });
+    throw asInput(error);
+  }
+  return hash.digest("hex");
+}
+
+/** Hex SHA-256 of a file of any size. */
+export function hashOfFile(path: string): string {
+  const file = openFile(path, "r");
+  const hash = createHash("sha256");
+  const piece = new Uint8Array(1024 * 1024);
+  try {
+    for (let got = 1; got > 0; ) {
+      got = readSync(file, piece);
+      hash.update(piece.subarray(0, got));
+    }
+  } finally {
+    closeSync(file);
+  }
+  return hash.digest("hex");
+}
+
+function openFile(path: string, flags: string): number {
+  try {
+    return openSync(path, flags);
+  } catch (error) {
+    throw asInput(error);
+  }
+}
+
+/** What the file system says of a name that the user gave. */
+function asInput(error: unknown): unknown {
+  if (error instanceof Error && "syscall" in error) return new KvferryError("invalid_argument", error.message, { cause: error });
+  return error;
+}

@@ -1,0 +1,84 @@
+/** The KV of a dump cut into tiles, and what the native codec makes of each. */
+import type { Calibration } from "../../codec/calibration.ts";
+import type { Profile } from "../../codec/profile.ts";
+import { type ModelShape, specOf, type TileLayers, tilesOf } from "../../codec/spec.ts";
+import { KvferryError } from "../../errors.ts";
+import { native, nativeProblem, type NativeCodec } from "../../native.ts";
+import { limits } from "../../limits.ts";
+import type { KvShape } from "./dump.ts";
+
+export interface Tile extends TileLayers {
+  readonly codec: NativeCodec;
+  readonly firstToken: number;
+  readonly tokens: number;
+  /** Of the whole sequence. */
+  readonly end: number;
+}
+
+const ELEMENT_BYTES = 2;
+
+/** All tiles, layers first: those of the same layers share a codec, which lives no longer than they are asked for. Throws KvferryError. */
+export function* tilesOfKv(profile: Profile, model: ModelShape, tokens: number, span: number, calibration?: Calibration): Generator<Tile> {
+  for (const layers of tilesOf(profile, model.layers)) {
+    const bytes = layers.layers * model.heads * model.channels * Math.min(span, tokens) * ELEMENT_BYTES;
+    if (bytes > limits.codecTileBytesMax) {
+      throw new KvferryError(
+        "invalid_argument",
+        `a tile of ${bytes} bytes is more than ${limits.codecTileBytesMax}: fewer --tokens, or fewer layers`,
+      );
+    }
+    const codec = openCodec(profile, layers, model, calibration);
+    for (let firstToken = 0; firstToken < tokens; firstToken += span) {
+      yield { ...layers, codec, firstToken, tokens: Math.min(span, tokens - firstToken), end: tokens };
+    }
+  }
+}
+
+function openCodec(profile: Profile, layers: TileLayers, model: ModelShape, calibration?: Calibration): NativeCodec {
+  if (native === undefined) throw new KvferryError("unsupported", `codecs need the addon: ${nativeProblem}`);
+  const spec = specOf(profile, layers, model, calibration);
+  try {
+    return new native.NativeCodec(spec);
+  } catch (error) {
+    if (error instanceof TypeError) throw new KvferryError("unsupported", error.message, { cause: error });
+    throw error;
+  }
+}
+
+/** The planes of a dump, [heads, tokens, channels], as the tile's canonical streams: token by token, head by head. */
+export function gather(plane: (layer: number) => Uint16Array, tile: Tile, { heads, channels }: KvShape): Uint8Array[] {
+  return Array.from({ length: tile.layers }, (_, part) => {
+    const from = plane(tile.firstLayer + part);
+    const stream = new Uint16Array(tile.tokens * heads * channels);
+    for (let token = 0; token < tile.tokens; token++) {
+      for (let head = 0; head < heads; head++) {
+        const at = (head * tile.end + tile.firstToken + token) * channels;
+        stream.set(from.subarray(at, at + channels), (token * heads + head) * channels);
+      }
+    }
+    return new Uint8Array(stream.buffer);
+  });
+}
+
+/** The other way round. */
+export function scatter(
+  parts: readonly Uint8Array[],
+  plane: (layer: number) => Uint16Array,
+  tile: Tile,
+  { heads, channels }: KvShape,
+): void {
+  parts.forEach((part, at) => {
+    const to = plane(tile.firstLayer + at);
+    const stream = new Uint16Array(part.buffer, part.byteOffset, part.length / ELEMENT_BYTES);
+    for (let token = 0; token < tile.tokens; token++) {
+      for (let head = 0; head < heads; head++) {
+        const from = (token * heads + head) * channels;
+        to.set(stream.subarray(from, from + channels), (head * tile.end + tile.firstToken + token) * channels);
+      }
+    }
+  });
+}
+
+export function emptyParts(tile: Tile, { heads, channels }: KvShape): Uint8Array[] {
+  return Array.from({ length: tile.layers }, () => new Uint8Array(tile.tokens * heads * channels * ELEMENT_BYTES));
+}

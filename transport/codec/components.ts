@@ -1,0 +1,107 @@
+/**
+ * The parts that a profile is put together from, as data: each has a kind, a line of help, and parameters with their bounds. The parser, the JSON schema, the
+ * types' check and `kvferry codec list` all read this list. PURE.
+ */
+import { limits } from "../limits.ts";
+
+export type Parameter =
+  | { readonly type: "integer"; readonly low: number; readonly high: number; readonly preset: number; readonly help: string }
+  | { readonly type: "number"; readonly low: number; readonly high: number; readonly preset: number; readonly help: string }
+  | { readonly type: "choice"; readonly choices: readonly string[]; readonly preset: string; readonly help: string }
+  /** One number for all, a list with one for each layer, or a list of lists with one for each head of each layer. */
+  | { readonly type: "levels"; readonly low: number; readonly high: number; readonly preset: number; readonly help: string }
+  /** A list with one number for each layer; empty: 1 for all. */
+  | { readonly type: "factors"; readonly low: number; readonly high: number; readonly preset: readonly number[]; readonly help: string };
+
+export interface Component {
+  readonly kind: string;
+  readonly help: string;
+  readonly parameters: Readonly<Record<string, Parameter>>;
+}
+
+export type Stage = "transform" | "quantizer" | "codec";
+
+const integer = (low: number, high: number, preset: number, help: string): Parameter => ({ type: "integer", low, high, preset, help });
+const choice = (choices: readonly string[], help: string): Parameter => ({ type: "choice", choices, preset: choices[0]!, help });
+const levels = (low: number, preset: number, help: string): Parameter => ({ type: "levels", low, high: 256, preset, help });
+
+const SEED_MAX = 2 ** 32 - 1;
+const ZSTD_LEVEL = integer(-5, 19, 1, "of zstd");
+
+export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
+  /** In the order in which they are applied; a profile names those it wants in the same order. */
+  transform: [
+    { kind: "unrotate", help: "take the rotary embedding off keys (K alone)", parameters: {} },
+    { kind: "mean", help: "subtract the calibrated mean of each channel", parameters: {} },
+    {
+      kind: "scale",
+      help: "weigh each channel: K by the RMS of its queries, V by 1 / RMS of its head, both by the layer's sensitivity",
+      parameters: {},
+    },
+    {
+      kind: "hadamard",
+      help: "signed Hadamard transform of each head; channels are a power of two",
+      parameters: { seed: integer(0, SEED_MAX, 1, "of the signs, with the layer and the head") },
+    },
+    {
+      kind: "klt",
+      help: "calibrated Karhunen-Loeve transform: a matrix product for each block of channels",
+      parameters: { block: choice(["tile", "head"], "tile: all heads of all layers of a tile; head: each head alone") },
+    },
+  ],
+  quantizer: [
+    { kind: "none", help: "values stay as they are", parameters: {} },
+    {
+      kind: "step",
+      help: "uniform steps with escapes, never clipped",
+      parameters: {
+        step: {
+          type: "number",
+          low: 1e-4,
+          high: 100,
+          preset: 0.25,
+          help: "in units of the weights: K in noise of logits, V in RMS of its head",
+        },
+        factors: { type: "factors", low: 1e-3, high: 1e3, preset: [], help: "of the step, one for each layer; without a KLT over layers" },
+      },
+    },
+    {
+      kind: "group",
+      help: "the range of a group is cut into levels (KIVI: K by channel, V by token)",
+      parameters: {
+        levels: levels(2, 16, "for all, for each layer, or for each head of each layer"),
+        axis: choice(["token", "channel", "tensor"], "what a group shares: a token's channels, a channel's tokens, or a head's whole tile"),
+        group: integer(1, limits.channelsMax, 64, "channels or tokens of a group"),
+        recent: integer(0, limits.codecTokensMax, 0, "tokens before the end of a sequence that travel as they are"),
+      },
+    },
+    {
+      kind: "fp8",
+      help: "floats of 8 bits; what is larger than theirs becomes their largest",
+      parameters: { format: choice(["e4m3", "e5m2"], "exponent and mantissa bits") },
+    },
+    {
+      kind: "cachegen",
+      help: "differences from the anchor of every few tokens, in bins by layer",
+      parameters: {
+        anchor: integer(1, limits.codecTokensMax, 10, "tokens from one anchor to the next"),
+        levels: levels(3, 15, "bins, for all or for each layer"),
+      },
+    },
+  ],
+  codec: [
+    { kind: "none", help: "codes stay as they are, a byte and more each", parameters: {} },
+    { kind: "pack", help: "as many bits as the levels need", parameters: {} },
+    { kind: "rans", help: "entropy coded, with a table in each block", parameters: {} },
+    { kind: "rans-static", help: "entropy coded, with a Gaussian table for each channel by its calibrated deviation", parameters: {} },
+    { kind: "exponent", help: "lossless: exponents entropy coded, sign and mantissa as they are", parameters: {} },
+    { kind: "planes", help: "lossless: low and high bytes apart, then zstd", parameters: { level: ZSTD_LEVEL } },
+    { kind: "zstd", help: "zstd of the system, where it is found", parameters: { level: ZSTD_LEVEL } },
+  ],
+};
+
+export const STAGES = Object.keys(COMPONENTS) as readonly Stage[];
+
+export function componentNamed(stage: Stage, kind: unknown): Component | undefined {
+  return COMPONENTS[stage].find((component) => component.kind === kind);
+}

@@ -1,0 +1,75 @@
+/** Which parts of a profile fit together, and a sentence for those that do not. What depends on a model's shape is checked by `spec.ts`. PURE. */
+import { COMPONENTS } from "./components.ts";
+import type { Codec, Pipeline, Profile, Quantizer, Side, Transform } from "./profile.ts";
+
+/** What each quantizer leaves behind, and which codecs take it. */
+const CODECS: Readonly<Record<Quantizer["kind"], readonly Codec["kind"][]>> = {
+  none: ["none", "exponent", "planes", "zstd"],
+  step: ["none", "rans", "rans-static", "zstd"],
+  group: ["none", "pack", "rans", "zstd"],
+  fp8: ["none", "rans", "zstd"],
+  cachegen: ["none", "pack", "rans", "zstd"],
+};
+
+/** "" if all fits. */
+export function misfitOf(profile: Profile): string {
+  for (const side of ["k", "v"] as const) {
+    const misfit = misfitOfPipeline(profile[side], side, profile.layers);
+    if (misfit !== "") return `${side}: ${misfit}`;
+  }
+  return "";
+}
+
+export function has(pipeline: Pipeline, kind: Transform["kind"]): boolean {
+  return pipeline.transform.some((one) => one.kind === kind);
+}
+
+/** Does it use anything that was measured on a model? */
+export function needsCalibration({ transform, quantizer }: Pipeline): boolean {
+  return quantizer.kind === "step" || transform.some(({ kind }) => kind === "mean" || kind === "scale" || kind === "klt");
+}
+
+export function isLossless({ quantizer }: Pipeline): boolean {
+  return quantizer.kind === "none";
+}
+
+function misfitOfPipeline(pipeline: Pipeline, side: Side, layers: number): string {
+  const { transform, quantizer, codec } = pipeline;
+  if (isLossless(pipeline) && transform.length > 0) {
+    return `the quantizer none keeps values as they are, so that no transform can come before it (${transform[0]?.kind})`;
+  }
+  const takes = CODECS[quantizer.kind];
+  if (!takes.includes(codec.kind))
+    return `the codec ${codec.kind} does not take what the quantizer ${quantizer.kind} makes; ${takes.join(", ")} do`;
+  if (quantizer.kind === "cachegen" && typeof quantizer.levels !== "number" && typeof quantizer.levels[0] !== "number") {
+    return "cachegen has levels for all or for each layer, not for each head";
+  }
+  return misfitOfTransform(pipeline, side) || misfitOfKlt(pipeline, side, layers);
+}
+
+function misfitOfTransform(pipeline: Pipeline, side: Side): string {
+  const places = pipeline.transform.map(({ kind }) => COMPONENTS.transform.findIndex((one) => one.kind === kind));
+  if (places.some((place, at) => place <= (places[at - 1] ?? -1))) {
+    return `transforms stand in this order, each once: ${COMPONENTS.transform.map(({ kind }) => kind).join(", ")}`;
+  }
+  if (side === "v" && has(pipeline, "unrotate")) return "unrotate is for K: values carry no rotary embedding";
+  const mixes = has(pipeline, "hadamard") || has(pipeline, "klt");
+  if (pipeline.quantizer.kind === "step" && mixes && !has(pipeline, "scale")) {
+    return "steps in units of the weights need scale in front of hadamard or klt, which mix channels of different weights";
+  }
+  return "";
+}
+
+function misfitOfKlt(pipeline: Pipeline, side: Side, layers: number): string {
+  const klt = pipeline.transform.find((one) => one.kind === "klt");
+  if (klt === undefined) return "";
+  const before = side === "k" ? (["unrotate", "mean", "scale"] as const) : (["mean", "scale"] as const);
+  const missing = before.find((kind) => !has(pipeline, kind));
+  if (missing !== undefined) return `klt was calibrated behind ${before.join(", ")}, and ${missing} is missing`;
+  if (has(pipeline, "hadamard")) return "klt was calibrated without hadamard, and needs none";
+  const { quantizer } = pipeline;
+  if (klt.block === "tile" && layers > 1 && quantizer.kind === "step" && quantizer.factors.length > 0) {
+    return "factors by layer mean nothing behind a klt that mixes layers";
+  }
+  return "";
+}

@@ -1,0 +1,45 @@
+/** What a profile is: how KV is compressed, as data. `parse.ts` makes one of what is written somewhere, `fit.ts` says what fits together. PURE. */
+
+export type Transform =
+  | { readonly kind: "unrotate" | "mean" | "scale" }
+  | { readonly kind: "hadamard"; readonly seed: number }
+  | { readonly kind: "klt"; readonly block: "tile" | "head" };
+
+/** One number for all, for each layer, or for each head of each layer. */
+export type Levels = number | readonly number[] | readonly (readonly number[])[];
+
+export type Quantizer =
+  | { readonly kind: "none" }
+  | { readonly kind: "step"; readonly step: number; readonly factors: readonly number[] }
+  | {
+      readonly kind: "group";
+      readonly levels: Levels;
+      readonly axis: "token" | "channel" | "tensor";
+      readonly group: number;
+      readonly recent: number;
+    }
+  | { readonly kind: "fp8"; readonly format: "e4m3" | "e5m2" }
+  | { readonly kind: "cachegen"; readonly anchor: number; readonly levels: Levels };
+
+export type Codec =
+  | { readonly kind: "none" | "pack" | "rans" | "rans-static" | "exponent" }
+  | { readonly kind: "planes" | "zstd"; readonly level: number };
+
+export interface Pipeline {
+  readonly transform: readonly Transform[];
+  readonly quantizer: Quantizer;
+  readonly codec: Codec;
+}
+
+export interface Profile {
+  readonly version: 1;
+  /** The first tokens of a sequence travel as they are wherever something is lost: attention leans on them. */
+  readonly exempt: number;
+  /** How many layers a tile has. */
+  readonly layers: number;
+  readonly k: Pipeline;
+  readonly v: Pipeline;
+}
+
+export type Side = "k" | "v";
+export const SIDES: readonly Side[] = ["k", "v"];
