@@ -31,7 +31,7 @@ size_t Coding::bound(const std::vector<Segment>& segments, size_t code_bytes) co
   switch (spec_.coder) {
     case Coder::none: return code_bytes;
     case Coder::rans_static: return rans_bound(code_bytes);
-    case Coder::exponent: return exponent_bound(code_bytes / 2);
+    case Coder::exponent: return exponent_bound(code_bytes / spec_.row_bytes(), spec_.width());
     case Coder::planes:
     case Coder::zstd: return zstd_bound(code_bytes);
     case Coder::pack:
@@ -50,7 +50,7 @@ bool Coding::encode(const std::vector<Segment>& segments, const uint8_t* codes, 
   switch (spec_.coder) {
     case Coder::none: memcpy(out, codes, *bytes = code_bytes); return true;
     case Coder::rans_static: return rans_encode(codes, code_bytes / spec_.width(), columns_, out, bytes, isa_);
-    case Coder::exponent: *bytes = exponent_encode(codes, code_bytes / 2, out, *scratch, isa_); return true;
+    case Coder::exponent: *bytes = exponent_encode(codes, code_bytes / spec_.row_bytes(), spec_.width(), out, *scratch, isa_); return true;
     case Coder::zstd: *bytes = zstd_encode(codes, code_bytes, spec_.level, out); return *bytes != 0;
     case Coder::planes: {
       uint8_t* planes = scratch->need(code_bytes);
@@ -89,7 +89,7 @@ bool Coding::decode(const std::vector<Segment>& segments, const uint8_t* in, siz
       memcpy(codes, in, bytes);
       return true;
     case Coder::rans_static: return rans_decode(in, bytes, codes, code_bytes / spec_.width(), columns_, isa_);
-    case Coder::exponent: return exponent_decode(in, bytes, codes, code_bytes / 2, *scratch, isa_);
+    case Coder::exponent: return exponent_decode(in, bytes, codes, code_bytes / spec_.row_bytes(), spec_.width(), *scratch, isa_);
     case Coder::zstd: return zstd_decode(in, bytes, codes, code_bytes);
     case Coder::planes: {
       uint8_t* planes = scratch->need(code_bytes);
