@@ -100,7 +100,7 @@ export function openCalibration(
     const plain = moments(`${key}.`);
     return { plain, stored: key === "k" && head.pairing !== "" ? moments("k.stored_") : plain, weight: floats(`${key}.weight`, shape) };
   };
-  const pairs = tensors.get(INVERSE_FREQUENCIES)?.shape[0] ?? 0;
+  const pairs = integer(tensors.get(INVERSE_FREQUENCIES)?.shape[0] ?? 0, `pairs of ${name}`, 0, Math.floor(head.channels / 2));
   return {
     ...head,
     hash,
