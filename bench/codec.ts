@@ -37,7 +37,7 @@ async function measure(args: readonly string[]): Promise<Line[]> {
   const folder = await mkdtemp(join(tmpdir(), "kvferry-bench-codec-"));
   try {
     const program = join(folder, "codec");
-    const sources = [source, ...coders.map((name) => join(native, "codec", name))];
+    const sources = [source, ...coders.map((name) => join(native, "codec", name)), join(native, "core/crc32c.cpp")];
     const built = await runProgram(
       "g++",
       ["-std=c++20", "-O3", "-fno-exceptions", `-I${native}`, "-o", program, ...sources, "-ldl"],
