@@ -19,10 +19,10 @@ Scale scale_of(uint16_t parameter, float half) {
 
 }  // namespace
 
-uint8_t* Quantization::anchored(const Codes& codes, size_t row, size_t rows, size_t part) const {
+size_t Quantization::anchored(size_t row, size_t rows, size_t part) const {
   const size_t anchor = row / spec_.anchor, part_width = spec_.part_width();
-  if (row % spec_.anchor == 0) return codes.codes + anchor * width_ + part * part_width;
-  return codes.codes + anchors(rows) * width_ + (part * (rows - anchors(rows)) + row - anchor - 1) * part_width;
+  if (row % spec_.anchor == 0) return anchor * width_ + part * part_width;
+  return anchors(rows) * width_ + (part * (rows - anchors(rows)) + row - anchor - 1) * part_width;
 }
 
 Stored Quantization::encode_anchored(float* values, size_t first, size_t count, size_t rows, Codes* codes) const {
@@ -42,7 +42,7 @@ Stored Quantization::encode_anchored(float* values, size_t first, size_t count, 
       uint16_t& parameter = codes->parameters[(first + r) * spec_.parts + part];
       parameter = bf16_above(most / half);
       const Scale scale = scale_of(parameter, half);
-      uint8_t* to = anchored(*codes, first + r, rows, part);
+      uint8_t* to = codes->codes + anchored(first + r, rows, part);
       kernels_.group_runs(of_part, part_width, part_width, &scale.low, &scale.inverse, scale.top, to);
       const float step = from_bf16(parameter);
       if (is_anchor) kernels_.ungroup_runs(to, part_width, part_width, &scale.low, &step, codes->anchor.data() + part * part_width);
@@ -61,7 +61,8 @@ void Quantization::decode_anchored(Codes* codes, size_t first, size_t count, siz
       const float half = is_anchor ? kAnchorHalf : float((spec_.levels[part] - 1) / 2);
       const uint16_t parameter = codes->parameters[(first + r) * spec_.parts + part];
       const float low = scale_of(parameter, half).low, step = from_bf16(parameter);
-      kernels_.ungroup_runs(anchored(*codes, first + r, rows, part), part_width, part_width, &low, &step, row + part * part_width);
+      const uint8_t* from = codes->given + anchored(first + r, rows, part);
+      kernels_.ungroup_runs(from, part_width, part_width, &low, &step, row + part * part_width);
     }
     if (is_anchor) {
       codes->anchor.assign(row, row + width_);

@@ -7,9 +7,10 @@ bool step(const float* __restrict row, size_t count, const float* __restrict inv
     const float t = row[i] * inverse_steps[i];
     const uint32_t q = uint32_t(nearest(t));
     const uint32_t zigzag = (q << 1) ^ uint32_t(int32_t(q) >> 31);
-    const bool fits = __builtin_fabsf(t) < 127.5f && zigzag < symbols[i];
-    codes[i] = uint8_t(fits ? zigzag : 255);
-    escapes |= fits ? 0u : 1u;
+    // Beyond that `nearest` may be anything.
+    const uint32_t below = __builtin_fabsf(t) < 127.5f ? symbols[i] : 0;
+    codes[i] = uint8_t(zigzag < below ? zigzag : 255);
+    escapes |= zigzag < below ? 0u : 1u;
   }
   return escapes != 0;
 }
@@ -21,6 +22,16 @@ void unstep(const uint8_t* __restrict codes, size_t count, const float* __restri
   }
 }
 
+template <size_t kBit>
+KVFERRY_INLINE void fold_range(Lanes* least, Lanes* greatest) {
+  Lanes low, high;
+  swap_lanes<kBit>(*least, &low);
+  swap_lanes<kBit>(*greatest, &high);
+  *least = low < *least ? low : *least;
+  *greatest = high > *greatest ? high : *greatest;
+}
+
+// Of zeros of either sign the positive one: then nothing depends on the order of comparisons.
 void range_of_run(const float* values, size_t count, float* low, float* high) {
   float least = values[0], greatest = values[0];
   size_t i = 0;
@@ -34,17 +45,19 @@ void range_of_run(const float* values, size_t count, float* low, float* high) {
       least_lanes = lanes < least_lanes ? lanes : least_lanes;
       greatest_lanes = lanes > greatest_lanes ? lanes : greatest_lanes;
     }
-    for (size_t lane = 0; lane < kLanes; lane++) {
-      least = least_lanes[lane] < least ? least_lanes[lane] : least;
-      greatest = greatest_lanes[lane] > greatest ? greatest_lanes[lane] : greatest;
-    }
+    if (kLanes > 8) fold_range<8>(&least_lanes, &greatest_lanes);
+    if (kLanes > 4) fold_range<4>(&least_lanes, &greatest_lanes);
+    fold_range<2>(&least_lanes, &greatest_lanes);
+    fold_range<1>(&least_lanes, &greatest_lanes);
+    least = least_lanes[0];
+    greatest = greatest_lanes[0];
   }
   for (; i < count; i++) {
     least = values[i] < least ? values[i] : least;
     greatest = values[i] > greatest ? values[i] : greatest;
   }
-  *low = least;
-  *high = greatest;
+  *low = least + 0.0f;
+  *high = greatest + 0.0f;
 }
 
 void range_of_runs(const float* values, size_t count, size_t group, float* lows, float* highs) {
@@ -65,7 +78,7 @@ bool seal(float* __restrict lows, float* __restrict highs, size_t count, const f
   uint32_t outside = 0;
   for (size_t i = 0; i < count; i++) {
     outside |= __builtin_fabsf(lows[i]) <= 65504.0f && __builtin_fabsf(highs[i]) <= 0x1p100f ? 0u : 1u;
-    low_parameters[i] = f16_below(lows[i]);
+    low_parameters[i] = f16_below(lows[i] + 0.0f);
     const float low = from_f16(low_parameters[i]);
     step_parameters[i] = bf16_above((highs[i] - low) / tops[i]);
     const float step = from_bf16(step_parameters[i]);

@@ -26,6 +26,10 @@ Coding::Coding(const Spec& spec, Isa isa) : spec_(spec), isa_(isa) {
   if (spec.coder == Coder::rans_static) RansColumns::make(gaussian_tables(), kGaussianTables, spec.classes.data(), spec.width(), &columns_);
 }
 
+bool Coding::is_plain(const std::vector<Segment>& segments) const {
+  return spec_.coder == Coder::none || (spec_.coder == Coder::pack && segments.size() == 1 && segments[0].levels == 256);
+}
+
 size_t Coding::bound(const std::vector<Segment>& segments, size_t code_bytes) const {
   size_t sum = 0;
   switch (spec_.coder) {

@@ -16,8 +16,8 @@ class Coding {
  public:
   // `spec` has no problem, and outlives this.
   Coding(const Spec& spec, Isa isa);
-  // The codes are the bytes: what `encode` would copy may be written in place.
-  bool is_plain() const { return spec_.coder == Coder::none; }
+  // The codes are the bytes: what `encode` and `decode` would copy may be written and read in place.
+  bool is_plain(const std::vector<Segment>& segments) const;
   // No stream of these codes is longer.
   size_t bound(const std::vector<Segment>& segments, size_t code_bytes) const;
   // `out` has `bound`. False: not to be coded.

@@ -61,12 +61,12 @@ void Quantization::decode_groups(Codes* codes, size_t first, size_t count, size_
   codes->lows.resize(ranges_);
   codes->steps.resize(ranges_);
   for (size_t r = 0; r < count; r++) {
-    if (r % of_range == 0) {
+    if ((first + r) % of_range == 0) {
       const uint16_t* parameters = codes->parameters.data() + (first + r) / of_range * ranges_ * 2;
       kernels_.unseal(parameters, parameters + ranges_, ranges_, codes->lows.data(), codes->steps.data());
     }
     for (size_t h = 0; h < heads; h++) {
-      const uint8_t* from = codes->codes + (h * rows + first + r) * channels;
+      const uint8_t* from = codes->given + (h * rows + first + r) * channels;
       float* head = values + r * width_ + h * channels;
       if (spec_.axis == Axis::channel) {
         kernels_.ungroup_columns(from, channels, codes->lows.data() + h * of_head, codes->steps.data() + h * of_head, head);

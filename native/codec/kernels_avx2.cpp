@@ -15,7 +15,7 @@
 #pragma GCC target("avx2,fma")
 #endif
 
-// What the matrix product is made of: vectors of KVFERRY_LANES, KVFERRY_ROWS rows of one panel in registers.
+// What the matrix product is made of; KVFERRY_ROWS rows of one panel are in registers.
 #define KVFERRY_LANES 8
 #define KVFERRY_ROWS 3
 #define KVFERRY_VECTOR __m256

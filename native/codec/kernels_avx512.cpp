@@ -15,7 +15,7 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
 
-// What the matrix product is made of: vectors of KVFERRY_LANES, KVFERRY_ROWS rows of one panel in registers.
+// What the matrix product is made of; KVFERRY_ROWS rows of one panel are in registers.
 #define KVFERRY_LANES 16
 #define KVFERRY_ROWS 8
 #define KVFERRY_VECTOR __m512

@@ -1,6 +1,9 @@
 // The oracle: the loops as the least CPU of an architecture runs them.
 #include "kernels.h"
 
+// 128 bits: what x86-64 and arm64 have at least.
+#define KVFERRY_LANES 4
+
 namespace kvferry::codec {
 namespace {
 #include "row_loops.h"

@@ -1,6 +1,6 @@
 // Part of kernels_*.cpp: the KLT's matrix product. Some rows of one panel stay in registers; each of their sums takes k in order, with fma.
 
-#if defined(KVFERRY_LANES)
+#if defined(KVFERRY_ROWS)
 
 #define KVFERRY_LANES_OF_PANEL (kPanel / KVFERRY_LANES)
 

@@ -9,8 +9,8 @@
 namespace kvferry::codec {
 namespace {
 
-// Floats of a band, so that it stays in a core's cache; a KLT reads its matrix once for each band, so a band has some rows at least.
-constexpr size_t kBandFloats = 65536;
+// Floats of a band, so that it stays in a core's first cache; a KLT reads its matrix once for each band, so a band has some rows at least.
+constexpr size_t kBandFloats = 8192;
 constexpr size_t kKltRows = 32;
 
 void put_varint(uint32_t number, std::vector<uint8_t>* to) {
@@ -45,8 +45,13 @@ Quantization::Quantization(const Spec& spec, const Kernels& kernels) : spec_(spe
   for (size_t range = 0; range < ranges_; range++) tops_.push_back(float(spec.levels[range / of_head] - 1));
 }
 
+size_t Quantization::wanted_rows() const { return std::max(kBandFloats / width_, spec_.klt_block != 0 ? kKltRows : size_t(1)); }
+
+// What rows share is kept from band to band.
+size_t Quantization::decoding_band(size_t rows) const { return std::max<size_t>(1, std::min(rows, wanted_rows())); }
+
 size_t Quantization::band(size_t rows) const {
-  const size_t wanted = std::max(kBandFloats / width_, spec_.klt_block != 0 ? kKltRows : size_t(1));
+  const size_t wanted = wanted_rows();
   size_t unit = 1;
   if (spec_.quantizer == Quantizer::group) unit = spec_.axis == Axis::token ? 1 : range_rows(rows);
   if (spec_.quantizer == Quantizer::cachegen) unit = spec_.anchor;
@@ -105,10 +110,10 @@ Stored Quantization::encode(float* values, size_t first, size_t count, size_t ro
 
 bool Quantization::decode(Codes* codes, size_t first, size_t count, size_t rows, float* values) const {
   switch (spec_.quantizer) {
-    case Quantizer::none: kernels_.load(spec_.element, codes->codes + first * spec_.row_bytes(), count * width_, values); return true;
+    case Quantizer::none: kernels_.load(spec_.element, codes->given + first * spec_.row_bytes(), count * width_, values); return true;
     case Quantizer::step: return decode_steps(codes, first, count, values);
     case Quantizer::group: decode_groups(codes, first, count, rows, values); return true;
-    case Quantizer::fp8: kernels_.unfp8(spec_.format, codes->codes + first * width_, count * width_, values); return true;
+    case Quantizer::fp8: kernels_.unfp8(spec_.format, codes->given + first * width_, count * width_, values); return true;
     case Quantizer::cachegen: decode_anchored(codes, first, count, rows, values); return true;
   }
   return false;
@@ -148,7 +153,7 @@ Stored Quantization::escape(const float* row, const uint8_t* codes, std::vector<
 bool Quantization::decode_steps(Codes* codes, size_t first, size_t count, float* values) const {
   for (size_t r = 0; r < count; r++) {
     float* row = values + r * width_;
-    const uint8_t* from = codes->codes + (first + r) * width_;
+    const uint8_t* from = codes->given + (first + r) * width_;
     kernels_.unstep(from, width_, spec_.steps.data(), row);
     for (size_t i = 0; i < width_; i++) {
       const void* found = memchr(from + i, kEscape, width_ - i);

@@ -20,7 +20,8 @@ struct Segment {
 };
 
 struct Codes {
-  uint8_t* codes = nullptr;
+  uint8_t* codes = nullptr;       // while encoding
+  const uint8_t* given = nullptr;  // while decoding
   std::vector<uint16_t> parameters;
   std::vector<uint8_t> side;          // while encoding
   const uint8_t* side_at = nullptr;   // while decoding
@@ -34,6 +35,7 @@ class Quantization {
   Quantization(const Spec& spec, const Kernels& kernels);
   // How many rows of `rows` to hand over at once: all bands are of that size but the last.
   size_t band(size_t rows) const;
+  size_t decoding_band(size_t rows) const;
   size_t code_bytes(size_t rows) const;
   size_t parameter_count(size_t rows) const;
   std::vector<Segment> segments(size_t rows) const;
@@ -54,8 +56,9 @@ class Quantization {
   Stored encode_anchored(float* values, size_t first, size_t count, size_t rows, Codes* codes) const;
   void decode_anchored(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
   size_t anchors(size_t rows) const { return (rows + spec_.anchor - 1) / spec_.anchor; }
-  // Where the codes of a row of this part lie, anchored.
-  uint8_t* anchored(const Codes& codes, size_t row, size_t rows, size_t part) const;
+  // Where the codes of a row of this part begin, anchored.
+  size_t anchored(size_t row, size_t rows, size_t part) const;
+  size_t wanted_rows() const;
 
   const Spec& spec_;
   const Kernels& kernels_;

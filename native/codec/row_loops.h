@@ -1,12 +1,12 @@
 // Part of kernels_*.cpp: elements, RoPE, mean and scale, Hadamard. See kernels.h.
 
-typedef float Lanes __attribute__((vector_size(64)));
-typedef int32_t LaneNumbers __attribute__((vector_size(64)));
+// KVFERRY_LANES floats, as many as a register has. What lies side by side in one is never added up, so that their number decides nothing.
+constexpr size_t kLanes = KVFERRY_LANES;
+typedef float Lanes __attribute__((vector_size(4 * KVFERRY_LANES)));
+typedef int32_t LaneNumbers __attribute__((vector_size(4 * KVFERRY_LANES)));
 typedef uint16_t AnyUint16 __attribute__((aligned(1), may_alias));
 typedef float AnyFloat __attribute__((aligned(1), may_alias));
-constexpr size_t kLanes = 16;
 
-// By reference: how vectors are passed depends on the instruction set.
 KVFERRY_INLINE void take_lanes(const float* from, Lanes* lanes) { __builtin_memcpy(lanes, from, sizeof *lanes); }
 KVFERRY_INLINE void put_lanes(float* to, const Lanes& lanes) { __builtin_memcpy(to, &lanes, sizeof lanes); }
 
@@ -114,21 +114,24 @@ void uncenter(float* __restrict row, size_t count, const float* __restrict mean,
   for (size_t i = 0; i < count; i++) row[i] = __builtin_fmaf(row[i], unscale[i], mean[i]);
 }
 
+// Each lane has that of the lane whose number differs in one bit.
+template <size_t kBit>
+KVFERRY_INLINE void swap_lanes(const Lanes& lanes, Lanes* swapped) {
+#if defined(__clang__)
+  for (int lane = 0; lane < int(kLanes); lane++) (*swapped)[lane] = lanes[lane ^ int(kBit)];
+#else
+  LaneNumbers other;
+  for (int lane = 0; lane < int(kLanes); lane++) other[lane] = lane ^ int(kBit);
+  *swapped = __builtin_shuffle(lanes, other);
+#endif
+}
+
 // Butterflies between lanes whose numbers differ in one bit: the one below has the sum, the one above the difference.
 template <size_t kBit>
 KVFERRY_INLINE void within_lanes(Lanes* lanes) {
-  LaneNumbers other;
-  Lanes sign;
-  for (int lane = 0; lane < int(kLanes); lane++) {
-    other[lane] = lane ^ int(kBit);
-    sign[lane] = (lane & int(kBit)) != 0 ? -1.0f : 1.0f;
-  }
-#if defined(__clang__)
-  Lanes swapped;
-  for (int lane = 0; lane < int(kLanes); lane++) swapped[lane] = (*lanes)[lane ^ int(kBit)];
-#else
-  const Lanes swapped = __builtin_shuffle(*lanes, other);
-#endif
+  Lanes sign, swapped;
+  for (int lane = 0; lane < int(kLanes); lane++) sign[lane] = (lane & int(kBit)) != 0 ? -1.0f : 1.0f;
+  swap_lanes<kBit>(*lanes, &swapped);
   *lanes = swapped + *lanes * sign;
 }
 
@@ -144,7 +147,7 @@ void butterflies(float* head, size_t channels) {
   }
 }
 
-// Sixteen and more channels apart: whole vectors.
+// As far apart as a vector is long, and further.
 void wide_butterflies(float* head, size_t channels) {
   for (size_t half = kLanes; half < channels; half *= 2) {
     for (size_t base = 0; base < channels; base += 2 * half) {
@@ -172,8 +175,8 @@ void hadamard(float* row, size_t heads, size_t channels, const float* signs, flo
       take_lanes(head + i, &lanes);
       within_lanes<1>(&lanes);
       within_lanes<2>(&lanes);
-      within_lanes<4>(&lanes);
-      within_lanes<8>(&lanes);
+      if (kLanes > 4) within_lanes<4>(&lanes);
+      if (kLanes > 8) within_lanes<8>(&lanes);
       put_lanes(head + i, lanes);
     }
     wide_butterflies(head, channels);

@@ -97,12 +97,13 @@ Stored TileCodec::encode_coded(const uint8_t* const* parts, const Share& share, 
   Codes& codes = space->codes;
   codes.side.clear();
   codes.parameters.resize(parameter_bytes / 2);
-  if (!coding_.is_plain() && space->code_bytes.size() < code_bytes) space->code_bytes.resize(code_bytes);
-  codes.codes = coding_.is_plain() ? streams : space->code_bytes.data();
+  const bool is_plain = coding_.is_plain(segments);
+  if (!is_plain && space->code_bytes.size() < code_bytes) space->code_bytes.resize(code_bytes);
+  codes.codes = is_plain ? streams : space->code_bytes.data();
   if (const Stored stored = quantize(parts, share, position, space); stored != Stored::no) return stored;
   if (parameter_bytes > 0) memcpy(at, codes.parameters.data(), parameter_bytes);
   size_t bytes = code_bytes;
-  const bool is_coded = coding_.is_plain() || coding_.encode(segments, codes.codes, code_bytes, streams, &bytes, &space->scratch);
+  const bool is_coded = is_plain || coding_.encode(segments, codes.codes, code_bytes, streams, &bytes, &space->scratch);
   if (!is_coded) return Stored::incompressible;
   const size_t payload = size_t(streams - out) + bytes + codes.side.size();
   if (payload >= raw && raw > 0) return Stored::incompressible;
@@ -177,10 +178,15 @@ std::string TileCodec::decode_coded(const uint8_t* payload, const Header& header
   if (parameter_bytes > 0) memcpy(codes.parameters.data(), at, parameter_bytes);
   at += parameter_bytes;
   const size_t stream_bytes = header.payload - fixed - header.side;
-  if (space->code_bytes.size() < code_bytes) space->code_bytes.resize(code_bytes);
-  codes.codes = space->code_bytes.data();
-  if (!coding_.decode(quantization_.segments(share.coded), at, stream_bytes, codes.codes, code_bytes, &space->scratch)) {
-    return "the block's codes do not decode";
+  const std::vector<Segment> segments = quantization_.segments(share.coded);
+  if (coding_.is_plain(segments)) {
+    if (stream_bytes != code_bytes) return "the block's codes do not decode";
+    codes.given = at;
+  } else {
+    if (space->code_bytes.size() < code_bytes) space->code_bytes.resize(code_bytes);
+    codes.given = space->code_bytes.data();
+    const bool decodes = coding_.decode(segments, at, stream_bytes, space->code_bytes.data(), code_bytes, &space->scratch);
+    if (!decodes) return "the block's codes do not decode";
   }
   codes.side_at = at + stream_bytes;
   codes.side_end = codes.side_at + header.side;
@@ -190,10 +196,10 @@ std::string TileCodec::decode_coded(const uint8_t* payload, const Header& header
 
 bool TileCodec::dequantize(uint8_t* const* parts, const Share& share, uint32_t position, Workspace* space) const {
   if (!spec_.is_lossy()) {
-    scatter_rows(spec_, space->codes.codes, parts, share.exempt, share.coded);
+    scatter_rows(spec_, space->codes.given, parts, share.exempt, share.coded);
     return true;
   }
-  const size_t band = quantization_.band(share.coded);
+  const size_t band = quantization_.decoding_band(share.coded);
   for (size_t first = 0; first < share.coded; first += band) {
     const size_t count = std::min(band, share.coded - first);
     float* values = transform_.room(count, &space->rows);
