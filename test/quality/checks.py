@@ -99,8 +99,8 @@ class Merging(unittest.TestCase):
 
     def test_leaves_the_budget_and_each_token_once(self) -> None:
         for options in (
-            MergeOptions(),
-            MergeOptions(budget=0.35, recent=0.08, heavy=0.02),
+            MergeOptions(set_max=None),
+            MergeOptions(budget=0.35, recent=0.08, heavy=0.02, set_max=None),
             MergeOptions(budget=0.6, set_max=4),
         ):
             sets = sets_of(self.keys, self.attention, options)

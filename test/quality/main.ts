@@ -1,11 +1,13 @@
 /** `npm run quality`: what a model makes of KV that went through the product's codec. README.md beside this says what is measured and how. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
+import { cacheFolder } from "../../bench/cache.ts";
 import { Progress } from "../../bench/progress.ts";
 import { endBadly, readFlags } from "../../bench/usage.ts";
 import { type Groups, missedBars, PROFILES, type Result, table } from "./figures.ts";
-import { findPlace, type Place, runScript, Scorer } from "./place.ts";
+import { findPlace, type Place, ROOT, runScript, Scorer } from "./place.ts";
 import { calibrate, type RoundTrip, roundTrip } from "./product.ts";
 
 const USAGE = `npm run quality                              the presets on 16 texts of 1,024 tokens; minutes
@@ -66,10 +68,23 @@ function ownCalibration(): string {
   progress.show(() => "sensitivity of each layer, some minutes the first time");
   // Four texts say enough, and every run of the model costs.
   const [sensitivity] = runScript(place, "sensitivity.py", dumps.slice(0, 4)) as { readonly path: string }[];
-  progress.show(() => "kvferry codec calibrate");
-  const out = join(scratch, "calibration.safetensors");
-  calibrate(dumps, sensitivity!.path, out);
+  const out = join(cacheFolder(), "quality", "calibrations", `${calibrationKey([...dumps, sensitivity!.path])}.safetensors`);
+  if (existsSync(out)) return out;
+  progress.show(() => "kvferry codec calibrate, a minute the first time");
+  mkdirSync(dirname(out), { recursive: true });
+  calibrate(dumps, `${out}.partial`, ["--sensitivity", sensitivity!.path]);
+  renameSync(`${out}.partial`, out);
   return out;
+}
+
+/** Of what it is made of, files that are named by all that decides them, and of the code that makes it. */
+function calibrationKey(files: readonly string[]): string {
+  const hash = createHash("sha256").update(files.join("\n"));
+  for (const folder of ["transport/codec", "transport/cli/codec"]) {
+    const scripts = readdirSync(join(ROOT, folder)).sort();
+    for (const script of scripts) hash.update(readFileSync(join(ROOT, folder, script)));
+  }
+  return hash.digest("hex").slice(0, 24);
 }
 
 async function judge(scorer: Scorer, dumps: readonly string[], profile: string, calibration: string): Promise<Result> {

@@ -24,12 +24,12 @@ class MergeOptions:
     budget: float = 0.5
     sinks: int = 4
     # Of the tokens, those that are kept because they are new, and because they got much attention.
-    recent: float = 0.17
-    heavy: float = 0.12
+    recent: float = 0.18
+    heavy: float = 0.16
     # Of the Gaussian weights; None: all members weigh the same.
     sigma: float | None = 5.0
     # A set has at most so many members; None: any number.
-    set_max: int | None = None
+    set_max: int | None = 8
     # "bias": values are averaged and log n is added to the logit; "average": no bias; "size": values are scaled by n, no bias.
     values: str = "bias"
     # The pivot's key as it is, instead of the average.

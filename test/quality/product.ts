@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import { ROOT } from "./place.ts";
 
 /** Throws with what the command said if it fails. */
-export function codec(verb: string, args: readonly string[]): string {
+function codec(verb: string, args: readonly string[]): string {
   // As it is installed: `npm run prepare` has built it.
   const program = [join(ROOT, "dist", "transport", "cli.js"), "codec", verb, ...args];
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, program, { encoding: "utf8", maxBuffer: 2 ** 26 });
@@ -13,8 +13,9 @@ export function codec(verb: string, args: readonly string[]): string {
   return stdout;
 }
 
-export function calibrate(dumps: readonly string[], sensitivity: string | undefined, out: string): void {
-  codec("calibrate", [...dumps, ...(sensitivity === undefined ? [] : ["--sensitivity", sensitivity]), "--out", out]);
+/** @param options more flags of `kvferry codec calibrate` */
+export function calibrate(dumps: readonly string[], out: string, options: readonly string[]): void {
+  codec("calibrate", [...dumps, "--out", out, ...options]);
 }
 
 export interface RoundTrip {
