@@ -108,6 +108,8 @@ export interface NativeAddon {
   readonly NativeCodec: new (
     spec: NativeCodecSpec,
   ) => NativeCodec;
+  /** The entropy coders by themselves, for tests. */
+  readonly codecCoders: NativeCoders;
 }
 
 /**
@@ -186,6 +188,29 @@ export interface NativeCodec {
   /** Throws an Error with `code` "decode_failed" if this is no block of that tile; what `parts` hold then means nothing. */
   decode(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): void;
   decodeLater(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): Promise<void>;
+}
+
+/** `isa`: one of `isas`. A table is 256 frequencies that sum to 4096. Undefined: what is given does not decode, or cannot be encoded. */
+export interface NativeCoders {
+  /** What this CPU has, best first; "scalar" is always there. */
+  readonly isas: readonly string[];
+  /** `tableOf`: for each column, which of `tables` it uses. */
+  encodeRans(symbols: Uint8Array, tables: Uint16Array, tableOf: Uint8Array, isa: string): Uint8Array | undefined;
+  decodeRans(stream: Uint8Array, rows: number, tables: Uint16Array, tableOf: Uint8Array, isa: string): Uint8Array | undefined;
+  fitTable(counts: Uint32Array): Uint16Array | undefined;
+  writeTable(table: Uint16Array): Uint8Array | undefined;
+  readTable(bytes: Uint8Array): { frequencies: Uint16Array; bytes: number } | undefined;
+  gaussians(): { symbols: Uint32Array; frequencies: Uint16Array };
+  encodeExponents(values: Uint8Array, columns: number, isa: string): Uint8Array | undefined;
+  decodeExponents(block: Uint8Array, rows: number, columns: number, isa: string): Uint8Array | undefined;
+  pack(levels: number, codes: Uint8Array, isa: string): Uint8Array | undefined;
+  unpack(levels: number, bytes: Uint8Array, codes: number, isa: string): Uint8Array | undefined;
+  splitPlanes(bytes: Uint8Array, elementBytes: number): Uint8Array | undefined;
+  joinPlanes(bytes: Uint8Array, elementBytes: number): Uint8Array | undefined;
+  /** `problem`: why the system's library cannot be had, "" if it is there. */
+  zstd(): { readonly version: string; readonly problem: string };
+  encodeZstd(bytes: Uint8Array, level: number): Uint8Array | undefined;
+  decodeZstd(frame: Uint8Array, bytes: number): Uint8Array | undefined;
 }
 
 /** What a mover may hold; the names are native's, the numbers come from limits.ts. */

@@ -88,7 +88,7 @@ KVFERRY_BMI2 size_t unpack_words_bmi2(const uint8_t* in, size_t words, uint32_t 
 
 #endif
 
-void pack_bits(uint32_t bits, const uint8_t* codes, size_t count, uint8_t* out, Isa isa) {
+void pack_bits(uint32_t bits, const uint8_t* codes, size_t count, uint8_t* out, [[maybe_unused]] Isa isa) {
   const size_t words = count / 8, rest = count % 8;
   size_t done = 0;
 #if defined(__x86_64__)
@@ -98,7 +98,7 @@ void pack_bits(uint32_t bits, const uint8_t* codes, size_t count, uint8_t* out, 
   store_some(out + words * bits, (rest * bits + 7) / 8, gather_bits(codes + 8 * words, rest, bits));
 }
 
-bool unpack_bits(uint32_t bits, const uint8_t* in, uint8_t* codes, size_t count, Isa isa) {
+bool unpack_bits(uint32_t bits, const uint8_t* in, uint8_t* codes, size_t count, [[maybe_unused]] Isa isa) {
   const size_t words = count / 8, rest = count % 8;
   size_t done = 0;
 #if defined(__x86_64__)

@@ -31,7 +31,7 @@ __attribute__((target("avx2"))) void split_avx2(const uint8_t* values, size_t co
 __attribute__((target("avx2"))) void join_avx2(const uint8_t* middle, const uint8_t* rest, size_t count, uint8_t* values) {
   join_values(middle, rest, count, values);
 }
-#define KVFERRY_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,prefer-vector-width=512")))
+#define KVFERRY_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl")))
 KVFERRY_AVX512 void split_avx512(const uint8_t* values, size_t count, uint8_t* middle, uint8_t* rest) {
   split_values(values, count, middle, rest);
 }
@@ -42,7 +42,7 @@ KVFERRY_AVX512 void join_avx512(const uint8_t* middle, const uint8_t* rest, size
 
 }  // namespace
 
-void split_middle(const uint8_t* values, size_t count, uint8_t* middle, uint8_t* rest, Isa isa) {
+void split_middle(const uint8_t* values, size_t count, uint8_t* middle, uint8_t* rest, [[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return split_avx512(values, count, middle, rest);
   if (isa == Isa::avx2) return split_avx2(values, count, middle, rest);
@@ -50,7 +50,7 @@ void split_middle(const uint8_t* values, size_t count, uint8_t* middle, uint8_t*
   split_values(values, count, middle, rest);
 }
 
-void join_middle(const uint8_t* middle, const uint8_t* rest, size_t count, uint8_t* values, Isa isa) {
+void join_middle(const uint8_t* middle, const uint8_t* rest, size_t count, uint8_t* values, [[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return join_avx512(middle, rest, count, values);
   if (isa == Isa::avx2) return join_avx2(middle, rest, count, values);

@@ -75,7 +75,7 @@ size_t decode_scalar(const uint8_t** at, const uint8_t* last, uint8_t* symbols, 
   return groups;
 }
 
-RansEncodeGroups encoder_of(Isa isa) {
+RansEncodeGroups encoder_of([[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return rans_encode_avx512;
   if (isa == Isa::avx2) return rans_encode_avx2;
@@ -83,7 +83,7 @@ RansEncodeGroups encoder_of(Isa isa) {
   return encode_scalar;
 }
 
-RansDecodeGroups decoder_of(Isa isa) {
+RansDecodeGroups decoder_of([[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return rans_decode_avx512;
   if (isa == Isa::avx2) return rans_decode_avx2;

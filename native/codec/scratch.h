@@ -3,6 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
+
+#include "rans.h"
 
 namespace kvferry::codec {
 
@@ -17,8 +20,15 @@ class Scratch {
     return bytes_.get();
   }
 
+  // At least `count` tables, of any content.
+  RansTable* tables(size_t count) {
+    if (tables_.size() < count) tables_.resize(count);
+    return tables_.data();
+  }
+
  private:
   std::unique_ptr<uint8_t[]> bytes_;
+  std::vector<RansTable> tables_;
   size_t count_ = 0;
 };
 

@@ -9,6 +9,7 @@
 #include "../core/runs.h"
 #include "../tcp/tls.h"
 #include "codec.h"
+#include "codec_coders.h"
 #include "jobs.h"
 #include "mover.h"
 #include "planes.h"
@@ -100,6 +101,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_jobs(env, exports);
   init_process(env, exports);
   init_mover(env, exports);
+  init_codec_coders(env, exports);
   return exports;
 }
 

@@ -7,6 +7,7 @@ import { apiClientTargets } from "./targets/api-client.ts";
 import { apiSessionTargets } from "./targets/api-session.ts";
 import { benchTargets } from "./targets/bench.ts";
 import { codecTargets } from "./targets/codec.ts";
+import { coderTargets } from "./targets/coders.ts";
 import { configTargets } from "./targets/config.ts";
 import { controlTargets } from "./targets/control.ts";
 import { frameTargets } from "./targets/frames.ts";
@@ -36,4 +37,5 @@ export const targets: readonly Target[] = [
   ...configTargets,
   ...benchTargets,
   ...llamaTargets,
+  ...coderTargets,
 ];

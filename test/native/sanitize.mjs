@@ -5,7 +5,7 @@
  *
  *   npm run test:sanitize [-- [--asan] [--ubsan] [--tsan] [TEST FILE ...]]
  *
- * Without flags all three, over test/native, test/link, the jobs and native codecs. Node itself is an ordinary build, so leaks count only if
+ * Without flags all three, over test/native, test/link, test/codec and the jobs. Node itself is an ordinary build, so leaks count only if
  * they come out of the addon, and races only if both sides are in it. Exit code 0 only if every file passed and nothing was
  * reported.
  */
@@ -59,10 +59,9 @@ for (const kind of kinds.length > 0 ? kinds : Object.keys(KINDS)) {
 process.exit(failures === 0 ? 0 : 1);
 
 function testFiles() {
-  const folders = ["test/native", "test/link"].filter((folder) => existsSync(join(ROOT, folder)));
+  const folders = ["test/native", "test/link", "test/codec"].filter((folder) => existsSync(join(ROOT, folder)));
   const found = folders.flatMap((folder) => readdirSync(join(ROOT, folder)).map((file) => join(folder, file)));
   found.push("test/memory/jobs.test.ts");
-  found.push(...readdirSync(join(ROOT, "test/codec")).flatMap((file) => (file.startsWith("native") ? [join("test/codec", file)] : [])));
   // The build's own tests run compilers, which are nobody's to watch here.
   return found.filter((file) => file.endsWith(".test.ts") && !file.endsWith("build.test.ts")).sort();
 }

@@ -1,0 +1,158 @@
+// How fast the coders of native/codec are on one core, beside a memcpy of 256 MiB in the same rounds: a line of JSON for each.
+//   codec [FILE]    the values of a safetensors file of bf16; without one, values of columns that each have a deviation of their own
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "codec/exponent.h"
+#include "codec/pack.h"
+#include "codec/planes.h"
+#include "codec/rans.h"
+
+namespace {
+
+using namespace kvferry::codec;
+
+constexpr size_t kCopyBytes = 256 << 20, kValues = 16 << 20, kRounds = 9, kWidth = 192;
+constexpr size_t kBlockValues = kWidth * 512;
+
+struct Case {
+  std::string name, isa;
+  std::function<size_t()> run;  // over all values; bytes of the coded side
+  std::vector<double> seconds = {};
+  size_t coded = 0;
+};
+
+uint64_t random_state = 88172645463325252ull;
+double uniform() {
+  random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
+  return (double(random_state >> 11) + 0.5) / 9007199254740992.0;
+}
+double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(6.283185307179586 * uniform()); }
+
+std::vector<uint8_t> values_of(const char* path) {
+  std::vector<uint8_t> values(2 * kValues);
+  if (path == nullptr) {
+    for (size_t at = 0; at < kValues; at++) {
+      const float value = float(normal() * std::exp2(double(at * 2654435761u % kWidth % 16) / 4));
+      uint32_t bits;
+      memcpy(&bits, &value, 4);
+      bits >>= 16;
+      memcpy(&values[2 * at], &bits, 2);
+    }
+    return values;
+  }
+  FILE* file = fopen(path, "rb");
+  uint64_t header = 0;
+  if (file == nullptr || fread(&header, 8, 1, file) != 1 || fseek(file, long(header), SEEK_CUR) != 0) exit(2);
+  const size_t read = fread(values.data(), 1, values.size(), file);
+  fclose(file);
+  if (read < 2 * kBlockValues) exit(2);
+  // A smaller file is read round and round.
+  for (size_t at = read & ~size_t(1), from = 0; at < values.size(); at++, from++) values[at] = values[from];
+  return values;
+}
+
+// Symbols of columns of 12 classes around 3.5 bits, as a calibrated profile without a matrix product has them.
+struct Matrix {
+  std::vector<uint8_t> symbols = std::vector<uint8_t>(kValues), table_of = std::vector<uint8_t>(kWidth);
+  RansColumns columns;
+  Matrix() {
+    for (size_t column = 0; column < kWidth; column++) table_of[column] = uint8_t(12 + column * 7 % 12);
+    RansColumns::make(gaussian_tables(), kGaussianTables, table_of.data(), kWidth, &columns);
+    for (size_t at = 0; at < kValues; at++) {
+      random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
+      symbols[at] = uint8_t(gaussian_tables()[table_of[at % kWidth]].decode[random_state >> 20 & 4095]);
+    }
+  }
+};
+
+// Blocks of what was coded, one after the other, each in the room that its bound asks for.
+struct Blocks {
+  explicit Blocks(size_t bound) : bound(bound), bytes(bound * count), sizes(count) {}
+  static constexpr size_t count = kValues / kBlockValues;
+  size_t bound;
+  std::vector<uint8_t> bytes;
+  std::vector<size_t> sizes;
+  template <typename Coder>
+  size_t each(Coder code) {
+    size_t sum = 0;
+    for (size_t block = 0; block < count; block++) {
+      if (!code(block, bytes.data() + block * bound, &sizes[block])) exit(3);
+      sum += sizes[block];
+    }
+    return sum;
+  }
+};
+
+void add_cases(std::vector<Case>* cases, Isa isa, const std::vector<uint8_t>& values, const Matrix& matrix, std::vector<uint8_t>* back) {
+  static Scratch scratch;
+  static Blocks exponents(exponent_bound(kBlockValues / kWidth, kWidth)), streams(rans_bound(kBlockValues)), packed(kBlockValues / 2);
+  const std::string name = isa_name(isa);
+  const size_t rows = kBlockValues / kWidth;
+  const auto add = [&](const char* what, auto code, Blocks& blocks) {
+    cases->push_back({what, name, [code, &blocks] { return blocks.each(code); }});
+  };
+  const auto value = [&values](size_t block) { return values.data() + 2 * block * kBlockValues; };
+  const auto symbol = [&matrix](size_t block) { return matrix.symbols.data() + block * kBlockValues; };
+  const auto to = [back](size_t block) { return back->data() + 2 * block * kBlockValues; };
+  add("lossless encode", [=](size_t block, uint8_t* out, size_t* bytes) {
+    *bytes = exponent_encode(value(block), rows, kWidth, out, scratch, isa);
+    return true;
+  }, exponents);
+  add("lossless decode", [=](size_t block, uint8_t* in, size_t* bytes) {
+    return exponent_decode(in, *bytes, to(block), rows, kWidth, scratch, isa);
+  }, exponents);
+  add("static rans encode", [=, &matrix](size_t block, uint8_t* out, size_t* bytes) {
+    return rans_encode(symbol(block), rows, matrix.columns, out, bytes, isa);
+  }, streams);
+  add("static rans decode", [=, &matrix](size_t block, uint8_t* in, size_t* bytes) {
+    return rans_decode(in, *bytes, to(block), rows, matrix.columns, isa);
+  }, streams);
+  add("pack 4 bits", [=](size_t block, uint8_t* out, size_t* bytes) {
+    pack(packing_of(16), symbol(block), kBlockValues, out, isa);
+    *bytes = kBlockValues / 2;
+    return true;
+  }, packed);
+  add("unpack 4 bits", [=](size_t block, uint8_t* in, size_t* bytes) {
+    return unpack(packing_of(16), in, *bytes, to(block), kBlockValues, isa);
+  }, packed);
+}
+
+double median(std::vector<double> numbers) {
+  std::sort(numbers.begin(), numbers.end());
+  return numbers[numbers.size() / 2];
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const std::vector<uint8_t> values = values_of(count > 1 ? arguments[1] : nullptr);
+  const Matrix matrix;
+  std::vector<uint8_t> from(kCopyBytes, 1), to(kCopyBytes, 2), back(2 * kValues, 3);
+  std::vector<Case> cases;
+  cases.push_back({"memcpy", "", [&] { return memcpy(to.data(), from.data(), kCopyBytes), size_t(to[random_state % kCopyBytes]); }});
+  for (const Isa isa : isas()) add_cases(&cases, isa, values, matrix, &back);
+  for (size_t round = 0; round < kRounds; round++) {
+    for (Case& one : cases) {
+      const auto begin = std::chrono::steady_clock::now();
+      one.coded = one.run();
+      one.seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    }
+  }
+  const double copy_rate = double(kCopyBytes) / median(cases[0].seconds);
+  printf("{\"name\":\"memcpy\",\"bytesPerSecond\":%.0f}\n", copy_rate);
+  for (size_t at = 1; at < cases.size(); at++) {
+    const size_t coded_values = Blocks::count * kBlockValues;
+    const double rate = 2.0 * double(coded_values) / median(cases[at].seconds);
+    printf("{\"name\":\"%s\",\"isa\":\"%s\",\"bytesPerSecond\":%.0f,\"timesSlowerThanMemcpy\":%.2f,\"bitsPerValue\":%.3f}\n",
+           cases[at].name.c_str(), cases[at].isa.c_str(), rate, copy_rate / rate, 8.0 * double(cases[at].coded) / double(coded_values));
+  }
+  return 0;
+}
