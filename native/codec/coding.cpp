@@ -50,11 +50,11 @@ bool Coding::encode(const std::vector<Segment>& segments, const uint8_t* codes, 
                     Scratch* scratch) const {
   *bytes = 0;
   if (code_bytes == 0) return true;
-  const size_t element = element_bytes(spec_.element);
+  const size_t element = element_bytes(spec_.element), rows = code_bytes / spec_.row_bytes();
   switch (spec_.coder) {
     case Coder::none: memcpy(out, codes, *bytes = code_bytes); return true;
     case Coder::rans_static: return rans_encode(codes, code_bytes / spec_.width(), columns_, out, bytes, isa_);
-    case Coder::exponent: *bytes = exponent_encode(codes, code_bytes / spec_.row_bytes(), spec_.width(), out, *scratch, isa_); return true;
+    case Coder::exponent: *bytes = exponent_encode(codes, rows, spec_.width(), out, *scratch, isa_); return true;
     case Coder::zstd: *bytes = zstd_encode(codes, code_bytes, spec_.level, out); return *bytes != 0;
     case Coder::planes: {
       uint8_t* planes = scratch->need(code_bytes);
@@ -86,14 +86,14 @@ bool Coding::encode(const std::vector<Segment>& segments, const uint8_t* codes, 
 bool Coding::decode(const std::vector<Segment>& segments, const uint8_t* in, size_t bytes, uint8_t* codes, size_t code_bytes,
                     Scratch* scratch) const {
   if (code_bytes == 0) return bytes == 0;
-  const size_t element = element_bytes(spec_.element);
+  const size_t element = element_bytes(spec_.element), rows = code_bytes / spec_.row_bytes();
   switch (spec_.coder) {
     case Coder::none:
       if (bytes != code_bytes) return false;
       memcpy(codes, in, bytes);
       return true;
     case Coder::rans_static: return rans_decode(in, bytes, codes, code_bytes / spec_.width(), columns_, isa_);
-    case Coder::exponent: return exponent_decode(in, bytes, codes, code_bytes / spec_.row_bytes(), spec_.width(), *scratch, isa_);
+    case Coder::exponent: return exponent_decode(in, bytes, codes, rows, spec_.width(), *scratch, isa_);
     case Coder::zstd: return zstd_decode(in, bytes, codes, code_bytes);
     case Coder::planes: {
       uint8_t* planes = scratch->need(code_bytes);

@@ -10,21 +10,30 @@
 namespace kvferry::codec {
 namespace {
 
-// Rows `first` .. `first + count` of each part, one part after the other, to or from `to`. Returns where it ended.
-template <typename Byte, typename Part, typename Copy>
-Byte* each_part(const Spec& spec, Part parts, size_t first, size_t count, Byte* at, Copy copy) {
+// Rows `first` .. `first + count` of each part, one part after the other, to or from `at`. Returns where they end.
+uint8_t* gather_parts(const Spec& spec, const uint8_t* const* parts, size_t first, size_t count, uint8_t* at) {
   const size_t row_bytes = spec.part_width() * element_bytes(spec.element);
   if (count == 0) return at;
-  for (size_t part = 0; part < spec.parts; part++, at += count * row_bytes) copy(parts[part] + first * row_bytes, at, count * row_bytes);
+  for (size_t part = 0; part < spec.parts; part++, at += count * row_bytes) memcpy(at, parts[part] + first * row_bytes, count * row_bytes);
   return at;
 }
 
-uint8_t* gather_rows(const Spec& spec, const uint8_t* const* parts, size_t first, size_t count, uint8_t* to) {
-  return each_part(spec, parts, first, count, to, [](const uint8_t* part, uint8_t* at, size_t bytes) { memcpy(at, part, bytes); });
+const uint8_t* scatter_parts(const Spec& spec, const uint8_t* at, uint8_t* const* parts, size_t first, size_t count) {
+  const size_t row_bytes = spec.part_width() * element_bytes(spec.element);
+  if (count == 0) return at;
+  for (size_t part = 0; part < spec.parts; part++, at += count * row_bytes) memcpy(parts[part] + first * row_bytes, at, count * row_bytes);
+  return at;
 }
 
-const uint8_t* scatter_rows(const Spec& spec, const uint8_t* from, uint8_t* const* parts, size_t first, size_t count) {
-  return each_part(spec, parts, first, count, from, [](uint8_t* part, const uint8_t* at, size_t bytes) { memcpy(part, at, bytes); });
+// The same row by row.
+void gather_rows(const Spec& spec, const uint8_t* const* parts, size_t first, size_t count, uint8_t* at) {
+  if (spec.parts == 1) return void(gather_parts(spec, parts, first, count, at));
+  for (size_t row = first; row < first + count; row++) at = gather_parts(spec, parts, row, 1, at);
+}
+
+void scatter_rows(const Spec& spec, const uint8_t* at, uint8_t* const* parts, size_t first, size_t count) {
+  if (spec.parts == 1) return void(scatter_parts(spec, at, parts, first, count));
+  for (size_t row = first; row < first + count; row++) at = scatter_parts(spec, at, parts, row, 1);
 }
 
 }  // namespace
@@ -74,7 +83,7 @@ Encoded TileCodec::encode(const uint8_t* const* parts, uint32_t tokens, uint32_t
   header.stored = encode_coded(parts, shares, position, out + kHeaderBytes, &header, space);
   if (header.stored != Stored::no) {
     header.recent = header.side = 0;
-    header.payload = uint32_t(gather_rows(spec_, parts, 0, tokens, out + kHeaderBytes) - (out + kHeaderBytes));
+    header.payload = uint32_t(gather_parts(spec_, parts, 0, tokens, out + kHeaderBytes) - (out + kHeaderBytes));
   }
   const Encoded encoded = {kHeaderBytes + header.payload, header.stored};
   write_header(header, out);
@@ -91,8 +100,8 @@ Stored TileCodec::encode_coded(const uint8_t* const* parts, const Share& share, 
   const size_t raw = spec_.row_bytes() * (share.exempt + share.coded + share.recent);
   const size_t code_bytes = quantization_.code_bytes(share.coded), parameter_bytes = quantization_.parameter_count(share.coded) * 2;
   const std::vector<Segment> segments = quantization_.segments(share.coded);
-  uint8_t* at = gather_rows(spec_, parts, 0, share.exempt, out);
-  at = gather_rows(spec_, parts, share.exempt + share.coded, share.recent, at);
+  uint8_t* at = gather_parts(spec_, parts, 0, share.exempt, out);
+  at = gather_parts(spec_, parts, share.exempt + share.coded, share.recent, at);
   uint8_t* streams = at + parameter_bytes;
   Codes& codes = space->codes;
   codes.side.clear();
@@ -155,7 +164,7 @@ std::string TileCodec::decode(const uint8_t* block, size_t bytes, uint8_t* const
   }
   if (header.stored != Stored::no) {
     if (header.payload != tokens * spec_.row_bytes() || header.recent != 0 || header.side != 0) return "the stored block has another size";
-    scatter_rows(spec_, block + kHeaderBytes, parts, 0, tokens);
+    scatter_parts(spec_, block + kHeaderBytes, parts, 0, tokens);
   } else {
     const Share shares = share(tokens, position, header.recent);
     const uint32_t window = spec_.quantizer == Quantizer::group ? spec_.recent : 0;
@@ -171,8 +180,8 @@ std::string TileCodec::decode_coded(const uint8_t* payload, const Header& header
   const size_t code_bytes = quantization_.code_bytes(share.coded), parameter_bytes = quantization_.parameter_count(share.coded) * 2;
   const uint64_t fixed = spec_.row_bytes() * (share.exempt + share.recent) + parameter_bytes;
   if (fixed + header.side > header.payload) return "the block is shorter than what it holds";
-  const uint8_t* at = scatter_rows(spec_, payload, parts, 0, share.exempt);
-  at = scatter_rows(spec_, at, parts, share.exempt + share.coded, share.recent);
+  const uint8_t* at = scatter_parts(spec_, payload, parts, 0, share.exempt);
+  at = scatter_parts(spec_, at, parts, share.exempt + share.coded, share.recent);
   Codes& codes = space->codes;
   codes.parameters.resize(parameter_bytes / 2);
   if (parameter_bytes > 0) memcpy(codes.parameters.data(), at, parameter_bytes);
