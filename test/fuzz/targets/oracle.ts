@@ -63,7 +63,8 @@ function judgeChunk(
   const discarded = (type: "ack" | "nack", status: number): Uint8Array | "partial" =>
     isWhole ? answerOf(header, type, status) : "partial";
   if (grant === undefined || grant.generation !== generation) return discarded("nack", ERRORS.grant_unknown.number);
-  if (grant.chunkBytes[chunk] !== bytes || sequence === 0 || (grant.checksum && !header.checksum)) return "closed";
+  // None of these grants has a codec.
+  if (header.coded === true || grant.chunkBytes[chunk] !== bytes || sequence === 0 || (grant.checksum && !header.checksum)) return "closed";
   const before = grant.committed.get(chunk);
   if (before !== undefined && (!grant.standing || sequence <= before)) return discarded("ack", ERRORS.duplicate_chunk.number);
   if (!isWhole) {
