@@ -1,70 +1,22 @@
 #include "codec.h"
 
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "../codec/tile.h"
+#include "../codec/shared.h"
 #include "codec_spec.h"
 
 namespace kvferry {
 namespace {
 
 using codec::Encoded;
+using codec::Shared;
 using codec::TileCodec;
 using codec::Workspace;
 
-// Where a sequence ends is not known while its chunks travel: none of them is the recent part.
-constexpr uint32_t kNoEnd = UINT32_MAX;
-
 constexpr napi_type_tag kCodecTag = {0x6b76666572727900, 0x636f646563000001};
-
-// The codec and its free workspaces: one for each call under way, kept for the next.
-struct Shared : ChunkCodec {
-  Shared(codec::Spec spec, codec::Isa isa) : tiles(std::move(spec), isa) {}
-
-  uint32_t parts() const override { return tiles.spec().parts; }
-  uint64_t token_bytes() const override { return tiles.part_bytes(1); }
-  bool takes(uint64_t bytes) const override { return tokens_of(bytes) <= codec::kTokensMax && tiles.takes(uint32_t(tokens_of(bytes))); }
-  size_t bound(uint64_t bytes) const override { return tiles.bound(uint32_t(tokens_of(bytes))); }
-  size_t encode(const CodedChunk& chunk, const uint8_t* stretches, uint8_t* out) const override {
-    const uint32_t tokens = uint32_t(tokens_of(chunk.bytes));
-    std::vector<const uint8_t*> pointers;
-    for (uint32_t part = 0; part < parts(); part++) pointers.push_back(stretches + part * tiles.part_bytes(tokens));
-    std::unique_ptr<Workspace> space = take();
-    const Encoded encoded = tiles.encode(pointers.data(), tokens, chunk.position, kNoEnd, out, space.get());
-    give(std::move(space));
-    return encoded.stored == codec::Stored::no && encoded.bytes < chunk.bytes ? encoded.bytes : 0;
-  }
-  bool decode(const CodedChunk& chunk, const uint8_t* from, size_t count, uint8_t* stretches) const override {
-    const uint32_t tokens = uint32_t(tokens_of(chunk.bytes));
-    std::vector<uint8_t*> pointers;
-    for (uint32_t part = 0; part < parts(); part++) pointers.push_back(stretches + part * tiles.part_bytes(tokens));
-    std::unique_ptr<Workspace> space = take();
-    const std::string problem = tiles.decode(from, count, pointers.data(), tokens, chunk.position, space.get());
-    give(std::move(space));
-    return problem.empty();
-  }
-  uint64_t tokens_of(uint64_t bytes) const { return bytes / (parts() * token_bytes()); }
-
-  std::unique_ptr<Workspace> take() const {
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (free.empty()) return std::make_unique<Workspace>();
-    std::unique_ptr<Workspace> space = std::move(free.back());
-    free.pop_back();
-    return space;
-  }
-  void give(std::unique_ptr<Workspace> space) const {
-    const std::lock_guard<std::mutex> lock(mutex);
-    free.push_back(std::move(space));
-  }
-
-  const TileCodec tiles;
-  mutable std::mutex mutex;
-  mutable std::vector<std::unique_ptr<Workspace>> free;
-};
 
 // One call's arguments, checked. Memory is JavaScript's.
 struct Task {

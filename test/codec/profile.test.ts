@@ -14,6 +14,7 @@ import { PRESETS } from "../../transport/codec/presets.ts";
 import { profileSchemaText } from "../../transport/codec/schema.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import { limits } from "../../transport/limits.ts";
+import { refused } from "../refusal.ts";
 import { anyProfile, fittingProfile } from "./arbitrary.ts";
 
 const BOUNDS = { layers: 3, heads: 2, tileLayersMax: 4 };
@@ -23,15 +24,7 @@ const half = (...kinds: string[]): unknown => ({ transform: kinds.map((kind) => 
 const lossless = { quantizer: { kind: "none" }, codec: { kind: "exponent" } };
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-function refusal(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    assert.ok(error instanceof KvferryError && error.code === "invalid_argument", String(error));
-    return error.detail;
-  }
-  return assert.fail("was accepted");
-}
+const refusal = (run: () => unknown): string => refused(run, "invalid_argument").detail;
 
 test("10,000 profiles: what is printed is read again, and has the same name as itself and no other's", () => {
   const names = new Map<string, string>();

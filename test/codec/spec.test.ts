@@ -9,9 +9,9 @@ import { GAUSSIAN_TABLES, gaussianClass } from "../../transport/codec/gaussian.t
 import { parseProfile } from "../../transport/codec/parse.ts";
 import { PRESETS } from "../../transport/codec/presets.ts";
 import { type ModelShape, specOf, tilesOf } from "../../transport/codec/spec.ts";
-import { KvferryError } from "../../transport/errors.ts";
 import { native, type NativeCodecSpec } from "../../transport/native.ts";
 import { fittingProfile } from "./arbitrary.ts";
+import { refused } from "../refusal.ts";
 import { calibrationOf, plainSource, ROPE } from "./made.ts";
 
 const SHAPE = { layers: 3, heads: 2, channels: 4, tokens: 64 };
@@ -21,15 +21,7 @@ const calibration = calibrationOf({ sources: [source], klt: [0, 1, 2, 3, 4] });
 const model: ModelShape = { model: "made", element: "bf16", ...SHAPE, rope };
 const K0 = { side: "k", firstLayer: 0, layers: 1 } as const;
 
-function refusal(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    assert.ok(error instanceof KvferryError && error.code === "invalid_argument", String(error));
-    return error.detail;
-  }
-  return assert.fail("was accepted");
-}
+const refusal = (run: () => unknown): string => refused(run, "invalid_argument").detail;
 
 function numbersOf(spec: NativeCodecSpec): (ArrayLike<number> | undefined)[] {
   const { transform, quantizer, codec } = spec;

@@ -1,14 +1,4 @@
-import assert from "node:assert/strict";
-import { KvferryError } from "../../transport/errors.ts";
+import { refused } from "../refusal.ts";
 
 /** What is said of a configuration that is refused. */
-export function refusal(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    assert.ok(error instanceof KvferryError, String(error));
-    assert.equal(error.code, "invalid_config");
-    return error.message;
-  }
-  return assert.fail("was accepted");
-}
+export const refusal = (run: () => unknown): string => refused(run, "invalid_config").message;

@@ -11,6 +11,7 @@ import { denseLayout, opaqueLayout, vllmCpuLayout } from "../../transport/kv/bui
 import { parseLayout, parseLayoutJson, serializeLayout } from "../../transport/kv/parse.ts";
 import { limits } from "../../transport/limits.ts";
 import { fuzzLayout, LAYOUT_SEEDS } from "./fuzz.ts";
+import { refused } from "../refusal.ts";
 
 const options = {
   layers: 3,
@@ -29,16 +30,7 @@ const text = (value: unknown): Uint8Array => new TextEncoder().encode(typeof val
 const many = (length: number, value: unknown): unknown[] => Array.from({ length }, () => value);
 const holes = (length: number): unknown[] => Object.assign([], { length });
 
-function refusal(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    assert.ok(error instanceof KvferryError, String(error));
-    assert.equal(error.code, "invalid_argument");
-    return error.message;
-  }
-  return assert.fail("was accepted");
-}
+const refusal = (run: () => unknown): string => refused(run, "invalid_argument").message;
 
 /** The good layout with the part at `path` replaced. */
 function replaced(path: readonly (string | number)[], part: unknown, from: unknown = good): unknown {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,15 @@ class Judge:
                 "nll_before": -p.gather(1, wanted)[:, 0],
             }
         return found
+
+
+def judge_parser(doc: str | None) -> argparse.ArgumentParser:
+    """What every judge takes: --model, --threads and dumps."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("dumps", type=Path, nargs="+")
+    return parser
 
 
 def text_figures(found: list[dict[str, Tensor]]) -> dict[str, object]:

@@ -7,15 +7,13 @@ Prints a JSON line per variant (without --variant: of all) as score.py does, wit
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from judge import Judge, Reference, figures
+from judge import Judge, Reference, figures, judge_parser
 from merge import MergeOptions, shrunk
 
 # What the paper keeps, as far as it says.
@@ -36,11 +34,8 @@ VARIANTS: dict[str, MergeOptions | float] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
+    parser = judge_parser(__doc__)
     parser.add_argument("--variant", action="append", choices=list(VARIANTS))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("dumps", type=Path, nargs="+")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     judge = Judge(args.model)

@@ -9,7 +9,6 @@ Without candidates they are read from standard input, one on each line. Prints o
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,16 +16,13 @@ from pathlib import Path
 import torch
 
 from dump import read_kv
-from judge import Judge, Reference, figures
+from judge import Judge, Reference, figures, judge_parser
 from model import Prefix
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
+    parser = judge_parser(__doc__)
     parser.add_argument("--candidate", action="append")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("dumps", type=Path, nargs="+")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     judge = Judge(args.model)

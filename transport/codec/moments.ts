@@ -74,7 +74,7 @@ function rootMeanSquare(numbers: Float32Array, from: number, count: number): num
   return Math.sqrt(square / count);
 }
 
-/** A head of zeros has any weight. */
+/** What is all zeros has no RMS to be weighed by, and is as good with any weight: 1. */
 function positive(value: number): number {
   return value > 1e-20 && value < 1e20 ? value : 1;
 }

@@ -1,0 +1,66 @@
+// A codec that several callers use at once: JavaScript's calls, and the lanes of placements whose chunks it codes.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../core/chunk_codec.h"
+#include "tile.h"
+
+namespace kvferry::codec {
+
+// Where a sequence ends is not known while its chunks travel: none of them is the recent part.
+inline constexpr uint32_t kNoEnd = UINT32_MAX;
+
+// The codec and its free workspaces: one for each call under way, kept for the next.
+struct Shared : ChunkCodec {
+  Shared(Spec spec, Isa isa) : tiles(std::move(spec), isa) {}
+
+  uint32_t parts() const override { return tiles.spec().parts; }
+  uint64_t token_bytes() const override { return tiles.part_bytes(1); }
+  bool takes(uint64_t bytes) const override { return tokens_of(bytes) <= kTokensMax && tiles.takes(uint32_t(tokens_of(bytes))); }
+  size_t bound(uint64_t bytes) const override { return tiles.bound(uint32_t(tokens_of(bytes))); }
+  size_t encode(const CodedChunk& chunk, const uint8_t* stretches, uint8_t* out) const override {
+    const uint32_t tokens = uint32_t(tokens_of(chunk.bytes));
+    std::unique_ptr<Workspace> space = take();
+    const Encoded encoded = tiles.encode(each_part(stretches, tokens).data(), tokens, chunk.position, kNoEnd, out, space.get());
+    give(std::move(space));
+    return encoded.stored == Stored::no && encoded.bytes < chunk.bytes ? encoded.bytes : 0;
+  }
+  bool decode(const CodedChunk& chunk, const uint8_t* from, size_t count, uint8_t* stretches) const override {
+    const uint32_t tokens = uint32_t(tokens_of(chunk.bytes));
+    std::unique_ptr<Workspace> space = take();
+    const std::string problem = tiles.decode(from, count, each_part(stretches, tokens).data(), tokens, chunk.position, space.get());
+    give(std::move(space));
+    return problem.empty();
+  }
+  // Where each part begins that lies behind the one before.
+  template <typename Byte>
+  std::vector<Byte*> each_part(Byte* first, uint32_t tokens) const {
+    std::vector<Byte*> found;
+    for (uint32_t part = 0; part < parts(); part++) found.push_back(first + part * tiles.part_bytes(tokens));
+    return found;
+  }
+  uint64_t tokens_of(uint64_t bytes) const { return bytes / (parts() * token_bytes()); }
+
+  std::unique_ptr<Workspace> take() const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (free.empty()) return std::make_unique<Workspace>();
+    std::unique_ptr<Workspace> space = std::move(free.back());
+    free.pop_back();
+    return space;
+  }
+  void give(std::unique_ptr<Workspace> space) const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    free.push_back(std::move(space));
+  }
+
+  const TileCodec tiles;
+  mutable std::mutex mutex;
+  mutable std::vector<std::unique_ptr<Workspace>> free;
+};
+
+}  // namespace kvferry::codec
