@@ -7,6 +7,14 @@
 namespace kvferry::codec {
 namespace {
 
+// Newer Nodes have a zstd of their own and export its names, which would stand before those that the library calls of itself: two versions
+// in one context. The address sanitizer refuses the flag.
+#if defined(RTLD_DEEPBIND) && !defined(__SANITIZE_ADDRESS__)
+constexpr int kOwnNames = RTLD_DEEPBIND;
+#else
+constexpr int kOwnNames = 0;
+#endif
+
 // Of zstd.h, whose stable part this is.
 struct Library {
   size_t (*bound)(size_t);
@@ -20,7 +28,7 @@ struct Library {
   std::string problem;
 
   Library() {
-    void* library = dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL);
+    void* library = dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL | kOwnNames);
     if (library == nullptr) {
       const char* reason = dlerror();
       problem = reason == nullptr ? "libzstd.so.1 does not load" : reason;
