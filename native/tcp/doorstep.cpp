@@ -13,6 +13,8 @@ namespace {
 constexpr size_t kPrefixBytes = 8;
 // A source with less than this part of the room takes no more than its due: a peer comes with all its lanes at once.
 constexpr size_t kFairParts = 8;
+// The newest of this part have not had time to say anything: they would put each other out, and whoever was quick to say a little would stay.
+constexpr size_t kNewestParts = 4;
 
 }  // namespace
 
@@ -43,12 +45,13 @@ Greeting* Doorstep::who_gives_way(const Source& source) const {
   size_t largest = share(source);
   for (const auto& [of, count] : counts_) largest = std::max(largest, share(of));
   const bool is_fair = largest <= most_ / kFairParts;
-  Greeting* least = nullptr;
+  std::vector<Greeting*> candidates;
   for (const Entry& entry : entries_) {
-    if (!is_fair && share(entry.source) < largest) continue;
-    if (least == nullptr || entry.greeting->progress() < least->progress()) least = entry.greeting;
+    if (is_fair || share(entry.source) == largest) candidates.push_back(entry.greeting);
   }
-  return least;
+  candidates.resize(candidates.size() - candidates.size() / kNewestParts);
+  const auto least = std::min_element(candidates.begin(), candidates.end(), [](Greeting* a, Greeting* b) { return a->progress() < b->progress(); });
+  return least == candidates.end() ? nullptr : *least;
 }
 
 void Doorstep::enter(Greeting& greeting, const Source& source) {

@@ -34,10 +34,16 @@ export class RawPeer {
   #heldBytes = 0;
   #comeBytes = 0;
   #isClosed = false;
+  #isSecured: boolean;
   #waiters: (() => void)[] = [];
 
   constructor(socket: Socket) {
     this.socket = socket;
+    this.#isSecured = !(socket instanceof TLSSocket);
+    socket.once("secureConnect", () => {
+      this.#isSecured = true;
+      this.#tell();
+    });
     socket.on("data", (bytes) => {
       this.#pieces.push(bytes);
       this.#heldBytes += bytes.length;
@@ -69,6 +75,11 @@ export class RawPeer {
   /** Without a farewell. */
   reset(): void {
     resetSocket(this.socket);
+  }
+
+  /** Its TLS handshake is through, where there is one: what it says then is on its way before anything that is said or dialled later. */
+  async secured(): Promise<void> {
+    await this.#until(() => this.#isSecured || this.#isClosed, "the handshake");
   }
 
   async closed(): Promise<void> {

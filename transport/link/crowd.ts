@@ -12,6 +12,8 @@ export interface Newcomer {
 
 /** A source with less than this part of the room takes no more than its due: a peer comes with all its lanes at once. */
 const FAIR_PARTS = 8;
+/** The newest of this part have not had time to say anything: they would put each other out, and whoever was quick to say a little would stay. */
+const NEWEST_PARTS = 4;
 
 /** `callers`: the oldest first, who fill the room. `source`: where one more comes from. Undefined only if there is nobody. */
 export function whoGivesWay<Someone extends Newcomer>(callers: Iterable<Someone>, source: string): Someone | undefined {
@@ -20,12 +22,12 @@ export function whoGivesWay<Someone extends Newcomer>(callers: Iterable<Someone>
   for (const caller of all) shares.set(caller.source, (shares.get(caller.source) ?? 0) + 1);
   const largest = all.reduce((most, caller) => Math.max(most, shares.get(caller.source) ?? 0), shares.get(source) ?? 0);
   const isFair = largest <= Math.floor(all.length / FAIR_PARTS);
-  let least: Someone | undefined;
-  for (const caller of all) {
-    if (!isFair && (shares.get(caller.source) ?? 0) < largest) continue;
-    if (least === undefined || caller.progress < least.progress) least = caller;
-  }
-  return least;
+  const candidates = all.filter((caller) => isFair || shares.get(caller.source) === largest);
+  const older = candidates.slice(0, candidates.length - Math.floor(candidates.length / NEWEST_PARTS));
+  return older.reduce<Someone | undefined>(
+    (least, caller) => (least === undefined || caller.progress < least.progress ? caller : least),
+    undefined,
+  );
 }
 
 const PREFIX_GROUPS = 4;

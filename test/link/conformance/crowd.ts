@@ -55,4 +55,18 @@ export function crowdTests(suite: Suite): void {
     for (const peer of half) peer.say(PREAMBLE.subarray(47));
     await b.eventCount(5, "accepted");
   });
+
+  test("those that come into a full room have time to speak, and do not put each other out", async (t) => {
+    const { b, endpoint } = await openListener(t, suite, { ...LIMITS, greetingsMax: 64 });
+    const half: RawPeer[] = [];
+    for (let at = 0; at < 64; at++) {
+      half.push(await dialRaw(t, endpoint, suite.tls, `127.0.0.${2 + (at % 16)}`));
+      half.at(-1)?.say(PREAMBLE.subarray(0, 47));
+    }
+    const late: RawPeer[] = [];
+    for (let at = 0; at < 4; at++) late.push(await dialRaw(t, endpoint, suite.tls));
+    await settled(() => half.filter((peer) => peer.isClosed).length === 4, "four of those who came first to give way");
+    for (const peer of late) peer.say(PREAMBLE);
+    await b.eventCount(4, "accepted");
+  });
 }

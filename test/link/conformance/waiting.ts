@@ -77,8 +77,10 @@ export function waitingTests(suite: Suite): void {
     const { b, endpoint } = await openListener(t, suite, { greetingsMax: 8 });
     const crowd: RawPeer[] = [];
     for (let at = 0; at < 4; at++) {
-      crowd.push(await dialRaw(t, endpoint, suite.tls));
-      crowd[at]?.say(lane(TOKEN, at));
+      const peer = await dialRaw(t, endpoint, suite.tls);
+      await peer.secured();
+      peer.say(lane(TOKEN, at));
+      crowd.push(peer);
     }
     const late = await dialRaw(t, endpoint, suite.tls);
     late.say(lane(TOKEN, 4));
