@@ -98,7 +98,7 @@ test("lanes that were needed come back, and that is not tried again for a minute
   assert.equal(play.lanes, 16);
   assert.match(play.reason, /10 lanes lost 20.0 % against 16: back/);
   assert.equal(play.for(50, QUEUE, rate).lanes, 16);
-  assert.ok(play.for(15, QUEUE, rate).lanes < 16);
+  assert.ok(play.for(25, QUEUE, rate).lanes < 16);
 });
 
 test("what fewer lanes lose while the queue stays goes to others, down to two lanes", () => {

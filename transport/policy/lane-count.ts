@@ -65,8 +65,8 @@ const FEWER_MOST_PARTS = 2;
 /** So many of them go at once where nobody looks what it costs: the others grow by a quarter in eight round trips. */
 const SHORT_PARTS = 3;
 /** Looks belong to a search that begin within so long, taken together; then it rests for a minute, and for twice as long after the next. */
-const SEARCH_US = 4_800_000;
-const SEARCH_ROUNDS = 50;
+const SEARCH_US = 8_000_000;
+const SEARCH_ROUNDS = 80;
 const REST_US = 60_000_000;
 const REST_MOST_US = 960_000_000;
 /** So many looks in a row have to say that more lanes may help before a search that rests is overruled: others' flows pause now and then. */
