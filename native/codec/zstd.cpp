@@ -8,8 +8,8 @@ namespace kvferry::codec {
 namespace {
 
 // Newer Nodes have a zstd of their own and export its names, which would stand before those that the library calls of itself: two versions
-// in one context. The address sanitizer refuses the flag.
-#if defined(RTLD_DEEPBIND) && !defined(__SANITIZE_ADDRESS__)
+// in one context. Sanitizers refuse the flag.
+#if defined(RTLD_DEEPBIND) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 constexpr int kOwnNames = RTLD_DEEPBIND;
 #else
 constexpr int kOwnNames = 0;
