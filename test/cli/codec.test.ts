@@ -166,6 +166,39 @@ test("a profile of one's own, from a file; odd sizes; one token and none", { ski
   await refused(/has no tokens to compare/, "compare", empty, "--profile", "lossless");
 });
 
+test("levels by head come from a file of scores beside the profile, JSON or safetensors, and the encoded file needs neither", {
+  skip,
+}, async () => {
+  const shape = { layers: 2, heads: 4, channels: 16, tokens: 60 };
+  const dump = writeDump("scored.safetensors", 11, shape);
+  const heads = Float32Array.of(0, 1, 0.5, 0, 0, 0, 0.25, 0);
+  writeFileSync(
+    at("heads.safetensors"),
+    Buffer.concat([writeHead([{ name: "scores", dtype: "F32", shape: [2, 4] }], {}), Buffer.from(heads.buffer)]),
+  );
+  writeFileSync(at("heads.json"), JSON.stringify([[...heads.subarray(0, 4)], [...heads.subarray(4)]]));
+  const ids: string[] = [];
+  for (const scores of ["heads.json", "heads.safetensors"]) {
+    const quantizer = { kind: "mixhq", scores, bits: 2.5, high: 16, low: 4 };
+    writeFileSync(
+      at("mixhq.json"),
+      JSON.stringify({ exempt: 0, k: { quantizer, codec: { kind: "pack" } }, v: { quantizer, codec: { kind: "pack" } } }),
+    );
+    const { results } = JSON.parse(done(await kvferry(["codec", "compare", dump, "--profile", at("mixhq.json"), "--json"]))) as {
+      results: { id: string; ratio: number }[];
+    };
+    ids.push(results[0]!.id);
+    // Two of eight heads at 4 bits, the others at 2; ranges take 4 bytes for 16 channels.
+    assert.ok(results[0]!.ratio > 3 && results[0]!.ratio < 16 / (2.5 + 2), String(results[0]!.ratio));
+    done(await kvferry(["codec", "encode", dump, "-o", at("scored.kvz"), "--profile", at("mixhq.json")]));
+    rmSync(at(scores));
+    done(await kvferry(["codec", "decode", at("scored.kvz"), "-o", at("scored.back")]));
+    assert.ok(relativeError(read(dump).tensors.get("kv")!, read(at("scored.back")).tensors.get("kv")!) < 0.4);
+    await refused(/heads\.(json|safetensors)/, "compare", dump, "--profile", at("mixhq.json"));
+  }
+  assert.notEqual(ids[0], ids[1]);
+});
+
 test("several files go to a folder, by their names", { skip }, async () => {
   const shape = { layers: 1, heads: 1, channels: 8, tokens: 20 };
   const dumps = [writeDump("first.safetensors", 9, shape), writeDump("second.safetensors", 10, shape)];

@@ -19,6 +19,8 @@ function parameterValue(parameter: Parameter, { layers, heads }: ProfileBounds):
       return fc.integer({ min: parameter.low, max: parameter.high });
     case "number":
       return fc.double({ min: parameter.low, max: parameter.high, noNaN: true });
+    case "file":
+      return fc.nat().map((seed) => seed.toString(16).padStart(64, "0"));
     case "factors": {
       const factor = fc.double({ min: parameter.low, max: parameter.high, noNaN: true });
       return fc.oneof(fc.constant([]), fc.array(factor, { minLength: layers, maxLength: layers }));

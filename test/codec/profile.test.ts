@@ -146,7 +146,8 @@ test("every quantizer with every codec fits or is refused: what keeps values, wh
   for (const { kind: quantizer } of COMPONENTS.quantizer) {
     for (const { kind: codec } of COMPONENTS.codec) {
       try {
-        parseProfile({ k: { quantizer: { kind: quantizer }, codec: { kind: codec } }, v: lossless });
+        const needs = quantizer === "mixhq" ? { scores: "0".repeat(64), levels: [[4]] } : {};
+        parseProfile({ k: { quantizer: { kind: quantizer, ...needs }, codec: { kind: codec } }, v: lossless });
         fits.push(`${quantizer} ${codec}`);
       } catch (error) {
         assert.match((error as KvferryError).detail, /does not take what the quantizer/);
@@ -154,8 +155,8 @@ test("every quantizer with every codec fits or is refused: what keeps values, wh
     }
   }
   const keeps = ["none none", "none exponent", "none planes", "none zstd"];
-  const coded = ["group", "fp8", "cachegen"].flatMap((one) => ["none", "rans", "zstd"].map((codec) => `${one} ${codec}`));
-  const rest = ["step none", "step rans", "step rans-static", "step zstd", "group pack", "cachegen pack"];
+  const coded = ["group", "mixhq", "fp8", "cachegen"].flatMap((one) => ["none", "rans", "zstd"].map((codec) => `${one} ${codec}`));
+  const rest = ["step none", "step rans", "step rans-static", "step zstd", "group pack", "mixhq pack", "cachegen pack"];
   assert.deepEqual(fits.toSorted(), [...keeps, ...coded, ...rest].toSorted());
 });
 

@@ -1,6 +1,6 @@
 /** kvferry codec: what compression there is, and what it makes of KV that lies in files. */
 import { readFileSync, statSync, writeFileSync } from "node:fs";
-import { basename, extname, join } from "node:path";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { Command } from "commander";
 import { expected, integer } from "../check.ts";
 import { type Component, COMPONENTS, type Parameter, STAGES } from "../codec/components.ts";
@@ -16,6 +16,7 @@ import { compare, type NamedProfile, tableOf } from "./codec/compare.ts";
 import { openDump, type RopeFlags } from "./codec/dump.ts";
 import { decodeFile, encodeFile, type Written } from "./codec/encoded-file.ts";
 import { plotOf } from "./codec/plot.ts";
+import { readScores } from "./codec/scores-file.ts";
 import { usage } from "./failure.ts";
 
 interface TileFlags extends RopeFlags {
@@ -125,6 +126,7 @@ function componentLines({ kind, help, parameters }: Component): string[] {
 
 function boundsOf(parameter: Parameter): string {
   if (parameter.type === "choice") return `${parameter.choices.join(" | ")}, else ${parameter.preset}`;
+  if (parameter.type === "file") return "the path of a file";
   const preset = parameter.type === "factors" ? "none" : parameter.preset;
   return `${parameter.low} to ${parameter.high}, else ${preset}`;
 }
@@ -218,7 +220,7 @@ function profileNamed(name: string): NamedProfile {
       cause: error,
     });
   }
-  return { name, profile: parseProfileJson(bytes, name) };
+  return { name, profile: parseProfileJson(bytes, name, (path) => readScores(resolve(dirname(name), path))) };
 }
 
 function calibrationOf({ calibration }: Pick<TileFlags, "calibration">): ReturnType<typeof loadCalibration> | undefined {

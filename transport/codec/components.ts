@@ -11,7 +11,9 @@ export type Parameter =
   /** One number for all, a list with one for each layer, or a list of lists with one for each head of each layer. */
   | { readonly type: "levels"; readonly low: number; readonly high: number; readonly preset: number; readonly help: string }
   /** A list with one number for each layer; empty: 1 for all. */
-  | { readonly type: "factors"; readonly low: number; readonly high: number; readonly preset: readonly number[]; readonly help: string };
+  | { readonly type: "factors"; readonly low: number; readonly high: number; readonly preset: readonly number[]; readonly help: string }
+  /** A file: its path in a profile that somebody writes, which is read with it; from then on its hex SHA-256. */
+  | { readonly type: "file"; readonly preset: ""; readonly help: string };
 
 export interface Component {
   readonly kind: string;
@@ -27,6 +29,11 @@ const levels = (low: number, preset: number, help: string): Parameter => ({ type
 
 const SEED_MAX = 2 ** 32 - 1;
 const ZSTD_LEVEL = integer(-5, 19, 1, "of zstd");
+const SHARED_RANGES = {
+  axis: choice(["token", "channel", "tensor"], "what a group shares: a token's channels, a channel's tokens, or a head's whole tile"),
+  group: integer(1, limits.channelsMax, 64, "channels or tokens of a group"),
+  recent: integer(0, limits.codecTokensMax, 0, "tokens before the end of a sequence that travel as they are"),
+};
 
 export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
   /** In the order in which they are applied; a profile names those it wants in the same order. */
@@ -70,9 +77,23 @@ export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
       help: "the range of a group is cut into levels (KIVI: K by channel, V by token)",
       parameters: {
         levels: levels(2, 16, "for all, for each layer, or for each head of each layer"),
-        axis: choice(["token", "channel", "tensor"], "what a group shares: a token's channels, a channel's tokens, or a head's whole tile"),
-        group: integer(1, limits.channelsMax, 64, "channels or tokens of a group"),
-        recent: integer(0, limits.codecTokensMax, 0, "tokens before the end of a sequence that travel as they are"),
+        ...SHARED_RANGES,
+      },
+    },
+    {
+      kind: "mixhq",
+      help: "groups with levels by head: heads that score high get more (MixHQ, KVServe)",
+      parameters: {
+        scores: {
+          type: "file",
+          preset: "",
+          help: "a list of layers of lists of heads in JSON, or safetensors with `scores`, f32 [layers, heads]",
+        },
+        bits: { type: "number", low: 1, high: 8, preset: 3, help: "mean of log2(levels), which as many heads as fit get high for" },
+        high: integer(2, 256, 16, "levels of the heads that score highest"),
+        low: integer(2, 256, 4, "levels of the others"),
+        levels: levels(2, 4, "what follows for each head of each layer; left out beside the path of a file"),
+        ...SHARED_RANGES,
       },
     },
     {

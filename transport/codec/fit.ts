@@ -1,12 +1,13 @@
 /** Which parts of a profile fit together, and a sentence for those that do not. What depends on a model's shape is checked by `spec.ts`. PURE. */
 import { COMPONENTS } from "./components.ts";
-import type { Codec, Pipeline, Profile, Quantizer, Side, Transform } from "./profile.ts";
+import type { Codec, Levels, Pipeline, Profile, Quantizer, Side, Transform } from "./profile.ts";
 
 /** What each quantizer leaves behind, and which codecs take it. */
 const CODECS: Readonly<Record<Quantizer["kind"], readonly Codec["kind"][]>> = {
   none: ["none", "exponent", "planes", "zstd"],
   step: ["none", "rans", "rans-static", "zstd"],
   group: ["none", "pack", "rans", "zstd"],
+  mixhq: ["none", "pack", "rans", "zstd"],
   fp8: ["none", "rans", "zstd"],
   cachegen: ["none", "pack", "rans", "zstd"],
 };
@@ -41,10 +42,17 @@ function misfitOfPipeline(pipeline: Pipeline, side: Side, layers: number): strin
   const takes = CODECS[quantizer.kind];
   if (!takes.includes(codec.kind))
     return `the codec ${codec.kind} does not take what the quantizer ${quantizer.kind} makes; ${takes.join(", ")} do`;
-  if (quantizer.kind === "cachegen" && typeof quantizer.levels !== "number" && typeof quantizer.levels[0] !== "number") {
+  if (quantizer.kind === "cachegen" && isByHead(quantizer.levels)) {
     return "cachegen has levels for all or for each layer, not for each head";
   }
+  if (quantizer.kind === "mixhq" && !isByHead(quantizer.levels)) {
+    return "mixhq has levels for each head of each layer: they come from the file of scores";
+  }
   return misfitOfTransform(pipeline, side) || misfitOfKlt(pipeline, side, layers);
+}
+
+function isByHead(levels: Levels): boolean {
+  return typeof levels !== "number" && typeof levels[0] !== "number";
 }
 
 function misfitOfTransform(pipeline: Pipeline, side: Side): string {

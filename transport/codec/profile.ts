@@ -8,16 +8,25 @@ export type Transform =
 /** One number for all, for each layer, or for each head of each layer. */
 export type Levels = number | readonly number[] | readonly (readonly number[])[];
 
+interface SharedRanges {
+  readonly axis: "token" | "channel" | "tensor";
+  readonly group: number;
+  readonly recent: number;
+}
+
 export type Quantizer =
   | { readonly kind: "none" }
   | { readonly kind: "step"; readonly step: number; readonly factors: readonly number[] }
-  | {
-      readonly kind: "group";
+  | ({ readonly kind: "group"; readonly levels: Levels } & SharedRanges)
+  /** `scores`: hash of the file that the levels were made of. */
+  | ({
+      readonly kind: "mixhq";
+      readonly scores: string;
+      readonly bits: number;
+      readonly high: number;
+      readonly low: number;
       readonly levels: Levels;
-      readonly axis: "token" | "channel" | "tensor";
-      readonly group: number;
-      readonly recent: number;
-    }
+    } & SharedRanges)
   | { readonly kind: "fp8"; readonly format: "e4m3" | "e5m2" }
   | { readonly kind: "cachegen"; readonly anchor: number; readonly levels: Levels };
 

@@ -59,6 +59,7 @@ function component({ kind, help, parameters }: Component): Schema {
 function parameter(one: Parameter): Schema {
   const { preset, help: description } = one;
   if (one.type === "choice") return { enum: one.choices, default: preset, description };
+  if (one.type === "file") return { type: "string", minLength: 1, description };
   const number = { type: one.type === "number" || one.type === "factors" ? "number" : "integer", minimum: one.low, maximum: one.high };
   const list = (items: Schema, minItems: number, maxItems: number): Schema => ({ type: "array", items, minItems, maxItems });
   if (one.type === "factors") return { ...list(number, 0, limits.layersMax), default: preset, description };

@@ -153,7 +153,8 @@ function quantizerOf(pipeline: Pipeline, tile: TileLayers, model: ModelShape, co
       return quantizer;
     case "step":
       return { kind: "step", steps: columns!.steps };
-    case "group": {
+    case "group":
+    case "mixhq": {
       const { axis, group, recent } = quantizer;
       return { kind: "group", axis, recent, levels: levelsOf(quantizer.levels, tile, model), ...(axis === "tensor" ? {} : { group }) };
     }

@@ -11,7 +11,18 @@ import { pureTarget, type Target } from "../target.ts";
 import { mutateValue } from "../values.ts";
 
 const encode = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
-const seeds = [...PRESETS.values()].map(({ profile }) => encode(profile));
+const mixhq = {
+  quantizer: {
+    kind: "mixhq",
+    scores: "0".repeat(64),
+    levels: [
+      [4, 16],
+      [16, 4],
+    ],
+  },
+  codec: { kind: "pack" },
+};
+const seeds = [...[...PRESETS.values()].map(({ profile }) => profile), { k: mixhq, v: mixhq }].map(encode);
 
 const SHAPE = { layers: 2, heads: 2, channels: 4, tokens: 8 };
 const rope = ROPE(SHAPE.channels);
