@@ -41,8 +41,14 @@ const zstd = skip === false && hasZstd();
 
 const length = (values: ArrayLike<number>): number => Math.sqrt(Array.from(values).reduce((sum, value) => sum + value * value, 0));
 
-/** What the quantizer may change in one row of its domain, whose values are at most `most`: a length. */
+/** Of a delta the others are what they differ from an anchor that is itself not exact; their error is their own. */
 function lossOf(spec: NativeCodecSpec, most: number): number {
+  const alone = lossAlone(spec, most);
+  return spec.transform?.delta === undefined ? alone : lossAlone(spec, 2 * most + alone);
+}
+
+/** What the quantizer may change in one row of its domain, whose values are at most `most`: a length. */
+function lossAlone(spec: NativeCodecSpec, most: number): number {
   const root = Math.sqrt(widthOf(spec));
   const { quantizer } = spec;
   switch (quantizer.kind) {
@@ -55,7 +61,7 @@ function lossOf(spec: NativeCodecSpec, most: number): number {
     case "group":
       return (root * (2 * most * 1.02 + 2 ** -23)) / (Math.min(...quantizer.levels) - 1) / 2;
     case "cachegen":
-      return (root * 2.1 * most * 1.02) / Math.floor((Math.min(...quantizer.levels) - 1) / 2) / 2;
+      return (root * most * 1.02) / Math.floor((Math.min(...quantizer.levels) - 1) / 2) / 2;
   }
 }
 

@@ -104,7 +104,8 @@ const REFUSED: readonly (readonly [what: string, profile: unknown, message: RegE
     { k: { ...(half() as object), codec: { kind: "exponent" } }, v: lossless },
     /exponent does not take what the quantizer step makes/,
   ],
-  ["hadamard without scale", { k: half("unrotate", "mean", "hadamard"), v: lossless }, /need scale in front of hadamard or klt/],
+  ["hadamard without scale", { k: half("unrotate", "mean", "hadamard"), v: lossless }, /need scale or affine in front of hadamard or klt/],
+  ["klt behind affine", { k: half("unrotate", "mean", "scale", "affine", "klt"), v: lossless }, /without affine/],
   ["klt without mean", { k: half("unrotate", "scale", "klt"), v: lossless }, /behind unrotate, mean, scale, and mean is missing/],
   ["klt and hadamard", { k: half("unrotate", "mean", "scale", "hadamard", "klt"), v: lossless }, /without hadamard/],
   [

@@ -46,6 +46,14 @@ export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
       parameters: {},
     },
     {
+      kind: "affine",
+      help: "an offset and a factor bring the calibrated range to -1 to 1",
+      parameters: {
+        by: choice(["channel", "head"], "what has an offset and a factor"),
+        deviations: { type: "number", low: 0.5, high: 64, preset: 4, help: "from a channel's mean to the end of its range" },
+      },
+    },
+    {
       kind: "hadamard",
       help: "signed Hadamard transform of each head; channels are a power of two",
       parameters: { seed: integer(0, SEED_MAX, 1, "of the signs, with the layer and the head") },
@@ -54,6 +62,11 @@ export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
       kind: "klt",
       help: "calibrated Karhunen-Loeve transform: a matrix product for each block of channels",
       parameters: { block: choice(["tile", "head"], "tile: all heads of all layers of a tile; head: each head alone") },
+    },
+    {
+      kind: "delta",
+      help: "of every few tokens the first, and of the others what they differ from it as it is decoded (CacheGen)",
+      parameters: { anchor: integer(2, limits.codecTokensMax, 10, "tokens from one anchor to the next") },
     },
   ],
   quantizer: [
@@ -67,7 +80,7 @@ export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
           low: 1e-4,
           high: 100,
           preset: 0.25,
-          help: "in units of the weights: K in noise of logits, V in RMS of its head",
+          help: "in units of the weights: K in noise of logits, V in RMS of its head; behind affine, of half its range",
         },
         factors: { type: "factors", low: 1e-3, high: 1e3, preset: [], help: "of the step, one for each layer; without a KLT over layers" },
       },
@@ -103,11 +116,8 @@ export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
     },
     {
       kind: "cachegen",
-      help: "differences from the anchor of every few tokens, in bins by layer",
-      parameters: {
-        anchor: integer(1, limits.codecTokensMax, 10, "tokens from one anchor to the next"),
-        levels: levels(3, 15, "bins, for all or for each layer"),
-      },
+      help: "bins by layer, as wide as the largest value of a token asks for; anchors of a delta get 8 bits",
+      parameters: { levels: levels(3, 15, "bins, for all or for each layer") },
     },
   ],
   codec: [

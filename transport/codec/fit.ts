@@ -12,6 +12,8 @@ const CODECS: Readonly<Record<Quantizer["kind"], readonly Codec["kind"][]>> = {
   cachegen: ["none", "pack", "rans", "zstd"],
 };
 
+const CALIBRATED: readonly Transform["kind"][] = ["mean", "scale", "affine", "klt"];
+
 /** "" if all fits. */
 export function misfitOf(profile: Profile): string {
   for (const side of ["k", "v"] as const) {
@@ -27,7 +29,7 @@ export function has(pipeline: Pipeline, kind: Transform["kind"]): boolean {
 
 /** Does it use anything that was measured on a model? */
 export function needsCalibration({ transform, quantizer }: Pipeline): boolean {
-  return quantizer.kind === "step" || transform.some(({ kind }) => kind === "mean" || kind === "scale" || kind === "klt");
+  return quantizer.kind === "step" || transform.some(({ kind }) => CALIBRATED.includes(kind));
 }
 
 export function isLossless({ quantizer }: Pipeline): boolean {
@@ -62,8 +64,8 @@ function misfitOfTransform(pipeline: Pipeline, side: Side): string {
   }
   if (side === "v" && has(pipeline, "unrotate")) return "unrotate is for K: values carry no rotary embedding";
   const mixes = has(pipeline, "hadamard") || has(pipeline, "klt");
-  if (pipeline.quantizer.kind === "step" && mixes && !has(pipeline, "scale")) {
-    return "steps in units of the weights need scale in front of hadamard or klt, which mix channels of different weights";
+  if (pipeline.quantizer.kind === "step" && mixes && !has(pipeline, "scale") && !has(pipeline, "affine")) {
+    return "steps in units of the weights need scale or affine in front of hadamard or klt, which mix channels of different weights";
   }
   return "";
 }
@@ -74,7 +76,8 @@ function misfitOfKlt(pipeline: Pipeline, side: Side, layers: number): string {
   const before = side === "k" ? (["unrotate", "mean", "scale"] as const) : (["mean", "scale"] as const);
   const missing = before.find((kind) => !has(pipeline, kind));
   if (missing !== undefined) return `klt was calibrated behind ${before.join(", ")}, and ${missing} is missing`;
-  if (has(pipeline, "hadamard")) return "klt was calibrated without hadamard, and needs none";
+  const strange = (["affine", "hadamard"] as const).find((kind) => has(pipeline, kind));
+  if (strange !== undefined) return `klt was calibrated without ${strange}, and needs none`;
   const { quantizer } = pipeline;
   if (klt.block === "tile" && layers > 1 && quantizer.kind === "step" && quantizer.factors.length > 0) {
     return "factors by layer mean nothing behind a klt that mixes layers";

@@ -14,6 +14,7 @@ const HADAMARD = { kind: "hadamard" };
 const KLT = { kind: "klt", block: "tile" };
 const STATIC = { kind: "rans-static" };
 const PACK = { kind: "pack" };
+const CACHEGEN = { transform: [{ kind: "delta", anchor: 10 }], quantizer: { kind: "cachegen" }, codec: { kind: "rans" } };
 
 /**
  * A step for each channel and no matrix product. The steps of K and V stand to each other as the roots of what their noise costs (`sensitivity`): on SmolLM2-135M
@@ -69,7 +70,7 @@ const WRITTEN: Readonly<Record<string, readonly [help: string, profile: unknown]
     "KIVI: 16 levels, K by channel and V by token",
     { k: { quantizer: group(16, "channel"), codec: PACK }, v: { quantizer: group(16, "token"), codec: PACK } },
   ],
-  cachegen: ["CacheGen: differences from an anchor every ten tokens", both({ kind: "cachegen" }, { kind: "rans" })],
+  cachegen: ["CacheGen: differences from an anchor every ten tokens", { k: CACHEGEN, v: CACHEGEN }],
 };
 
 export const PRESETS: ReadonlyMap<string, Preset> = new Map(

@@ -2,8 +2,10 @@
 
 export type Transform =
   | { readonly kind: "unrotate" | "mean" | "scale" }
+  | { readonly kind: "affine"; readonly by: "channel" | "head"; readonly deviations: number }
   | { readonly kind: "hadamard"; readonly seed: number }
-  | { readonly kind: "klt"; readonly block: "tile" | "head" };
+  | { readonly kind: "klt"; readonly block: "tile" | "head" }
+  | { readonly kind: "delta"; readonly anchor: number };
 
 /** One number for all, for each layer, or for each head of each layer. */
 export type Levels = number | readonly number[] | readonly (readonly number[])[];
@@ -28,7 +30,7 @@ export type Quantizer =
       readonly levels: Levels;
     } & SharedRanges)
   | { readonly kind: "fp8"; readonly format: "e4m3" | "e5m2" }
-  | { readonly kind: "cachegen"; readonly anchor: number; readonly levels: Levels };
+  | { readonly kind: "cachegen"; readonly levels: Levels };
 
 export type Codec =
   | { readonly kind: "none" | "pack" | "rans" | "rans-static" | "exponent" }
