@@ -11,6 +11,7 @@ import { PRESETS } from "../../transport/codec/presets.ts";
 import { parseHead, writeHead, type TensorShape } from "../../transport/codec/safetensors.ts";
 import { native } from "../../transport/native.ts";
 import { madeSource, type MadeShape, noise, ROPE } from "../codec/made.ts";
+import type { Compared } from "../../transport/cli/codec/compare.ts";
 import { kvferry, type Ran } from "./spawn.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kvferry-codec-"));
@@ -197,6 +198,34 @@ test("levels by head come from a file of scores beside the profile, JSON or safe
     await refused(/heads\.(json|safetensors)/, "compare", dump, "--profile", at("mixhq.json"));
   }
   assert.notEqual(ids[0], ids[1]);
+});
+
+test("lz4: what it finds, and blocks that are none of it", { skip }, async () => {
+  const dump = writeDump("lz4.safetensors", 12, { layers: 2, heads: 1, channels: 8, tokens: 300 });
+  const compared = async (profile: string): Promise<Compared> => {
+    const text = done(await kvferry(["codec", "compare", dump, "--json", "--profile", profile]));
+    return (JSON.parse(text) as { results: [Compared] }).results[0];
+  };
+  const plain = await compared("lz4");
+  assert.ok(plain.ratio > 0.9 && plain.ratio < 1.1 && plain.error.largest === 0, JSON.stringify(plain));
+  // Codes of a byte and few values are something else.
+  const codes = { quantizer: { kind: "group", levels: 2, axis: "tensor" }, codec: { kind: "lz4" } };
+  writeFileSync(at("lz4.json"), JSON.stringify({ k: codes, v: codes }));
+  const coded = await compared(at("lz4.json"));
+  assert.ok(coded.ratio > 3 && Object.keys(coded.stored).length === 0, JSON.stringify(coded));
+  done(await kvferry(["codec", "encode", dump, "-o", at("lz4.kvz"), "--profile", at("lz4.json")]));
+  done(await kvferry(["codec", "decode", at("lz4.kvz"), "-o", at("lz4.back")]));
+  assert.equal(read(at("lz4.back")).tensors.get("kv")!.length, read(dump).tensors.get("kv")!.length);
+  const whole = readFileSync(at("lz4.kvz"));
+  const { offset } = parseHead(whole.subarray(0, 8 + Number(whole.readBigUInt64LE())), whole.length, "lz4").tensors.get("blocks")!;
+  for (const [length, message] of [
+    [0xffffffff, /would have 4294967295 bytes, and \d+ are the most/],
+    [40, /does not decode/],
+  ] as const) {
+    whole.writeUInt32LE(length, offset);
+    writeFileSync(at("lz4.kvz"), whole);
+    await refused(message, "decode", at("lz4.kvz"), "-o", at("x"));
+  }
 });
 
 test("several files go to a folder, by their names", { skip }, async () => {

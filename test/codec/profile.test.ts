@@ -155,9 +155,9 @@ test("every quantizer with every codec fits or is refused: what keeps values, wh
       }
     }
   }
-  const keeps = ["none none", "none exponent", "none planes", "none zstd"];
-  const coded = ["group", "mixhq", "fp8", "cachegen"].flatMap((one) => ["none", "rans", "zstd"].map((codec) => `${one} ${codec}`));
-  const rest = ["step none", "step rans", "step rans-static", "step zstd", "group pack", "mixhq pack", "cachegen pack"];
+  const keeps = ["none none", "none exponent", "none planes", "none zstd", "none lz4"];
+  const coded = ["group", "mixhq", "fp8", "cachegen"].flatMap((one) => ["none", "rans", "zstd", "lz4"].map((codec) => `${one} ${codec}`));
+  const rest = ["step none", "step rans", "step rans-static", "step zstd", "step lz4", "group pack", "mixhq pack", "cachegen pack"];
   assert.deepEqual(fits.toSorted(), [...keeps, ...coded, ...rest].toSorted());
 });
 

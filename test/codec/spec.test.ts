@@ -36,12 +36,19 @@ test("10,000 profiles that fit give a spec for every tile, of the tile's width, 
       const profile = parseProfile(drawn);
       let planes = 0;
       for (const tile of tilesOf(profile, SHAPE.layers)) {
+        planes += tile.layers;
+        if (profile[tile.side].codec.kind === "lz4") {
+          assert.match(
+            refusal(() => specOf(profile, tile, model, calibration)),
+            /lz4 is a yardstick for files/,
+          );
+          continue;
+        }
         const spec = specOf(profile, tile, model, calibration);
         const width = tile.layers * SHAPE.heads * SHAPE.channels;
         for (const numbers of numbersOf(spec)) if (numbers !== undefined) assert.equal(numbers.length, width);
         if (spec.transform?.klt !== undefined) assert.equal(spec.transform.klt.matrices.length, width * spec.transform.klt.block);
         if (codecs !== undefined) assert.doesNotThrow(() => new codecs(spec));
-        planes += tile.layers;
       }
       assert.equal(planes, 2 * SHAPE.layers);
     }),

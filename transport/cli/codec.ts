@@ -6,7 +6,7 @@ import { expected, integer } from "../check.ts";
 import { type Component, COMPONENTS, type Parameter, STAGES } from "../codec/components.ts";
 import { profileId } from "../codec/identity.ts";
 import { parseProfileJson } from "../codec/parse.ts";
-import { PRESETS } from "../codec/presets.ts";
+import { PRESETS, YARDSTICKS } from "../codec/presets.ts";
 import { profileSchemaText } from "../codec/schema.ts";
 import { KvferryError } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
@@ -34,6 +34,7 @@ interface CalibrateFlags extends RopeFlags {
   readonly json?: boolean;
 }
 
+const NAMED = new Map([...PRESETS, ...YARDSTICKS]);
 const ENCODED = ".kvz";
 const DECODED = ".safetensors";
 
@@ -105,8 +106,8 @@ function tileFlags(command: Command): Command {
 
 function list(name: string | undefined, isJson: boolean): void {
   if (name !== undefined) {
-    const preset = PRESETS.get(name);
-    if (preset === undefined) throw expected(`one of ${[...PRESETS.keys()].join(", ")}`, "preset", name);
+    const preset = NAMED.get(name);
+    if (preset === undefined) throw expected(`one of ${[...NAMED.keys()].join(", ")}`, "preset", name);
     console.log(JSON.stringify(preset.profile, null, 2));
     return;
   }
@@ -116,7 +117,8 @@ function list(name: string | undefined, isJson: boolean): void {
     return;
   }
   const lines = STAGES.flatMap((stage) => [stage, ...COMPONENTS[stage].flatMap(componentLines), ""]);
-  console.log([...lines, "presets", ...presets.map((preset) => `  ${preset.name.padEnd(13)}${preset.help}`)].join("\n"));
+  const linesOf = (all: typeof PRESETS): string[] => [...all].map(([preset, { help }]) => `  ${preset.padEnd(13)}${help}`);
+  console.log([...lines, "presets", ...linesOf(PRESETS), "", "yardsticks, for files alone", ...linesOf(YARDSTICKS)].join("\n"));
 }
 
 function componentLines({ kind, help, parameters }: Component): string[] {
@@ -209,13 +211,13 @@ function runCalibrate(dumps: readonly string[], { klt, exempt, json, ...options 
 
 /** A preset's name, or a file. */
 function profileNamed(name: string): NamedProfile {
-  const preset = PRESETS.get(name);
+  const preset = NAMED.get(name);
   if (preset !== undefined) return { name, profile: preset.profile };
   let bytes: Uint8Array;
   try {
     bytes = readFileSync(name);
   } catch (error) {
-    const there = [...PRESETS.keys()].join(", ");
+    const there = [...NAMED.keys()].join(", ");
     throw new KvferryError("invalid_argument", `--profile: ${name} is none of ${there}, and no file (${(error as Error).message})`, {
       cause: error,
     });

@@ -128,6 +128,7 @@ export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
     { kind: "exponent", help: "lossless: exponents entropy coded, sign and mantissa as they are", parameters: {} },
     { kind: "planes", help: "lossless: low and high bytes apart, then zstd", parameters: { level: ZSTD_LEVEL } },
     { kind: "zstd", help: "zstd of the system, where it is found", parameters: { level: ZSTD_LEVEL } },
+    { kind: "lz4", help: "a yardstick, for files alone: lz4 of the codes; finds nothing in KV", parameters: {} },
   ],
 };
 

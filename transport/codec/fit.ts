@@ -4,12 +4,12 @@ import type { Codec, Levels, Pipeline, Profile, Quantizer, Side, Transform } fro
 
 /** What each quantizer leaves behind, and which codecs take it. */
 const CODECS: Readonly<Record<Quantizer["kind"], readonly Codec["kind"][]>> = {
-  none: ["none", "exponent", "planes", "zstd"],
-  step: ["none", "rans", "rans-static", "zstd"],
-  group: ["none", "pack", "rans", "zstd"],
-  mixhq: ["none", "pack", "rans", "zstd"],
-  fp8: ["none", "rans", "zstd"],
-  cachegen: ["none", "pack", "rans", "zstd"],
+  none: ["none", "exponent", "planes", "zstd", "lz4"],
+  step: ["none", "rans", "rans-static", "zstd", "lz4"],
+  group: ["none", "pack", "rans", "zstd", "lz4"],
+  mixhq: ["none", "pack", "rans", "zstd", "lz4"],
+  fp8: ["none", "rans", "zstd", "lz4"],
+  cachegen: ["none", "pack", "rans", "zstd", "lz4"],
 };
 
 const CALIBRATED: readonly Transform["kind"][] = ["mean", "scale", "affine", "klt"];

@@ -73,6 +73,13 @@ const WRITTEN: Readonly<Record<string, readonly [help: string, profile: unknown]
   cachegen: ["CacheGen: differences from an anchor every ten tokens", { k: CACHEGEN, v: CACHEGEN }],
 };
 
-export const PRESETS: ReadonlyMap<string, Preset> = new Map(
-  Object.entries(WRITTEN).map(([name, [help, profile]]) => [name, Object.freeze({ help, profile: parseProfile(profile, name) })]),
-);
+export const PRESETS = presetsOf(WRITTEN);
+
+/** For comparison in files. No peer is offered one, nothing chooses one. */
+export const YARDSTICKS = presetsOf({ lz4: ["what lz4 finds in KV", both({ kind: "none" }, { kind: "lz4" }, 0)] });
+
+function presetsOf(written: typeof WRITTEN): ReadonlyMap<string, Preset> {
+  return new Map(
+    Object.entries(written).map(([name, [help, profile]]) => [name, Object.freeze({ help, profile: parseProfile(profile, name) })]),
+  );
+}

@@ -50,6 +50,7 @@ export function specOf(profile: Profile, tile: TileLayers, model: ModelShape, ca
   const width = tile.layers * model.heads * model.channels;
   if (width > limits.codecWidthMax)
     throw misfit(`${tile.layers} layers make rows of ${width} values, and ${limits.codecWidthMax} is the most`);
+  if (pipeline.codec.kind === "lz4") throw misfit("the codec lz4 is a yardstick for files: kvferry codec");
   if (pipeline.codec.kind === "exponent" && model.element === "f32") throw misfit("the codec exponent is for bf16 and f16");
   const columns = measured === undefined ? undefined : columnsOf(profile, tile, model, measured);
   const delta = pipeline.transform.find((one) => one.kind === "delta");

@@ -3,12 +3,13 @@ import type { Calibration } from "../../codec/calibration.ts";
 import type { Profile } from "../../codec/profile.ts";
 import { type ModelShape, specOf, type TileLayers, tilesOf } from "../../codec/spec.ts";
 import { KvferryError } from "../../errors.ts";
-import { native, nativeProblem, type NativeCodec } from "../../native.ts";
+import { native, nativeProblem } from "../../native.ts";
 import { limits } from "../../limits.ts";
 import type { KvShape } from "./dump.ts";
+import { lz4Over, type TileCoder } from "./lz4.ts";
 
 export interface Tile extends TileLayers {
-  readonly codec: NativeCodec;
+  readonly codec: TileCoder;
   readonly firstToken: number;
   readonly tokens: number;
   /** Of the whole sequence. */
@@ -34,11 +35,15 @@ export function* tilesOfKv(profile: Profile, model: ModelShape, tokens: number, 
   }
 }
 
-function openCodec(profile: Profile, layers: TileLayers, model: ModelShape, calibration?: Calibration): NativeCodec {
+function openCodec(profile: Profile, layers: TileLayers, model: ModelShape, calibration?: Calibration): TileCoder {
   if (native === undefined) throw new KvferryError("unsupported", `codecs need the addon: ${nativeProblem}`);
-  const spec = specOf(profile, layers, model, calibration);
+  const pipeline = profile[layers.side];
+  const isLz4 = pipeline.codec.kind === "lz4";
+  const plain = { ...profile, [layers.side]: { ...pipeline, codec: { kind: "none" } } };
+  const spec = specOf(isLz4 ? plain : profile, layers, model, calibration);
   try {
-    return new native.NativeCodec(spec);
+    const codec = new native.NativeCodec(spec);
+    return isLz4 ? lz4Over(codec) : codec;
   } catch (error) {
     if (error instanceof TypeError) throw new KvferryError("unsupported", error.message, { cause: error });
     throw error;
