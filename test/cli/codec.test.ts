@@ -228,6 +228,66 @@ test("lz4: what it finds, and blocks that are none of it", { skip }, async () =>
   }
 });
 
+test("merged tokens: left as they are, or each at all its positions; never taken for what was merged", { skip }, async () => {
+  const shape = { layers: 3, heads: 2, channels: 16, tokens: 201 };
+  const dump = writeDump("unmerged.safetensors", 13, shape);
+  const group = { quantizer: { kind: "group", levels: 256 }, codec: { kind: "pack" } };
+  const merge = { kind: "kvmerger", budget: 0.35, recent: 0.08, heavy: 0.02, members: 100, pivot: "key-norm", skip: [2] };
+  writeFileSync(at("merge.json"), JSON.stringify({ layers: 2, merge, k: group, v: { codec: { kind: "exponent" } } }));
+  const flags = ["--profile", at("merge.json"), "--tokens", "50"];
+  const { results } = JSON.parse(done(await kvferry(["codec", "compare", dump, "--json", ...flags]))) as { results: [Compared] };
+  const left = [70, 70, 201].reduce((sum, count) => sum + count / 3 / 201, 0);
+  assert.equal(results[0].tokensLeft.toFixed(9), left.toFixed(9));
+  assert.match(done(await kvferry(["codec", "compare", dump, ...flags])), /56\.6 % of the tokens left/);
+  const told = JSON.parse(done(await kvferry(["codec", "encode", dump, "-o", at("merged.kvz"), "--json", ...flags]))) as { ratio: number };
+  assert.equal(told.ratio, results[0].ratio);
+  done(await kvferry(["codec", "decode", at("merged.kvz"), "-o", at("whole.back")]));
+  done(await kvferry(["codec", "decode", at("merged.kvz"), "-o", at("ragged.back"), "--ragged"]));
+  const [before, whole, ragged] = [read(dump), read(at("whole.back")), read(at("ragged.back"))];
+  for (const { metadata } of [whole, ragged]) assert.equal(metadata.get("kvferry_merged"), results[0].id);
+  const numbers = (name: string): Uint32Array => {
+    const bytes = ragged.tensors.get(name)!;
+    return Uint32Array.from({ length: bytes.length / 4 }, (_, index) => bytes.readUInt32LE(4 * index));
+  };
+  const [counts, sizes, positions] = ["merged_counts", "merged_sizes", "merged_positions"].map(numbers);
+  assert.deepEqual([...counts!], [70, 70, 70, 70, 201, 201]);
+  assert.ok(sizes!.reduce((sum, size) => sum + size, 0) === 6 * 201 && positions!.length === sizes!.length);
+  // Wherever a token stands for itself it is what it was (V keeps all bits), and at its pivot's position an expansion has it.
+  const row = (bytes: Buffer, index: number): Buffer => bytes.subarray(index * 32, (index + 1) * 32);
+  let [first, kept] = [0, 0];
+  counts!.forEach((count, index) => {
+    const [layer, head] = [Math.floor(index / 2), index % 2];
+    for (let set = 0; set < count; set++) {
+      const position = ((layer * 2 + 1) * 2 + head) * 201 + positions![first + set]!;
+      const found = row(ragged.tensors.get("merged_kv")!, 2 * first + count + set);
+      assert.deepEqual(found, row(whole.tensors.get("kv")!, position));
+      if (sizes![first + set] !== 1) continue;
+      assert.deepEqual(found, row(before.tensors.get("kv")!, position));
+      kept++;
+    }
+    first += count;
+  });
+  assert.ok(kept >= 2 * 201 + 4 * (4 + 16 + 4));
+  assert.ok(
+    Math.abs(relativeError(before.tensors.get("kv")!, whole.tensors.get("kv")!) - (results[0].error.k + results[0].error.v) / 2) < 0.1,
+  );
+  const bytes = readFileSync(at("merged.kvz"));
+  const { offset } = parseHead(bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE())), bytes.length, "merged").tensors.get("merge_map")!;
+  bytes.writeUInt8(0x11, offset);
+  writeFileSync(at("torn.kvz"), bytes);
+  await refused(
+    /merge_map of .*torn\.kvz, layer 0, head 0, is no map of merged tokens: token 0 has 1/,
+    "decode",
+    at("torn.kvz"),
+    "-o",
+    at("x"),
+  );
+  writeFileSync(at("attention.json"), JSON.stringify({ merge: { kind: "kvmerger" }, k: group, v: group }));
+  await refused(/has no `attention`, which the merge goes by/, "compare", dump, "--profile", at("attention.json"));
+  done(await kvferry(["codec", "encode", dump, "-o", at("plain.kvz"), "--profile", "int8"]));
+  await refused(/has no merged tokens that could stay so/, "decode", at("plain.kvz"), "-o", at("x"), "--ragged");
+});
+
 test("several files go to a folder, by their names", { skip }, async () => {
   const shape = { layers: 1, heads: 1, channels: 8, tokens: 20 };
   const dumps = [writeDump("first.safetensors", 9, shape), writeDump("second.safetensors", 10, shape)];

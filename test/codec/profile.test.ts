@@ -52,7 +52,7 @@ test("any components are a profile or refused in words", () => {
         assert.ok(Object.isFrozen(parseProfile(drawn)));
       } catch (error) {
         assert.ok(error instanceof KvferryError && error.code === "invalid_argument", String(error));
-        assert.match(error.detail, /^profile: [kv]: \w/);
+        assert.match(error.detail, /^profile: ([kv]|merge): \w/);
       }
     }),
     { numRuns: 2_000 },
@@ -82,7 +82,19 @@ test("the id is of what is said: the calibration counts where one is used", () =
 const REFUSED: readonly (readonly [what: string, profile: unknown, message: RegExp])[] = [
   ["no object", [], /an object for profile/],
   ["no V", { k: lossless }, /an object for profile\.v/],
-  ["an unknown field", { k: lossless, v: lossless, merge: 1 }, /only version, exempt, layers, k, v for profile but received "merge"/],
+  ["an unknown field", { k: lossless, v: lossless, mix: 1 }, /only version, exempt, layers, merge, k, v for profile but received "mix"/],
+  ["a merge of another kind", { k: lossless, v: lossless, merge: { kind: "h2o" } }, /one of none, kvmerger for profile\.merge\.kind/],
+  ["a share beyond all", { k: lossless, v: lossless, merge: { kind: "kvmerger", budget: 1.1 } }, /0 to 1 for profile\.merge\.budget/],
+  [
+    "layers out of order",
+    { k: lossless, v: lossless, merge: { kind: "kvmerger", skip: [3, 1] } },
+    /ascending order for profile\.merge\.skip/,
+  ],
+  [
+    "merged keys to be unrotated",
+    { merge: { kind: "kvmerger" }, k: half("unrotate"), v: lossless },
+    /merge: what became one token has no position/,
+  ],
   ["another version", { version: 2, k: lossless, v: lossless }, /profile\.version/],
   ["layers beyond the bound", { layers: 65, k: lossless, v: lossless }, /1 to 64 for profile\.layers/],
   ["an unknown quantizer", { k: { quantizer: { kind: "int3" } }, v: lossless }, /one of none, step, .* for profile\.k\.quantizer\.kind/],

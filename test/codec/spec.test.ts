@@ -23,6 +23,15 @@ const K0 = { side: "k", firstLayer: 0, layers: 1 } as const;
 
 const refusal = (run: () => unknown): string => refused(run, "invalid_argument").detail;
 
+function isRefused(run: () => unknown, message: RegExp): boolean {
+  try {
+    run();
+    return false;
+  } catch (error) {
+    return message.test(String(error));
+  }
+}
+
 function numbersOf(spec: NativeCodecSpec): (ArrayLike<number> | undefined)[] {
   const { transform, quantizer, codec } = spec;
   const own = quantizer.kind === "step" ? quantizer.steps : undefined;
@@ -33,7 +42,11 @@ test("10,000 profiles that fit give a spec for every tile, of the tile's width, 
   const codecs = native === undefined ? undefined : native.NativeCodec;
   fc.assert(
     fc.property(fittingProfile({ layers: SHAPE.layers, heads: SHAPE.heads, tileLayersMax: 4 }), (drawn) => {
-      const profile = parseProfile(drawn);
+      assert.equal(
+        drawn.merge === undefined,
+        !isRefused(() => specOf(parseProfile(drawn), K0, model, calibration), /tokens are merged before/),
+      );
+      const profile = parseProfile({ ...drawn, merge: undefined });
       let planes = 0;
       for (const tile of tilesOf(profile, SHAPE.layers)) {
         planes += tile.layers;

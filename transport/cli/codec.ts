@@ -25,6 +25,13 @@ interface TileFlags extends RopeFlags {
   readonly json?: boolean;
 }
 
+interface DecodeFlags {
+  readonly out: string;
+  readonly calibration?: string;
+  readonly ragged?: boolean;
+  readonly json?: boolean;
+}
+
 interface CalibrateFlags extends RopeFlags {
   readonly out: string;
   readonly klt: string;
@@ -72,8 +79,9 @@ export function codecCommand(): Command {
     .argument("<files...>")
     .requiredOption("-o, --out <path>", `a file, or a folder that gets NAME${DECODED} of each`)
     .option("--calibration <file>", "the one that they were encoded with")
+    .option("--ragged", "merged tokens stay merged (schemas/codec.md); else each token gets what it was merged into")
     .option("--json", "one JSON document a line")
-    .action((files: readonly string[], options: { out: string; calibration?: string; json?: boolean }) => decode(files, options));
+    .action((files: readonly string[], options: DecodeFlags) => decode(files, options));
   tileFlags(command.command("compare").description("ratio, speed and error of profiles on a file").argument("<file>"))
     .option("--profile <profile>", "a preset or a JSON file; may be given again", collect, [] as readonly string[])
     .option("--plot <file>", "ratio against error, as SVG")
@@ -129,6 +137,7 @@ function componentLines({ kind, help, parameters }: Component): string[] {
 function boundsOf(parameter: Parameter): string {
   if (parameter.type === "choice") return `${parameter.choices.join(" | ")}, else ${parameter.preset}`;
   if (parameter.type === "file") return "the path of a file";
+  if (parameter.type === "layers") return "a list, else none";
   const preset = parameter.type === "factors" ? "none" : parameter.preset;
   return `${parameter.low} to ${parameter.high}, else ${preset}`;
 }
@@ -138,14 +147,15 @@ function encode(files: readonly string[], options: TileFlags & { out: string; pr
   const calibration = calibrationOf(options);
   for (const [path, out] of outputsOf(files, options.out, ENCODED)) {
     const dump = openDump(path, options);
-    tell(encodeFile(dump, profile, spanOf(options), calibration, out), out, options.json === true);
+    tell(encodeFile(dump, profile, { span: spanOf(options), calibration }, out), out, options.json === true);
     dump.file.close();
   }
 }
 
-function decode(files: readonly string[], options: { out: string; calibration?: string; json?: boolean }): void {
+function decode(files: readonly string[], options: DecodeFlags): void {
   const calibration = calibrationOf(options);
-  for (const [path, out] of outputsOf(files, options.out, DECODED)) tell(decodeFile(path, calibration, out), out, options.json === true);
+  for (const [path, out] of outputsOf(files, options.out, DECODED))
+    tell(decodeFile(path, calibration, options.ragged === true, out), out, options.json === true);
 }
 
 /** Each file with where it goes: several need a folder, which is made. */
@@ -175,7 +185,7 @@ function compareAll(path: string, options: TileFlags & { profile: readonly strin
   const dump = openDump(path, options);
   if (dump.tokens === 0) throw usage(`${path} has no tokens to compare`);
   const calibration = calibrationOf(options);
-  const results = profiles.map((profile) => compare(profile, dump, spanOf(options), calibration));
+  const results = profiles.map((profile) => compare(profile, dump, { span: spanOf(options), calibration }));
   dump.file.close();
   const { model, layers, heads, channels, tokens } = dump;
   if (options.plot !== undefined) write(options.plot, plotOf(results, `${model === "" ? path : model}, ${tokens} tokens`));

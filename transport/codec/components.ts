@@ -12,6 +12,8 @@ export type Parameter =
   | { readonly type: "levels"; readonly low: number; readonly high: number; readonly preset: number; readonly help: string }
   /** A list with one number for each layer; empty: 1 for all. */
   | { readonly type: "factors"; readonly low: number; readonly high: number; readonly preset: readonly number[]; readonly help: string }
+  /** A list of layers, ascending. */
+  | { readonly type: "layers"; readonly preset: readonly number[]; readonly help: string }
   /** A file: its path in a profile that somebody writes, which is read with it; from then on its hex SHA-256. */
   | { readonly type: "file"; readonly preset: ""; readonly help: string };
 
@@ -21,11 +23,13 @@ export interface Component {
   readonly parameters: Readonly<Record<string, Parameter>>;
 }
 
-export type Stage = "transform" | "quantizer" | "codec";
+export type Stage = "merge" | "transform" | "quantizer" | "codec";
 
 const integer = (low: number, high: number, preset: number, help: string): Parameter => ({ type: "integer", low, high, preset, help });
 const choice = (choices: readonly string[], help: string): Parameter => ({ type: "choice", choices, preset: choices[0]!, help });
 const levels = (low: number, preset: number, help: string): Parameter => ({ type: "levels", low, high: 256, preset, help });
+
+const share = (preset: number, help: string): Parameter => ({ type: "number", low: 0, high: 1, preset, help });
 
 const SEED_MAX = 2 ** 32 - 1;
 const ZSTD_LEVEL = integer(-5, 19, 1, "of zstd");
@@ -36,6 +40,34 @@ const SHARED_RANGES = {
 };
 
 export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
+  merge: [
+    { kind: "none", help: "tokens stay what they are", parameters: {} },
+    {
+      kind: "kvmerger",
+      help: "neighbours whose keys are alike become one token (KVMerger): for the receiver's memory, not for the wire, where codecs are better at every size",
+      parameters: {
+        by: choice(["budget", "threshold"], "what says how many merge"),
+        budget: share(0.5, "of the tokens that are left, hit exactly unless the other rules forbid it"),
+        cosine: { type: "number", low: -1, high: 1, preset: 0.75, help: "threshold: neighbours that are more alike merge" },
+        sinks: integer(0, limits.codecExemptMax, 4, "first tokens that stay as they are"),
+        recent: share(0.18, "of the tokens, the last ones that stay as they are"),
+        heavy: share(0.16, "of the tokens, those with the most attention that stay as they are"),
+        members: integer(1, limits.codecTokensMax, 8, "most tokens of one"),
+        pivot: choice(["attention", "key-norm"], "which tokens count: by `attention` in the dump, or those with short keys"),
+        weights: choice(
+          ["gaussian", "adaptive", "mean"],
+          "of members by the distance from the pivot; adaptive: sigma is the set's own distance",
+        ),
+        sigma: { type: "number", low: 1e-3, high: 1e6, preset: 5, help: "of the Gaussian" },
+        values: choice(
+          ["average", "sum"],
+          "average: the receiver adds log n to the logit of n tokens; sum: the paper's scaling, which is worse",
+        ),
+        scope: choice(["head", "layer"], "what has the same sets: each KV head, or all of a layer"),
+        skip: { type: "layers", preset: [], help: "layers whose tokens stay as they are" },
+      },
+    },
+  ],
   /** In the order in which they are applied; a profile names those it wants in the same order. */
   transform: [
     { kind: "unrotate", help: "take the rotary embedding off keys (K alone)", parameters: {} },

@@ -20,6 +20,8 @@ export function misfitOf(profile: Profile): string {
     const misfit = misfitOfPipeline(profile[side], side, profile.layers);
     if (misfit !== "") return `${side}: ${misfit}`;
   }
+  if (profile.merge !== undefined && has(profile.k, "unrotate"))
+    return "merge: what became one token has no position that unrotate could go by";
   return "";
 }
 

@@ -7,7 +7,7 @@ import { limits } from "../limits.ts";
 import { type Component, COMPONENTS, componentNamed, type Parameter, type Stage } from "./components.ts";
 import { misfitOf } from "./fit.ts";
 import { levelsOfHeads, type Scores } from "./mixhq.ts";
-import type { Codec, Levels, Pipeline, Profile, Quantizer, Transform } from "./profile.ts";
+import type { Codec, Levels, Merge, Pipeline, Profile, Quantizer, Transform } from "./profile.ts";
 
 const EXEMPT_PRESET = 4;
 
@@ -19,12 +19,14 @@ export type ReadScores = (path: string) => Scores;
  * @param readScores for a profile that somebody wrote on this machine; others name no files
  */
 export function parseProfile(value: unknown, name = "profile", readScores?: ReadScores): Profile {
-  const fields = record(value, name, ["version", "exempt", "layers", "k", "v"]);
+  const fields = record(value, name, ["version", "exempt", "layers", "merge", "k", "v"]);
   integer(fields["version"] ?? 1, `${name}.version`, 1, 1);
+  const merge = parseComponent("merge", fields["merge"] ?? { kind: "none" }, `${name}.merge`) as Merge | { kind: "none" };
   const profile: Profile = Object.freeze({
     version: 1,
     exempt: integer(fields["exempt"] ?? EXEMPT_PRESET, `${name}.exempt`, 0, limits.codecExemptMax),
     layers: integer(fields["layers"] ?? 1, `${name}.layers`, 1, limits.codecLayersMax),
+    ...(merge.kind === "none" ? {} : { merge }),
     k: parsePipeline(fields["k"], `${name}.k`, readScores),
     v: parsePipeline(fields["v"], `${name}.v`, readScores),
   });
@@ -103,6 +105,11 @@ function parseParameter(parameter: Parameter, value: unknown, name: string): unk
     case "file":
       if (typeof value !== "string" || !/^[0-9a-f]{64}$/.test(value)) throw expected("the hex SHA-256 of a file", name, value);
       return value;
+    case "layers": {
+      const layers = array(value, name, 0, limits.layersMax).map((one, at) => integer(one, `${name}[${at}]`, 0, limits.layersMax - 1));
+      if (layers.some((one, at) => one <= (layers[at - 1] ?? -1))) throw expected("layers in ascending order", name, layers.join(", "));
+      return Object.freeze(layers);
+    }
     case "levels":
       return parseLevels(value, name, parameter.low, parameter.high);
   }
@@ -123,7 +130,8 @@ function parseLevels(value: unknown, name: string, low: number, high: number): L
 
 function number(value: unknown, name: string, low: number, high: number): number {
   if (typeof value !== "number" || !(value >= low && value <= high)) throw expected(`a number from ${low} to ${high}`, name, value);
-  return value;
+  // Minus zero would not compare equal to what it is written as.
+  return value === 0 ? 0 : value;
 }
 
 /** The own fields of a plain object; these alone, if they are given. */

@@ -42,12 +42,32 @@ export interface Pipeline {
   readonly codec: Codec;
 }
 
+/** Token merging, before all else: see `merge.ts`. */
+export interface Merge {
+  readonly kind: "kvmerger";
+  readonly by: "budget" | "threshold";
+  readonly budget: number;
+  readonly cosine: number;
+  readonly sinks: number;
+  readonly recent: number;
+  readonly heavy: number;
+  readonly members: number;
+  readonly pivot: "attention" | "key-norm";
+  readonly weights: "gaussian" | "adaptive" | "mean";
+  readonly sigma: number;
+  readonly values: "average" | "sum";
+  readonly scope: "head" | "layer";
+  readonly skip: readonly number[];
+}
+
 export interface Profile {
   readonly version: 1;
   /** The first tokens of a sequence travel as they are wherever something is lost: attention leans on them. */
   readonly exempt: number;
   /** How many layers a tile has. */
   readonly layers: number;
+  /** Left out where nothing is merged. */
+  readonly merge?: Merge;
   readonly k: Pipeline;
   readonly v: Pipeline;
 }

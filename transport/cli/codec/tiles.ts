@@ -16,11 +16,28 @@ export interface Tile extends TileLayers {
   readonly end: number;
 }
 
+export interface TileOptions {
+  /** Tokens of a tile. */
+  readonly span: number;
+  readonly calibration: Calibration | undefined;
+}
+
 const ELEMENT_BYTES = 2;
 
-/** All tiles, layers first: those of the same layers share a codec, which lives no longer than they are asked for. Throws KvferryError. */
-export function* tilesOfKv(profile: Profile, model: ModelShape, tokens: number, span: number, calibration?: Calibration): Generator<Tile> {
+/**
+ * All tiles, layers first: those of the same layers share a codec, which lives no longer than they are asked for. Throws KvferryError.
+ * @param rowsOf tokens of each of these layers' heads
+ */
+export function* tilesOfKv(
+  { version, exempt, layers: tileLayers, k, v }: Profile,
+  model: ModelShape,
+  rowsOf: (layers: TileLayers) => number,
+  { span, calibration }: TileOptions,
+): Generator<Tile> {
+  // Of what is merged already.
+  const profile = { version, exempt, layers: tileLayers, k, v };
   for (const layers of tilesOf(profile, model.layers)) {
+    const tokens = rowsOf(layers);
     const bytes = layers.layers * model.heads * model.channels * Math.min(span, tokens) * ELEMENT_BYTES;
     if (bytes > limits.codecTileBytesMax) {
       throw new KvferryError(
