@@ -323,6 +323,24 @@ test("what is wrong with a file or a flag is said in one line", { skip }, async 
   ]);
 });
 
+test("--verify-decoded: a block that decodes to something else is refused, which without it is not seen", { skip }, async () => {
+  const dump = writeDump("verified.safetensors", 14, { layers: 1, heads: 1, channels: 8, tokens: 64 });
+  for (const flags of [[], ["--verify-decoded"]]) {
+    done(await kvferry(["codec", "encode", dump, "-o", at("verified.kvz"), "--profile", "fp8", ...flags]));
+    const bytes = readFileSync(at("verified.kvz"));
+    const { offset, bytes: count } = parseHead(
+      bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE())),
+      bytes.length,
+      "verified",
+    ).tensors.get("blocks")!;
+    bytes.writeUInt8(bytes[offset + count - 1]! ^ 1, offset + count - 1);
+    writeFileSync(at("changed.kvz"), bytes);
+    const decode = ["decode", at("changed.kvz"), "-o", at("verified.back")];
+    if (flags.length > 0) await refused(/block 1 of .*decodes to something else than was encoded/, ...decode);
+    else done(await kvferry(["codec", ...decode]));
+  }
+});
+
 test("encoded files that are not whole", { skip }, async () => {
   const dump = writeDump("whole.safetensors", 8, { layers: 2, heads: 1, channels: 8, tokens: 64 });
   done(await kvferry(["codec", "encode", dump, "-o", at("whole.kvz"), "--profile", "int8"]));

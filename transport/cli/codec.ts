@@ -17,11 +17,13 @@ import { openDump, type RopeFlags } from "./codec/dump.ts";
 import { decodeFile, encodeFile, type Written } from "./codec/encoded-file.ts";
 import { plotOf } from "./codec/plot.ts";
 import { readScores } from "./codec/scores-file.ts";
+import type { TileOptions } from "./codec/tiles.ts";
 import { usage } from "./failure.ts";
 
 interface TileFlags extends RopeFlags {
   readonly calibration?: string;
   readonly tokens: string;
+  readonly verifyDecoded?: boolean;
   readonly json?: boolean;
 }
 
@@ -107,6 +109,7 @@ function tileFlags(command: Command): Command {
   return command
     .option("--calibration <file>", "of kvferry codec calibrate")
     .option("--tokens <n>", "tokens of a tile", "256")
+    .option("--verify-decoded", "blocks carry a checksum of what they decode to, which decoders check; encoding decodes as well")
     .option("--rope-theta <number>", "where the metadata has none")
     .option("--rope-pairing <pairing>", "half or adjacent")
     .option("--json", "one JSON document");
@@ -147,7 +150,7 @@ function encode(files: readonly string[], options: TileFlags & { out: string; pr
   const calibration = calibrationOf(options);
   for (const [path, out] of outputsOf(files, options.out, ENCODED)) {
     const dump = openDump(path, options);
-    tell(encodeFile(dump, profile, { span: spanOf(options), calibration }, out), out, options.json === true);
+    tell(encodeFile(dump, profile, tileOptionsOf(options, calibration), out), out, options.json === true);
     dump.file.close();
   }
 }
@@ -185,7 +188,7 @@ function compareAll(path: string, options: TileFlags & { profile: readonly strin
   const dump = openDump(path, options);
   if (dump.tokens === 0) throw usage(`${path} has no tokens to compare`);
   const calibration = calibrationOf(options);
-  const results = profiles.map((profile) => compare(profile, dump, { span: spanOf(options), calibration }));
+  const results = profiles.map((profile) => compare(profile, dump, tileOptionsOf(options, calibration)));
   dump.file.close();
   const { model, layers, heads, channels, tokens } = dump;
   if (options.plot !== undefined) write(options.plot, plotOf(results, `${model === "" ? path : model}, ${tokens} tokens`));
@@ -239,8 +242,8 @@ function calibrationOf({ calibration }: Pick<TileFlags, "calibration">): ReturnT
   return calibration === undefined ? undefined : loadCalibration(calibration);
 }
 
-function spanOf({ tokens }: TileFlags): number {
-  return count(tokens, "--tokens", 1, limits.codecTokensMax);
+function tileOptionsOf({ tokens, verifyDecoded }: TileFlags, calibration: TileOptions["calibration"]): TileOptions {
+  return { span: count(tokens, "--tokens", 1, limits.codecTokensMax), calibration, verify: verifyDecoded === true };
 }
 
 function count(text: string, flag: string, low: number, high: number): number {

@@ -20,6 +20,8 @@ export interface TileOptions {
   /** Tokens of a tile. */
   readonly span: number;
   readonly calibration: Calibration | undefined;
+  /** Blocks carry a checksum of what they decode to. */
+  readonly verify?: boolean;
 }
 
 const ELEMENT_BYTES = 2;
@@ -32,7 +34,7 @@ export function* tilesOfKv(
   { version, exempt, layers: tileLayers, k, v }: Profile,
   model: ModelShape,
   rowsOf: (layers: TileLayers) => number,
-  { span, calibration }: TileOptions,
+  { span, calibration, verify = false }: TileOptions,
 ): Generator<Tile> {
   // Of what is merged already.
   const profile = { version, exempt, layers: tileLayers, k, v };
@@ -45,21 +47,27 @@ export function* tilesOfKv(
         `a tile of ${bytes} bytes is more than ${limits.codecTileBytesMax}: fewer --tokens, or fewer layers`,
       );
     }
-    const codec = openCodec(profile, layers, model, calibration);
+    const codec = openCodec(profile, layers, model, calibration, verify);
     for (let firstToken = 0; firstToken < tokens; firstToken += span) {
       yield { ...layers, codec, firstToken, tokens: Math.min(span, tokens - firstToken), end: tokens };
     }
   }
 }
 
-function openCodec(profile: Profile, layers: TileLayers, model: ModelShape, calibration?: Calibration): TileCoder {
+function openCodec(
+  profile: Profile,
+  layers: TileLayers,
+  model: ModelShape,
+  calibration: Calibration | undefined,
+  verify: boolean,
+): TileCoder {
   if (native === undefined) throw new KvferryError("unsupported", `codecs need the addon: ${nativeProblem}`);
   const pipeline = profile[layers.side];
   const isLz4 = pipeline.codec.kind === "lz4";
   const plain = { ...profile, [layers.side]: { ...pipeline, codec: { kind: "none" } } };
   const spec = specOf(isLz4 ? plain : profile, layers, model, calibration);
   try {
-    const codec = new native.NativeCodec(spec);
+    const codec = new native.NativeCodec({ ...spec, verify });
     return isLz4 ? lz4Over(codec) : codec;
   } catch (error) {
     if (error instanceof TypeError) throw new KvferryError("unsupported", error.message, { cause: error });
