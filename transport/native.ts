@@ -187,7 +187,7 @@ export interface NativeCodec {
   /** `out` has bound(tokens) bytes. */
   encode(parts: readonly Uint8Array[], tokens: number, position: number, out: Uint8Array, end?: number): NativeEncoded;
   encodeLater(parts: readonly Uint8Array[], tokens: number, position: number, out: Uint8Array, end?: number): Promise<NativeEncoded>;
-  /** Throws an Error with `code` "decode_failed" if this is no block of that tile; what `parts` hold then means nothing. */
+  /** Throws an Error with `code` "codec_failed" if this is no block of that tile; what `parts` hold then means nothing. */
   decode(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): void;
   decodeLater(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): Promise<void>;
 }

@@ -135,7 +135,7 @@ void Transform::inverse(uint8_t* const* parts, size_t skipped, const RowSet& set
     for (size_t part = 0; part < spec_.parts; part++) {
       uint8_t* to = parts[part] + token * part_width * element_bytes(spec_.element);
       ask_ahead<1>(to, part_width * element_bytes(spec_.element));
-      kernels_.store(spec_.element, row + part * part_width, part_width, to);
+      kernels_.store_finite(spec_.element, row + part * part_width, part_width, to);
     }
   }
 }

@@ -83,7 +83,7 @@ function outcome(codec: NativeCodec, spec: NativeCodecSpec, block: Uint8Array): 
     codec.decode(block, parts, TOKENS, POSITION);
     return parts;
   } catch (error) {
-    assert.equal((error as { code?: string }).code, "decode_failed", "a block is refused in one way");
+    assert.equal((error as { code?: string }).code, "codec_failed", "a block is refused in one way");
     return (error as Error).message;
   }
 }
