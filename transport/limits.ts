@@ -67,6 +67,9 @@ const values = {
   codecLayersMax: 64,
   codecExemptMax: 4_096,
   profileBytes: 1 * MiB,
+  /** Of a file that ranks heads. */
+  headScoresMax: 65_536,
+  headScoresBytes: 4 * MiB,
   safetensorsHeaderBytes: 16 * MiB,
   safetensorsTensorsMax: 65_536,
   /** Numbers of a tensor's shape. */
@@ -201,6 +204,8 @@ assert(
   limits.codecLayersMax <= limits.layersMax && limits.codecExemptMax <= limits.codecTokensMax,
   "what a profile may ask for fits a model and a tile",
 );
+assert(2 * 4 * limits.headScoresMax < limits.profileBytes, "levels of as many heads as may be ranked, for K and for V, fit a profile");
+assert(limits.headScoresMax * 32 < limits.headScoresBytes, "as many scores as may be fit a file, at 32 characters each");
 assert(limits.poolBlockBytesMax < 2 ** 32, "a block as one run fits the 32 bits that native gives a run of a plane");
 assert(limits.blockTokensMax <= limits.keyTokensMax, "the tokens of a block can have their keys");
 assert(limits.apiConnectionsMax > limits.apiClientsMax, "a client that is refused still gets an answer");

@@ -137,6 +137,8 @@ export interface NativeCodecSpec {
     readonly signs?: Int8Array;
     /** width / block matrices of block x block; rows are components, orthonormal. */
     readonly klt?: { readonly block: number; readonly matrices: Float32Array };
+    /** Of every `anchor` coded tokens the first, and of the others what they differ from it as it is decoded. */
+    readonly delta?: { readonly anchor: number };
   };
   readonly quantizer:
     | { readonly kind: "none" }
@@ -153,8 +155,8 @@ export interface NativeCodecSpec {
       }
     /** Saturates at the largest value. */
     | { readonly kind: "fp8"; readonly format: "e4m3" | "e5m2" }
-    /** Every `anchor` tokens one at 8 bits, the others as differences from it. `levels` of parts, 3..256. */
-    | { readonly kind: "cachegen"; readonly levels: Uint16Array; readonly anchor: number };
+    /** Bins to either side of zero, by what is largest in a part of a token; anchors of a delta have 8 bits. `levels` of parts, 3..256. */
+    | { readonly kind: "cachegen"; readonly levels: Uint16Array };
   readonly codec:
     | { readonly kind: "none" | "pack" | "rans" | "exponent" }
     /** Of the width: places in the list of Gaussian tables. */
@@ -185,7 +187,7 @@ export interface NativeCodec {
   /** `out` has bound(tokens) bytes. */
   encode(parts: readonly Uint8Array[], tokens: number, position: number, out: Uint8Array, end?: number): NativeEncoded;
   encodeLater(parts: readonly Uint8Array[], tokens: number, position: number, out: Uint8Array, end?: number): Promise<NativeEncoded>;
-  /** Throws an Error with `code` "decode_failed" if this is no block of that tile; what `parts` hold then means nothing. */
+  /** Throws an Error with `code` "codec_failed" if this is no block of that tile; what `parts` hold then means nothing. */
   decode(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): void;
   decodeLater(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): Promise<void>;
 }

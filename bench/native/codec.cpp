@@ -1,12 +1,12 @@
-// How fast the coders of native/codec are on one core, beside a memcpy of 256 MiB in the same rounds: a line of JSON for each.
-//   codec [FILE]    the values of a safetensors file of bf16; without one, values of columns that each have a deviation of their own
+// How fast native/codec is on one core, beside a memcpy of 256 MiB in the same rounds: a line of JSON for each.
+//   codec ISAS [FILE OFFSET BYTES]    names of instruction sets, comma-separated, or all; bf16 that lie there, else values of columns that each have a
+//                                     deviation of their own
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,20 +14,14 @@
 #include "codec/pack.h"
 #include "codec/planes.h"
 #include "codec/rans.h"
+#include "codec_case.h"
+#include "codec_tiles.h"
 
 namespace {
 
 using namespace kvferry::codec;
 
-constexpr size_t kCopyBytes = 256 << 20, kValues = 16 << 20, kRounds = 9, kWidth = 192;
-constexpr size_t kBlockValues = kWidth * 512;
-
-struct Case {
-  std::string name, isa;
-  std::function<size_t()> run;  // over all values; bytes of the coded side
-  std::vector<double> seconds = {};
-  size_t coded = 0;
-};
+constexpr size_t kCopyBytes = 256 << 20, kRounds = 9;
 
 uint64_t random_state = 88172645463325252ull;
 double uniform() {
@@ -36,7 +30,7 @@ double uniform() {
 }
 double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(6.283185307179586 * uniform()); }
 
-std::vector<uint8_t> values_of(const char* path) {
+std::vector<uint8_t> values_of(const char* path, long offset, size_t bytes) {
   std::vector<uint8_t> values(2 * kValues);
   if (path == nullptr) {
     for (size_t at = 0; at < kValues; at++) {
@@ -49,9 +43,8 @@ std::vector<uint8_t> values_of(const char* path) {
     return values;
   }
   FILE* file = fopen(path, "rb");
-  uint64_t header = 0;
-  if (file == nullptr || fread(&header, 8, 1, file) != 1 || fseek(file, long(header), SEEK_CUR) != 0) exit(2);
-  const size_t read = fread(values.data(), 1, values.size(), file);
+  if (file == nullptr || fseek(file, offset, SEEK_SET) != 0) exit(2);
+  const size_t read = fread(values.data(), 1, std::min(bytes, values.size()), file);
   fclose(file);
   if (read < 2 * kBlockValues) exit(2);
   // A smaller file is read round and round.
@@ -73,40 +66,22 @@ struct Matrix {
   }
 };
 
-// Blocks of what was coded, one after the other, each in the room that its bound asks for.
-struct Blocks {
-  explicit Blocks(size_t bound) : bound(bound), bytes(bound * count), sizes(count) {}
-  static constexpr size_t count = kValues / kBlockValues;
-  size_t bound;
-  std::vector<uint8_t> bytes;
-  std::vector<size_t> sizes;
-  template <typename Coder>
-  size_t each(Coder code) {
-    size_t sum = 0;
-    for (size_t block = 0; block < count; block++) {
-      if (!code(block, bytes.data() + block * bound, &sizes[block])) exit(3);
-      sum += sizes[block];
-    }
-    return sum;
-  }
-};
-
 void add_cases(std::vector<Case>* cases, Isa isa, const std::vector<uint8_t>& values, const Matrix& matrix, std::vector<uint8_t>* back) {
   static Scratch scratch;
   static Blocks exponents(exponent_bound(kBlockValues / kWidth, kWidth)), streams(rans_bound(kBlockValues)), packed(kBlockValues / 2);
   const std::string name = isa_name(isa);
-  const size_t rows = kBlockValues / kWidth;
+  const size_t rows = kRows;
   const auto add = [&](const char* what, auto code, Blocks& blocks) {
     cases->push_back({what, name, [code, &blocks] { return blocks.each(code); }});
   };
   const auto value = [&values](size_t block) { return values.data() + 2 * block * kBlockValues; };
   const auto symbol = [&matrix](size_t block) { return matrix.symbols.data() + block * kBlockValues; };
   const auto to = [back](size_t block) { return back->data() + 2 * block * kBlockValues; };
-  add("lossless encode", [=](size_t block, uint8_t* out, size_t* bytes) {
+  add("exponents encode", [=](size_t block, uint8_t* out, size_t* bytes) {
     *bytes = exponent_encode(value(block), rows, kWidth, out, scratch, isa);
     return true;
   }, exponents);
-  add("lossless decode", [=](size_t block, uint8_t* in, size_t* bytes) {
+  add("exponents decode", [=](size_t block, uint8_t* in, size_t* bytes) {
     return exponent_decode(in, *bytes, to(block), rows, kWidth, scratch, isa);
   }, exponents);
   add("static rans encode", [=, &matrix](size_t block, uint8_t* out, size_t* bytes) {
@@ -133,12 +108,18 @@ double median(std::vector<double> numbers) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  const std::vector<uint8_t> values = values_of(count > 1 ? arguments[1] : nullptr);
+  const std::string wanted = std::string(",") + (count > 1 ? arguments[1] : "all") + ",";
+  const std::vector<uint8_t> values = count > 4 ? values_of(arguments[2], atol(arguments[3]), size_t(atol(arguments[4]))) : values_of(nullptr, 0, 0);
   const Matrix matrix;
+  const tiles::Columns columns(values);
   std::vector<uint8_t> from(kCopyBytes, 1), to(kCopyBytes, 2), back(2 * kValues, 3);
   std::vector<Case> cases;
   cases.push_back({"memcpy", "", [&] { return memcpy(to.data(), from.data(), kCopyBytes), size_t(to[random_state % kCopyBytes]); }});
-  for (const Isa isa : isas()) add_cases(&cases, isa, values, matrix, &back);
+  for (const Isa isa : isas()) {
+    if (wanted != ",all," && wanted.find(std::string(",") + isa_name(isa) + ",") == std::string::npos) continue;
+    add_cases(&cases, isa, values, matrix, &back);
+    tiles::add_all(&cases, isa, values, columns, &back);
+  }
   for (size_t round = 0; round < kRounds; round++) {
     for (Case& one : cases) {
       const auto begin = std::chrono::steady_clock::now();

@@ -35,7 +35,7 @@ Stored Quantization::encode_groups(const float* values, size_t first, size_t cou
   for (size_t from = 0; from < count; from += of_range) {
     const size_t shared = count - from < of_range ? count - from : of_range;
     find_range(values + from * width_, shared, codes);
-    uint16_t* parameters = codes->parameters.data() + (first + from) / of_range * ranges_ * 2;
+    uint16_t* parameters = codes->parameters + (first + from) / of_range * ranges_ * 2;
     const bool fits = kernels_.seal(codes->lows.data(), codes->steps.data(), ranges_, tops_.data(), parameters, parameters + ranges_);
     if (!fits) return Stored::out_of_range;
     for (size_t r = from; r < from + shared; r++) {
@@ -62,7 +62,7 @@ void Quantization::decode_groups(Codes* codes, size_t first, size_t count, size_
   codes->steps.resize(ranges_);
   for (size_t r = 0; r < count; r++) {
     if ((first + r) % of_range == 0) {
-      const uint16_t* parameters = codes->parameters.data() + (first + r) / of_range * ranges_ * 2;
+      const uint16_t* parameters = codes->parameters + (first + r) / of_range * ranges_ * 2;
       kernels_.unseal(parameters, parameters + ranges_, ranges_, codes->lows.data(), codes->steps.data());
     }
     for (size_t h = 0; h < heads; h++) {

@@ -5,7 +5,7 @@
 namespace kvferry::codec {
 namespace {
 
-constexpr const char* kNames[] = {"scalar", "avx2", "avx512"};
+constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "neon"};
 
 bool has(Isa isa) {
 #if defined(__x86_64__)
@@ -16,6 +16,8 @@ bool has(Isa isa) {
                              __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
   if (isa == Isa::avx2) return avx2;
   if (isa == Isa::avx512) return avx512;
+#elif defined(__aarch64__)
+  if (isa == Isa::neon) return true;
 #endif
   return isa == Isa::scalar;
 }
@@ -23,7 +25,7 @@ bool has(Isa isa) {
 }  // namespace
 
 Isa best_isa() {
-  static const Isa best = has(Isa::avx512) ? Isa::avx512 : has(Isa::avx2) ? Isa::avx2 : Isa::scalar;
+  static const Isa best = isas().front();
   return best;
 }
 
@@ -31,7 +33,7 @@ const char* isa_name(Isa isa) { return kNames[size_t(isa)]; }
 
 std::vector<Isa> isas() {
   std::vector<Isa> found;
-  for (const Isa isa : {Isa::avx512, Isa::avx2, Isa::scalar}) {
+  for (const Isa isa : {Isa::avx512, Isa::avx2, Isa::neon, Isa::scalar}) {
     if (has(isa)) found.push_back(isa);
   }
   return found;

@@ -5,9 +5,10 @@
 
 namespace kvferry::codec {
 
-enum class Isa : uint8_t { scalar = 0, avx2 = 1, avx512 = 2 };
+enum class Isa : uint8_t { scalar = 0, avx2 = 1, avx512 = 2, neon = 3 };
 
-// AVX-512 means F, BW, DQ, VL, VBMI and VBMI2 (Ice Lake, Zen 4); AVX2 comes with FMA, F16C and BMI2.
+// AVX-512 means F, BW, DQ, VL, VBMI and VBMI2 (Ice Lake, Zen 4); AVX2 comes with FMA, F16C and BMI2. NEON is every
+// arm64's, in the matrix product alone: coders there are the scalar ones.
 Isa best_isa();
 const char* isa_name(Isa isa);
 // What this CPU has, best first; "scalar" is always there.

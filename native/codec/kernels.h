@@ -14,9 +14,10 @@ namespace kvferry::codec {
 constexpr size_t kPanel = 32;
 
 struct Kernels {
-  // Elements to floats and back.
+  // Elements to floats and back; `store_finite`: what would round to infinity becomes the largest finite element.
   void (*load)(Element element, const uint8_t* from, size_t count, float* to);
   void (*store)(Element element, const float* from, size_t count, uint8_t* to);
+  void (*store_finite)(Element element, const float* from, size_t count, uint8_t* to);
   bool (*is_finite)(const float* values, size_t count);
 
   // Cosine and sine of position x frequency, for each frequency.

@@ -15,12 +15,16 @@ namespace {
 #if defined(__x86_64__)
 const Kernels& kernels_avx2();
 const Kernels& kernels_avx512();
+#elif defined(__aarch64__)
+const Kernels& kernels_neon();
 #endif
 
 const Kernels& kernels_of(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::avx512) return kernels_avx512();
   if (isa == Isa::avx2) return kernels_avx2();
+#elif defined(__aarch64__)
+  if (isa == Isa::neon) return kernels_neon();
 #endif
   return kTable;
 }

@@ -36,7 +36,6 @@ Quantization::Quantization(const Spec& spec, const Kernels& kernels) : spec_(spe
   for (const float step : spec.steps) inverse_steps_.push_back(1 / step);
   if (spec.quantizer == Quantizer::step) symbols_.assign(width_, kEscape);
   for (size_t column = 0; column < spec.classes.size(); column++) symbols_[column] = gaussian_symbols(spec.classes[column]);
-  if (spec.quantizer == Quantizer::cachegen) ones_.assign(width_, 1.0f);
   if (spec.quantizer != Quantizer::group) return;
   const size_t heads = size_t(spec.parts) * spec.heads;
   run_ = spec.axis == Axis::token ? std::min(spec.group, spec.channels) : spec.axis == Axis::channel ? 1 : spec.channels;
@@ -54,7 +53,6 @@ size_t Quantization::band(size_t rows) const {
   const size_t wanted = wanted_rows();
   size_t unit = 1;
   if (spec_.quantizer == Quantizer::group) unit = spec_.axis == Axis::token ? 1 : range_rows(rows);
-  if (spec_.quantizer == Quantizer::cachegen) unit = spec_.anchor;
   return std::max<size_t>(1, std::min(rows, std::max(unit, wanted / unit * unit)));
 }
 
@@ -84,37 +82,46 @@ std::vector<Segment> Quantization::segments(size_t rows) const {
       found.push_back({count, levels});
     }
   };
-  if (spec_.quantizer == Quantizer::group) {
-    for (const uint16_t levels : spec_.levels) add(rows * spec_.channels, levels);
-  } else if (spec_.quantizer == Quantizer::cachegen) {
-    add(anchors(rows) * width_, 255);
-    for (const uint16_t levels : spec_.levels) add((rows - anchors(rows)) * spec_.part_width(), (levels - 1) / 2 * 2 + 1);
-  } else {
-    add(rows * width_, 256);
+  for (const RowSet& set : row_sets(spec_, rows)) {
+    if (spec_.quantizer == Quantizer::group) {
+      for (const uint16_t levels : spec_.levels) add(set.count * spec_.channels, levels);
+    } else if (spec_.quantizer == Quantizer::cachegen) {
+      for (size_t part = 0; part < spec_.parts; part++) add(set.count * spec_.part_width(), uint32_t(2 * half_of(set, part) + 1));
+    } else {
+      add(set.count * width_, 256);
+    }
   }
   return found;
 }
 
-Stored Quantization::encode(float* values, size_t first, size_t count, size_t rows, Codes* codes) const {
+void Quantization::pass(const RowSet& set, Codes* codes) const {
+  const size_t bytes = code_bytes(set.count);
+  if (codes->codes != nullptr) codes->codes += bytes;
+  if (codes->given != nullptr) codes->given += bytes;
+  // CacheGen's lie token by token, whichever set a token is of.
+  if (spec_.quantizer != Quantizer::cachegen) codes->parameters += parameter_count(set.count);
+}
+
+Stored Quantization::encode(float* values, size_t first, size_t count, const RowSet& set, Codes* codes) const {
   // A step finds by itself what is no number, among what does not fit.
   if (spec_.quantizer != Quantizer::step && !kernels_.is_finite(values, count * width_)) return Stored::not_finite;
   switch (spec_.quantizer) {
     case Quantizer::none: return encode_elements(values, first, count, codes);
     case Quantizer::step: return encode_steps(values, first, count, codes);
-    case Quantizer::group: return encode_groups(values, first, count, rows, codes);
+    case Quantizer::group: return encode_groups(values, first, count, set.count, codes);
     case Quantizer::fp8: kernels_.fp8(spec_.format, values, count * width_, codes->codes + first * width_); return Stored::no;
-    case Quantizer::cachegen: return encode_anchored(values, first, count, rows, codes);
+    case Quantizer::cachegen: return encode_bins(values, first, count, set, codes);
   }
   return Stored::incompressible;
 }
 
-bool Quantization::decode(Codes* codes, size_t first, size_t count, size_t rows, float* values) const {
+bool Quantization::decode(Codes* codes, size_t first, size_t count, const RowSet& set, float* values) const {
   switch (spec_.quantizer) {
     case Quantizer::none: kernels_.load(spec_.element, codes->given + first * spec_.row_bytes(), count * width_, values); return true;
     case Quantizer::step: return decode_steps(codes, first, count, values);
-    case Quantizer::group: decode_groups(codes, first, count, rows, values); return true;
+    case Quantizer::group: decode_groups(codes, first, count, set.count, values); return true;
     case Quantizer::fp8: kernels_.unfp8(spec_.format, codes->given + first * width_, count * width_, values); return true;
-    case Quantizer::cachegen: decode_anchored(codes, first, count, rows, values); return true;
+    case Quantizer::cachegen: decode_bins(codes, first, count, set, values); return true;
   }
   return false;
 }

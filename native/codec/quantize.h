@@ -9,6 +9,7 @@
 
 #include "block.h"
 #include "kernels.h"
+#include "row_set.h"
 #include "spec.h"
 
 namespace kvferry::codec {
@@ -20,13 +21,14 @@ struct Segment {
 };
 
 struct Codes {
-  uint8_t* codes = nullptr;       // while encoding
-  const uint8_t* given = nullptr;  // while decoding
-  std::vector<uint16_t> parameters;
+  uint8_t* codes = nullptr;        // of a set, while encoding
+  const uint8_t* given = nullptr;  // of a set, while decoding
+  uint16_t* parameters = nullptr;  // of a set
+  std::vector<uint16_t> all_parameters;
   std::vector<uint8_t> side;          // while encoding
   const uint8_t* side_at = nullptr;   // while decoding
   const uint8_t* side_end = nullptr;
-  std::vector<float> lows, steps, anchor;
+  std::vector<float> lows, steps;
 };
 
 class Quantization {
@@ -38,11 +40,14 @@ class Quantization {
   size_t decoding_band(size_t rows) const;
   size_t code_bytes(size_t rows) const;
   size_t parameter_count(size_t rows) const;
+  // Of all sets of so many coded rows.
   std::vector<Segment> segments(size_t rows) const;
-  // A band of `count` rows, the first of them row `first` of `rows`. May change `values`.
-  Stored encode(float* values, size_t first, size_t count, size_t rows, Codes* codes) const;
+  // From a set's codes and parameters to those of the next.
+  void pass(const RowSet& set, Codes* codes) const;
+  // A band of `count` rows of a set, from its row `first` on. May change `values`.
+  Stored encode(float* values, size_t first, size_t count, const RowSet& set, Codes* codes) const;
   // Bands in order. False: nothing that `encode` writes.
-  bool decode(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
+  bool decode(Codes* codes, size_t first, size_t count, const RowSet& set, float* values) const;
 
  private:
   Stored encode_elements(float* values, size_t first, size_t count, Codes* codes) const;
@@ -53,11 +58,11 @@ class Quantization {
   void decode_groups(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
   size_t range_rows(size_t rows) const;
   void find_range(const float* values, size_t count, Codes* codes) const;
-  Stored encode_anchored(float* values, size_t first, size_t count, size_t rows, Codes* codes) const;
-  void decode_anchored(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
-  size_t anchors(size_t rows) const { return (rows + spec_.anchor - 1) / spec_.anchor; }
-  // Where the codes of a row of this part begin, anchored.
-  size_t anchored(size_t row, size_t rows, size_t part) const;
+  Stored encode_bins(const float* values, size_t first, size_t count, const RowSet& set, Codes* codes) const;
+  void decode_bins(Codes* codes, size_t first, size_t count, const RowSet& set, float* values) const;
+  // Where the codes of a row of this part begin, and how many bins there are to either side of zero.
+  size_t bins_at(size_t row, const RowSet& set, size_t part) const;
+  float half_of(const RowSet& set, size_t part) const;
   size_t wanted_rows() const;
 
   const Spec& spec_;
@@ -68,7 +73,6 @@ class Quantization {
   // Of groups: ranges that one row (axis channel: one row of groups) has, values in a run of one, and the highest code of each range.
   size_t ranges_ = 0, run_ = 0;
   std::vector<float> tops_;
-  std::vector<float> ones_;
 };
 
 }  // namespace kvferry::codec

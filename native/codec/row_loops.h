@@ -25,20 +25,32 @@ void load(Element element, const uint8_t* __restrict from, size_t count, float* 
   }
 }
 
-void store(Element element, const float* __restrict from, size_t count, uint8_t* __restrict to) {
+// Of `bits` that may be infinite, the finite ones next to them.
+template <bool kFinite, typename Bits>
+KVFERRY_INLINE Bits limited(Bits bits, Bits infinity) {
+  return kFinite && Bits(bits << 1) == Bits(infinity << 1) ? Bits(bits - 1) : bits;
+}
+
+template <bool kFinite>
+void store_as(Element element, const float* __restrict from, size_t count, uint8_t* __restrict to) {
   AnyUint16* halves = reinterpret_cast<AnyUint16*>(to);
   switch (element) {
     case Element::bf16:
-      for (size_t i = 0; i < count; i++) halves[i] = to_bf16(from[i]);
+      for (size_t i = 0; i < count; i++) halves[i] = limited<kFinite, uint16_t>(to_bf16(from[i]), 0x7F80);
       return;
     case Element::f16:
-      for (size_t i = 0; i < count; i++) halves[i] = to_f16(from[i]);
+      for (size_t i = 0; i < count; i++) halves[i] = limited<kFinite, uint16_t>(to_f16(from[i]), 0x7C00);
       return;
     case Element::f32:
-      for (size_t i = 0; i < count; i++) reinterpret_cast<AnyFloat*>(to)[i] = one_nan(from[i]);
+      for (size_t i = 0; i < count; i++) {
+        reinterpret_cast<AnyFloat*>(to)[i] = float_of(limited<kFinite, uint32_t>(bits_of(one_nan(from[i])), kInfinity));
+      }
       return;
   }
 }
+
+void store(Element element, const float* from, size_t count, uint8_t* to) { store_as<false>(element, from, count, to); }
+void store_finite(Element element, const float* from, size_t count, uint8_t* to) { store_as<true>(element, from, count, to); }
 
 bool is_finite(const float* values, size_t count) {
   uint32_t greatest = 0;

@@ -77,7 +77,6 @@ std::string problem_of_quantizer(const Spec& spec) {
       if (spec.axis != Axis::tensor && spec.group == 0) return "group is at least 1";
       return problem_of_levels(spec, size_t(spec.parts) * spec.heads, 2);
     case Quantizer::cachegen:
-      if (spec.anchor == 0) return "anchor is at least 1";
       return problem_of_levels(spec, spec.parts, 3);
   }
   return "no such quantizer";

@@ -34,6 +34,7 @@ struct Spec {
   std::vector<int8_t> signs;  // of the width, +-1: signed Hadamard over each head
   uint32_t klt_block = 0;
   std::vector<float> matrices;  // width / klt_block matrices, rows are components
+  uint32_t anchor = 0;  // of so many coded tokens the first, and of the others what they differ from it; 0: no delta
 
   Quantizer quantizer = Quantizer::none;
   std::vector<float> steps;      // of the width
@@ -42,7 +43,6 @@ struct Spec {
   uint32_t group = 0;   // channels (axis token) or tokens (axis channel) that share a range
   uint32_t recent = 0;  // tokens before the end that travel as they are
   Fp8 format = Fp8::e4m3;
-  uint32_t anchor = 0;  // tokens from one anchor to the next
 
   Coder coder = Coder::none;
   int32_t level = 1;             // of zstd
@@ -51,7 +51,9 @@ struct Spec {
   size_t part_width() const { return size_t(heads) * channels; }
   size_t width() const { return parts * part_width(); }
   size_t row_bytes() const { return width() * element_bytes(element); }
-  bool has_transform() const { return !inverse_frequencies.empty() || !mean.empty() || !scale.empty() || !signs.empty() || klt_block != 0; }
+  bool has_transform() const {
+    return !inverse_frequencies.empty() || !mean.empty() || !scale.empty() || !signs.empty() || klt_block != 0 || anchor != 0;
+  }
   bool is_lossy() const { return has_transform() || quantizer != Quantizer::none; }
 };
 

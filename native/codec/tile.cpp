@@ -56,11 +56,17 @@ bool TileCodec::takes(uint32_t tokens) const { return tokens <= kTokensMax && to
 size_t TileCodec::bound(uint32_t tokens) const {
   // Without a side: a block that has more of it than was saved elsewhere is stored.
   const auto coded = [this](size_t rows) {
-    return quantization_.parameter_count(rows) * 2 + coding_.bound(quantization_.segments(rows), quantization_.code_bytes(rows));
+    return parameter_bytes(rows) + coding_.bound(quantization_.segments(rows), quantization_.code_bytes(rows));
   };
-  // Where only some of the tokens are coded, what does not grow with them (a table, a last group that is not full) comes on top.
+  // Where only some of the tokens are coded, what does not grow with them (a table, a last group that is not full) comes on top: of each set.
   const bool is_mixed = spec_.is_lossy() && (spec_.exempt > 0 || spec_.recent > 0);
-  return kHeaderBytes + std::max(tokens * spec_.row_bytes(), coded(tokens)) + (is_mixed ? coded(1) : 0);
+  return kHeaderBytes + std::max(tokens * spec_.row_bytes(), coded(tokens)) + (is_mixed ? coded(spec_.anchor > 1 ? 2 : 1) : 0);
+}
+
+size_t TileCodec::parameter_bytes(size_t rows) const {
+  size_t count = 0;
+  for (const RowSet& set : row_sets(spec_, rows)) count += quantization_.parameter_count(set.count);
+  return count * sizeof(uint16_t);
 }
 
 TileCodec::Share TileCodec::share(uint32_t tokens, uint32_t position, size_t recent) const {
@@ -98,21 +104,22 @@ Encoded TileCodec::encode(const uint8_t* const* parts, uint32_t tokens, uint32_t
 Stored TileCodec::encode_coded(const uint8_t* const* parts, const Share& share, uint32_t position, uint8_t* out, Header* header,
                                Workspace* space) const {
   const size_t raw = spec_.row_bytes() * (share.exempt + share.coded + share.recent);
-  const size_t code_bytes = quantization_.code_bytes(share.coded), parameter_bytes = quantization_.parameter_count(share.coded) * 2;
+  const size_t code_bytes = quantization_.code_bytes(share.coded), parameters = parameter_bytes(share.coded);
   const std::vector<Segment> segments = quantization_.segments(share.coded);
   uint8_t* at = gather_parts(spec_, parts, 0, share.exempt, out);
   at = gather_parts(spec_, parts, share.exempt + share.coded, share.recent, at);
-  uint8_t* streams = at + parameter_bytes;
+  uint8_t* streams = at + parameters;
   Codes& codes = space->codes;
   codes.side.clear();
-  codes.parameters.resize(parameter_bytes / 2);
+  codes.all_parameters.resize(parameters / sizeof(uint16_t));
   const bool is_plain = coding_.is_plain(segments);
   if (!is_plain && space->code_bytes.size() < code_bytes) space->code_bytes.resize(code_bytes);
-  codes.codes = is_plain ? streams : space->code_bytes.data();
+  uint8_t* all_codes = is_plain ? streams : space->code_bytes.data();
+  codes.codes = all_codes;
   if (const Stored stored = quantize(parts, share, position, space); stored != Stored::no) return stored;
-  if (parameter_bytes > 0) memcpy(at, codes.parameters.data(), parameter_bytes);
+  if (parameters > 0) memcpy(at, codes.all_parameters.data(), parameters);
   size_t bytes = code_bytes;
-  const bool is_coded = is_plain || coding_.encode(segments, codes.codes, code_bytes, streams, &bytes, &space->scratch);
+  const bool is_coded = is_plain || coding_.encode(segments, all_codes, code_bytes, streams, &bytes, &space->scratch);
   if (!is_coded) return Stored::incompressible;
   const size_t payload = size_t(streams - out) + bytes + codes.side.size();
   if (payload >= raw && raw > 0) return Stored::incompressible;
@@ -127,14 +134,35 @@ Stored TileCodec::quantize(const uint8_t* const* parts, const Share& share, uint
     gather_rows(spec_, parts, share.exempt, share.coded, space->codes.codes);
     return Stored::no;
   }
-  const size_t band = quantization_.band(share.coded);
-  for (size_t first = 0; first < share.coded; first += band) {
-    const size_t count = std::min(band, share.coded - first);
-    float* values = transform_.forward(parts, share.exempt + first, count, position, &space->rows);
-    const Stored stored = quantization_.encode(values, first, count, share.coded, &space->codes);
-    if (stored != Stored::no) return stored;
+  Codes& codes = space->codes;
+  codes.given = nullptr;
+  codes.parameters = codes.all_parameters.data();
+  for (const RowSet& set : row_sets(spec_, share.coded)) {
+    const size_t band = quantization_.band(set.count);
+    for (size_t first = 0; first < set.count; first += band) {
+      const size_t count = std::min(band, set.count - first);
+      float* values = transform_.forward(parts, share.exempt, set, first, count, position, &space->rows);
+      const Stored stored = quantization_.encode(values, first, count, set, &codes);
+      if (stored != Stored::no) return stored;
+    }
+    if (set.kind == RowSet::Kind::anchors) read_anchors(set, space);
+    quantization_.pass(set, &codes);
   }
   return Stored::no;
+}
+
+// What the others are held against is what a decoder will have: then their errors do not add up.
+void TileCodec::read_anchors(const RowSet& set, Workspace* space) const {
+  Codes& codes = space->codes;
+  codes.given = codes.codes;
+  codes.side_at = codes.side.data();
+  codes.side_end = codes.side_at + codes.side.size();
+  float* anchors = transform_.anchors(set.count, &space->rows);
+  const size_t band = quantization_.decoding_band(set.count);
+  for (size_t first = 0; first < set.count; first += band) {
+    quantization_.decode(&codes, first, std::min(band, set.count - first), set, anchors + first * spec_.width());
+  }
+  codes.given = nullptr;
 }
 
 uint32_t TileCodec::checksum(const uint8_t* const* parts, uint32_t tokens) const {
@@ -177,15 +205,15 @@ std::string TileCodec::decode(const uint8_t* block, size_t bytes, uint8_t* const
 
 std::string TileCodec::decode_coded(const uint8_t* payload, const Header& header, uint8_t* const* parts, const Share& share,
                                     Workspace* space) const {
-  const size_t code_bytes = quantization_.code_bytes(share.coded), parameter_bytes = quantization_.parameter_count(share.coded) * 2;
-  const uint64_t fixed = spec_.row_bytes() * (share.exempt + share.recent) + parameter_bytes;
+  const size_t code_bytes = quantization_.code_bytes(share.coded), parameters = parameter_bytes(share.coded);
+  const uint64_t fixed = spec_.row_bytes() * (share.exempt + share.recent) + parameters;
   if (fixed + header.side > header.payload) return "the block is shorter than what it holds";
   const uint8_t* at = scatter_parts(spec_, payload, parts, 0, share.exempt);
   at = scatter_parts(spec_, at, parts, share.exempt + share.coded, share.recent);
   Codes& codes = space->codes;
-  codes.parameters.resize(parameter_bytes / 2);
-  if (parameter_bytes > 0) memcpy(codes.parameters.data(), at, parameter_bytes);
-  at += parameter_bytes;
+  codes.all_parameters.resize(parameters / sizeof(uint16_t));
+  if (parameters > 0) memcpy(codes.all_parameters.data(), at, parameters);
+  at += parameters;
   const size_t stream_bytes = header.payload - fixed - header.side;
   const std::vector<Segment> segments = quantization_.segments(share.coded);
   if (coding_.is_plain(segments)) {
@@ -208,12 +236,18 @@ bool TileCodec::dequantize(uint8_t* const* parts, const Share& share, uint32_t p
     scatter_rows(spec_, space->codes.given, parts, share.exempt, share.coded);
     return true;
   }
-  const size_t band = quantization_.decoding_band(share.coded);
-  for (size_t first = 0; first < share.coded; first += band) {
-    const size_t count = std::min(band, share.coded - first);
-    float* values = transform_.room(count, &space->rows);
-    if (!quantization_.decode(&space->codes, first, count, share.coded, values)) return false;
-    transform_.inverse(parts, share.exempt + first, count, position, &space->rows);
+  Codes& codes = space->codes;
+  codes.codes = nullptr;
+  codes.parameters = codes.all_parameters.data();
+  for (const RowSet& set : row_sets(spec_, share.coded)) {
+    const size_t band = quantization_.decoding_band(set.count);
+    for (size_t first = 0; first < set.count; first += band) {
+      const size_t count = std::min(band, set.count - first);
+      float* values = transform_.room(count, &space->rows);
+      if (!quantization_.decode(&codes, first, count, set, values)) return false;
+      transform_.inverse(parts, share.exempt, set, first, count, position, &space->rows);
+    }
+    quantization_.pass(set, &codes);
   }
   return true;
 }

@@ -58,9 +58,11 @@ class TileCodec {
     size_t exempt, coded, recent;
   };
   Share share(uint32_t tokens, uint32_t position, size_t recent) const;
+  size_t parameter_bytes(size_t rows) const;
   Stored encode_coded(const uint8_t* const* parts, const Share& share, uint32_t position, uint8_t* out, Header* header,
                       Workspace* space) const;
   Stored quantize(const uint8_t* const* parts, const Share& share, uint32_t position, Workspace* space) const;
+  void read_anchors(const RowSet& set, Workspace* space) const;
   std::string decode_coded(const uint8_t* payload, const Header& header, uint8_t* const* parts, const Share& share, Workspace* space) const;
   bool dequantize(uint8_t* const* parts, const Share& share, uint32_t position, Workspace* space) const;
   uint32_t checksum(const uint8_t* const* parts, uint32_t tokens) const;

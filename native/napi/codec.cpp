@@ -31,9 +31,9 @@ Napi::Value refuse(Napi::Env env, const std::string& message) {
   return env.Undefined();
 }
 
-Napi::Error decode_failed(Napi::Env env, const std::string& detail) {
+Napi::Error codec_failed(Napi::Env env, const std::string& detail) {
   Napi::Error error = Napi::Error::New(env, detail);
-  error.Value().Set("code", "decode_failed");
+  error.Value().Set("code", "codec_failed");
   return error;
 }
 
@@ -125,7 +125,7 @@ class Later : public Napi::AsyncWorker {
   }
   void OnOK() override {
     if (!can_run(Env())) return;
-    if (!problem_.empty()) return deferred_.Reject(decode_failed(Env(), problem_).Value());
+    if (!problem_.empty()) return deferred_.Reject(codec_failed(Env(), problem_).Value());
     deferred_.Resolve(decodes_ ? Env().Undefined() : encoded_value(Env(), encoded_));
   }
 
@@ -200,7 +200,7 @@ class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
     std::unique_ptr<Workspace> space = shared_->take();
     problem = shared_->tiles.decode(task.block, task.block_bytes, task.parts.data(), task.tokens, task.position, space.get());
     shared_->give(std::move(space));
-    if (!problem.empty()) decode_failed(info.Env(), problem).ThrowAsJavaScriptException();
+    if (!problem.empty()) codec_failed(info.Env(), problem).ThrowAsJavaScriptException();
   }
 
   Napi::Value encode_later(const Napi::CallbackInfo& info) {

@@ -99,6 +99,7 @@ void read_transform(const Fields& transform, Spec* spec) {
   if (transform.has("mean")) spec->mean = transform.list<float>("mean");
   if (transform.has("scale")) spec->scale = transform.list<float>("scale");
   if (transform.has("signs")) spec->signs = transform.list<int8_t>("signs");
+  if (transform.has("delta")) spec->anchor = transform.inner("delta").number("anchor", 1, codec::kTokensMax);
   if (!transform.has("klt")) return;
   const Fields klt = transform.inner("klt");
   spec->klt_block = klt.number("block", 1, codec::kWidthMax);
@@ -111,10 +112,7 @@ void read_quantizer(const Fields& quantizer, Spec* spec) {
     case codec::Quantizer::none: return;
     case codec::Quantizer::step: spec->steps = quantizer.list<float>("steps"); return;
     case codec::Quantizer::fp8: spec->format = quantizer.choice<codec::Fp8>("format", {"e4m3", "e5m2"}); return;
-    case codec::Quantizer::cachegen:
-      spec->levels = quantizer.list<uint16_t>("levels");
-      spec->anchor = quantizer.number("anchor", 1, codec::kTokensMax);
-      return;
+    case codec::Quantizer::cachegen: spec->levels = quantizer.list<uint16_t>("levels"); return;
     case codec::Quantizer::group:
       spec->levels = quantizer.list<uint16_t>("levels");
       spec->axis = quantizer.choice<codec::Axis>("axis", {"token", "channel", "tensor"});

@@ -11,6 +11,7 @@ import { PRESETS } from "../../transport/codec/presets.ts";
 import { parseHead, writeHead, type TensorShape } from "../../transport/codec/safetensors.ts";
 import { native } from "../../transport/native.ts";
 import { madeSource, type MadeShape, noise, ROPE } from "../codec/made.ts";
+import type { Compared } from "../../transport/cli/codec/compare.ts";
 import { kvferry, type Ran } from "./spawn.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kvferry-codec-"));
@@ -166,6 +167,127 @@ test("a profile of one's own, from a file; odd sizes; one token and none", { ski
   await refused(/has no tokens to compare/, "compare", empty, "--profile", "lossless");
 });
 
+test("levels by head come from a file of scores beside the profile, JSON or safetensors, and the encoded file needs neither", {
+  skip,
+}, async () => {
+  const shape = { layers: 2, heads: 4, channels: 16, tokens: 60 };
+  const dump = writeDump("scored.safetensors", 11, shape);
+  const heads = Float32Array.of(0, 1, 0.5, 0, 0, 0, 0.25, 0);
+  writeFileSync(
+    at("heads.safetensors"),
+    Buffer.concat([writeHead([{ name: "scores", dtype: "F32", shape: [2, 4] }], {}), Buffer.from(heads.buffer)]),
+  );
+  writeFileSync(at("heads.json"), JSON.stringify([[...heads.subarray(0, 4)], [...heads.subarray(4)]]));
+  const ids: string[] = [];
+  for (const scores of ["heads.json", "heads.safetensors"]) {
+    const quantizer = { kind: "mixhq", scores, bits: 2.5, high: 16, low: 4 };
+    writeFileSync(
+      at("mixhq.json"),
+      JSON.stringify({ exempt: 0, k: { quantizer, codec: { kind: "pack" } }, v: { quantizer, codec: { kind: "pack" } } }),
+    );
+    const { results } = JSON.parse(done(await kvferry(["codec", "compare", dump, "--profile", at("mixhq.json"), "--json"]))) as {
+      results: { id: string; ratio: number }[];
+    };
+    ids.push(results[0]!.id);
+    // Two of eight heads at 4 bits, the others at 2; ranges take 4 bytes for 16 channels.
+    assert.ok(results[0]!.ratio > 3 && results[0]!.ratio < 16 / (2.5 + 2), String(results[0]!.ratio));
+    done(await kvferry(["codec", "encode", dump, "-o", at("scored.kvz"), "--profile", at("mixhq.json")]));
+    rmSync(at(scores));
+    done(await kvferry(["codec", "decode", at("scored.kvz"), "-o", at("scored.back")]));
+    assert.ok(relativeError(read(dump).tensors.get("kv")!, read(at("scored.back")).tensors.get("kv")!) < 0.4);
+    await refused(/heads\.(json|safetensors)/, "compare", dump, "--profile", at("mixhq.json"));
+  }
+  assert.notEqual(ids[0], ids[1]);
+});
+
+test("lz4: what it finds, and blocks that are none of it", { skip }, async () => {
+  const dump = writeDump("lz4.safetensors", 12, { layers: 2, heads: 1, channels: 8, tokens: 300 });
+  const compared = async (profile: string): Promise<Compared> => {
+    const text = done(await kvferry(["codec", "compare", dump, "--json", "--profile", profile]));
+    return (JSON.parse(text) as { results: [Compared] }).results[0];
+  };
+  const plain = await compared("lz4");
+  assert.ok(plain.ratio > 0.9 && plain.ratio < 1.1 && plain.error.largest === 0, JSON.stringify(plain));
+  // Codes of a byte and few values are something else.
+  const codes = { quantizer: { kind: "group", levels: 2, axis: "tensor" }, codec: { kind: "lz4" } };
+  writeFileSync(at("lz4.json"), JSON.stringify({ k: codes, v: codes }));
+  const coded = await compared(at("lz4.json"));
+  assert.ok(coded.ratio > 3 && Object.keys(coded.stored).length === 0, JSON.stringify(coded));
+  done(await kvferry(["codec", "encode", dump, "-o", at("lz4.kvz"), "--profile", at("lz4.json")]));
+  done(await kvferry(["codec", "decode", at("lz4.kvz"), "-o", at("lz4.back")]));
+  assert.equal(read(at("lz4.back")).tensors.get("kv")!.length, read(dump).tensors.get("kv")!.length);
+  const whole = readFileSync(at("lz4.kvz"));
+  const { offset } = parseHead(whole.subarray(0, 8 + Number(whole.readBigUInt64LE())), whole.length, "lz4").tensors.get("blocks")!;
+  for (const [length, message] of [
+    [0xffffffff, /would have 4294967295 bytes, and \d+ are the most/],
+    [40, /does not decode/],
+  ] as const) {
+    whole.writeUInt32LE(length, offset);
+    writeFileSync(at("lz4.kvz"), whole);
+    await refused(message, "decode", at("lz4.kvz"), "-o", at("x"));
+  }
+});
+
+test("merged tokens: left as they are, or each at all its positions; never taken for what was merged", { skip }, async () => {
+  const shape = { layers: 3, heads: 2, channels: 16, tokens: 201 };
+  const dump = writeDump("unmerged.safetensors", 13, shape);
+  const group = { quantizer: { kind: "group", levels: 256 }, codec: { kind: "pack" } };
+  const merge = { kind: "kvmerger", budget: 0.35, recent: 0.08, heavy: 0.02, members: 100, pivot: "key-norm", skip: [2] };
+  writeFileSync(at("merge.json"), JSON.stringify({ layers: 2, merge, k: group, v: { codec: { kind: "exponent" } } }));
+  const flags = ["--profile", at("merge.json"), "--tokens", "50"];
+  const { results } = JSON.parse(done(await kvferry(["codec", "compare", dump, "--json", ...flags]))) as { results: [Compared] };
+  const left = [70, 70, 201].reduce((sum, count) => sum + count / 3 / 201, 0);
+  assert.equal(results[0].tokensLeft.toFixed(9), left.toFixed(9));
+  assert.match(done(await kvferry(["codec", "compare", dump, ...flags])), /56\.6 % of the tokens left/);
+  const told = JSON.parse(done(await kvferry(["codec", "encode", dump, "-o", at("merged.kvz"), "--json", ...flags]))) as { ratio: number };
+  assert.equal(told.ratio, results[0].ratio);
+  done(await kvferry(["codec", "decode", at("merged.kvz"), "-o", at("whole.back")]));
+  done(await kvferry(["codec", "decode", at("merged.kvz"), "-o", at("ragged.back"), "--ragged"]));
+  const [before, whole, ragged] = [read(dump), read(at("whole.back")), read(at("ragged.back"))];
+  for (const { metadata } of [whole, ragged]) assert.equal(metadata.get("kvferry_merged"), results[0].id);
+  const numbers = (name: string): Uint32Array => {
+    const bytes = ragged.tensors.get(name)!;
+    return Uint32Array.from({ length: bytes.length / 4 }, (_, index) => bytes.readUInt32LE(4 * index));
+  };
+  const [counts, sizes, positions] = ["merged_counts", "merged_sizes", "merged_positions"].map(numbers);
+  assert.deepEqual([...counts!], [70, 70, 70, 70, 201, 201]);
+  assert.ok(sizes!.reduce((sum, size) => sum + size, 0) === 6 * 201 && positions!.length === sizes!.length);
+  // Wherever a token stands for itself it is what it was (V keeps all bits), and at its pivot's position an expansion has it.
+  const row = (bytes: Buffer, index: number): Buffer => bytes.subarray(index * 32, (index + 1) * 32);
+  let [first, kept] = [0, 0];
+  counts!.forEach((count, index) => {
+    const [layer, head] = [Math.floor(index / 2), index % 2];
+    for (let set = 0; set < count; set++) {
+      const position = ((layer * 2 + 1) * 2 + head) * 201 + positions![first + set]!;
+      const found = row(ragged.tensors.get("merged_kv")!, 2 * first + count + set);
+      assert.deepEqual(found, row(whole.tensors.get("kv")!, position));
+      if (sizes![first + set] !== 1) continue;
+      assert.deepEqual(found, row(before.tensors.get("kv")!, position));
+      kept++;
+    }
+    first += count;
+  });
+  assert.ok(kept >= 2 * 201 + 4 * (4 + 16 + 4));
+  assert.ok(
+    Math.abs(relativeError(before.tensors.get("kv")!, whole.tensors.get("kv")!) - (results[0].error.k + results[0].error.v) / 2) < 0.1,
+  );
+  const bytes = readFileSync(at("merged.kvz"));
+  const { offset } = parseHead(bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE())), bytes.length, "merged").tensors.get("merge_map")!;
+  bytes.writeUInt8(0x11, offset);
+  writeFileSync(at("torn.kvz"), bytes);
+  await refused(
+    /merge_map of .*torn\.kvz, layer 0, head 0, is no map of merged tokens: token 0 has 1/,
+    "decode",
+    at("torn.kvz"),
+    "-o",
+    at("x"),
+  );
+  writeFileSync(at("attention.json"), JSON.stringify({ merge: { kind: "kvmerger" }, k: group, v: group }));
+  await refused(/has no `attention`, which the merge goes by/, "compare", dump, "--profile", at("attention.json"));
+  done(await kvferry(["codec", "encode", dump, "-o", at("plain.kvz"), "--profile", "int8"]));
+  await refused(/has no merged tokens that could stay so/, "decode", at("plain.kvz"), "-o", at("x"), "--ragged");
+});
+
 test("several files go to a folder, by their names", { skip }, async () => {
   const shape = { layers: 1, heads: 1, channels: 8, tokens: 20 };
   const dumps = [writeDump("first.safetensors", 9, shape), writeDump("second.safetensors", 10, shape)];
@@ -199,6 +321,24 @@ test("what is wrong with a file or a flag is said in one line", { skip }, async 
     refused(/is not encoded/, "decode", dump, "-o", at("x")),
     refused(/more than 40 tokens/, "calibrate", dump, "-o", at("x"), "--exempt", "40"),
   ]);
+});
+
+test("--verify-decoded: a block that decodes to something else is refused, which without it is not seen", { skip }, async () => {
+  const dump = writeDump("verified.safetensors", 14, { layers: 1, heads: 1, channels: 8, tokens: 64 });
+  for (const flags of [[], ["--verify-decoded"]]) {
+    done(await kvferry(["codec", "encode", dump, "-o", at("verified.kvz"), "--profile", "fp8", ...flags]));
+    const bytes = readFileSync(at("verified.kvz"));
+    const { offset, bytes: count } = parseHead(
+      bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE())),
+      bytes.length,
+      "verified",
+    ).tensors.get("blocks")!;
+    bytes.writeUInt8(bytes[offset + count - 1]! ^ 1, offset + count - 1);
+    writeFileSync(at("changed.kvz"), bytes);
+    const decode = ["decode", at("changed.kvz"), "-o", at("verified.back")];
+    if (flags.length > 0) await refused(/block 1 of .*decodes to something else than was encoded/, ...decode);
+    else done(await kvferry(["codec", ...decode]));
+  }
 });
 
 test("encoded files that are not whole", { skip }, async () => {

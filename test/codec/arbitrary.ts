@@ -19,6 +19,10 @@ function parameterValue(parameter: Parameter, { layers, heads }: ProfileBounds):
       return fc.integer({ min: parameter.low, max: parameter.high });
     case "number":
       return fc.double({ min: parameter.low, max: parameter.high, noNaN: true });
+    case "layers":
+      return fc.uniqueArray(fc.nat(layers - 1)).map((list) => list.sort((one, other) => one - other));
+    case "file":
+      return fc.nat().map((seed) => seed.toString(16).padStart(64, "0"));
     case "factors": {
       const factor = fc.double({ min: parameter.low, max: parameter.high, noNaN: true });
       return fc.oneof(fc.constant([]), fc.array(factor, { minLength: layers, maxLength: layers }));
@@ -59,9 +63,10 @@ export function anyProfile(bounds: ProfileBounds): fc.Arbitrary<Profile> {
     version: fc.constant(1 as const),
     exempt: fc.integer({ min: 0, max: 8 }),
     layers: fc.integer({ min: 1, max: bounds.tileLayersMax }),
+    merge: fc.option(component(COMPONENTS.merge.at(-1)!, bounds), { nil: undefined }),
     k: pipeline(bounds),
     v: pipeline(bounds),
-  });
+  }) as fc.Arbitrary<Profile>;
 }
 
 /** Each half is drawn until it fits, so that all that fits comes up. */

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { decayOf } from "../../transport/codec/decay.ts";
-import { expandTokens, JOINED, KEPT, type MergeOptions, mergeTokens, planMerge, setsOf } from "../../transport/codec/merge.ts";
+import { JOINED, KEPT, type MergeOptions, mergeTokens, planMerge, setsOf } from "../../transport/codec/merge.ts";
 
 const CHANNELS = 4;
 const real = fc.float({ min: -8, max: 8, noNaN: true });
@@ -101,7 +101,12 @@ test("weighs by the distance from the pivot", () => {
   const near = mergeTokens(marks, keys, values, attention, { sigma: 1, values: "average" });
   const weight = Math.exp(-2) / (1 + Math.exp(-2));
   assert.ok(Math.abs(near.values[0]! - (4 - 2 * weight)) < 1e-6, String(near.values[0]));
-  assert.deepEqual([...expandTokens(marks, even.values)], [3, 3, 3, 3, 9, 9]);
+  // Distances 0 and 4 in squares: sigma is 2, and the other member weighs exp(-1/2).
+  const adaptive = mergeTokens(marks, keys, values, attention, { sigma: "adaptive", values: "average" });
+  const half = Math.exp(-0.5) / (1 + Math.exp(-0.5));
+  assert.ok(Math.abs(adaptive.values[0]! - (4 - 2 * half)) < 1e-6, String(adaptive.values[0]));
+  const same = mergeTokens(marks, Float32Array.of(1, 0, 1, 0, 5, 5), values, attention, { sigma: "adaptive", values: "average" });
+  assert.deepEqual([...same.values], [3, 3, 9, 9]);
 });
 
 test("a set of one stays bit for bit", () => {

@@ -63,6 +63,24 @@ test("lows that f16 cannot hold are stored", { skip }, () => {
   assert.equal(encode(make(spec), [bytesOf("bf16", row)], 1, 0).stored, "out_of_range", "bf16 has no 65,504, but 65,536");
 });
 
+test("what was finite stays so, however near to the largest element it is", { skip }, () => {
+  for (const [element, largest, step] of [
+    ["bf16", 2 ** 127 * (2 - 2 ** -7), 1e37],
+    ["f16", 65_504, 1_000],
+    ["f32", 2 ** 127 * (2 - 2 ** -23), 1.1e37],
+  ] as const) {
+    assert.ok(Math.round(largest / step) * step > largest, "the nearest multiple is no element");
+    const row = Float32Array.from({ length: 16 }, (_, at) => (at % 2 === 0 ? 1 : -1) * (at < 4 ? largest : at * step));
+    for (const isa of native?.codecIsas ?? []) {
+      const spec = { ...shape, element, quantizer: { kind: "step", steps: steps(16, step) }, codec: { kind: "none" }, isa } as const;
+      const { block, stored } = encode(make(spec), [bytesOf(element, row)], 1, 0);
+      assert.equal(stored, "");
+      const [found] = rowsOf(spec, decode(make(spec), spec, block, 1, 0), 1);
+      assert.deepEqual([...(found as Float32Array).subarray(0, 4)], [largest, -largest, largest, -largest], `${element} by ${isa}`);
+    }
+  }
+});
+
 test("a spec that makes no sense is refused in words", { skip }, () => {
   const base = { ...shape, quantizer: { kind: "none" }, codec: { kind: "none" } } as const;
   const step = { kind: "step", steps: steps(16, 1) } as const;

@@ -284,7 +284,8 @@ test("anchors are right to an eighth bit, what lies between them to its levels",
     parts: 2,
     heads: 2,
     channels: 16,
-    quantizer: { kind: "cachegen", levels: Uint16Array.of(33, 16), anchor: 5 },
+    transform: { delta: { anchor: 5 } },
+    quantizer: { kind: "cachegen", levels: Uint16Array.of(33, 16) },
     codec: { kind: "rans" },
   } as const;
   const parts = randomParts(spec, 23, random);
@@ -304,6 +305,37 @@ test("anchors are right to an eighth bit, what lies between them to its levels",
           assert.ok(error <= step / 2 + 1e-5, `token ${token}, column ${column}: ${error} of a step of ${step}`);
         }
       }
+    }
+  }
+});
+
+test("a delta's error is of the quantizer behind it alone, and it makes what hardly changes small", { skip }, () => {
+  const random = new Random(9);
+  const base = { element: "f32", parts: 2, heads: 2, channels: 16, exempt: 2 } as const;
+  const slow = Float32Array.from({ length: 64 }, () => 20 * gaussian(random));
+  const parts = [0, 1].map((part) =>
+    bytesOf(
+      "f32",
+      Array.from({ length: 61 * 32 }, (_, at) => (slow[part * 32 + (at % 32)] as number) + gaussian(random)),
+    ),
+  );
+  const before = rowsOf({ ...base, quantizer: { kind: "none" }, codec: { kind: "none" } }, parts, 61);
+  for (const anchor of [1, 2, 5, 60, 100]) {
+    for (const isa of isas) {
+      const quantizer = { kind: "step", steps: steps(64, 0.25) } as const;
+      const spec = { ...base, transform: { delta: { anchor } }, quantizer, codec: { kind: "rans" }, isa } as const;
+      const { block, stored, bytes } = encode(make(spec), parts, 61, 0);
+      assert.equal(stored, "");
+      for (const [token, row] of rowsOf(spec, decode(make(spec), spec, block, 61, 0), 61).entries()) {
+        for (const [column, value] of row.entries()) {
+          const error = Math.abs(value - ((before[token] as Float32Array)[column] as number));
+          assert.ok(error <= (token < 2 ? 0 : 0.125 + 1e-4), `token ${token} is ${error} away`);
+        }
+      }
+      const plain = encode(make({ ...spec, transform: {} }), parts, 61, 0);
+      if (anchor === 5) assert.ok(bytes < 0.8 * plain.bytes, `${bytes} bytes, ${plain.bytes} without`);
+      // Every token an anchor: as if there were none.
+      if (anchor === 1) assert.deepEqual(block.subarray(HEADER_BYTES), plain.block.subarray(HEADER_BYTES));
     }
   }
 });

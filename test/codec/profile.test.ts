@@ -52,7 +52,7 @@ test("any components are a profile or refused in words", () => {
         assert.ok(Object.isFrozen(parseProfile(drawn)));
       } catch (error) {
         assert.ok(error instanceof KvferryError && error.code === "invalid_argument", String(error));
-        assert.match(error.detail, /^profile: [kv]: \w/);
+        assert.match(error.detail, /^profile: ([kv]|merge): \w/);
       }
     }),
     { numRuns: 2_000 },
@@ -82,7 +82,19 @@ test("the id is of what is said: the calibration counts where one is used", () =
 const REFUSED: readonly (readonly [what: string, profile: unknown, message: RegExp])[] = [
   ["no object", [], /an object for profile/],
   ["no V", { k: lossless }, /an object for profile\.v/],
-  ["an unknown field", { k: lossless, v: lossless, merge: 1 }, /only version, exempt, layers, k, v for profile but received "merge"/],
+  ["an unknown field", { k: lossless, v: lossless, mix: 1 }, /only version, exempt, layers, merge, k, v for profile but received "mix"/],
+  ["a merge of another kind", { k: lossless, v: lossless, merge: { kind: "h2o" } }, /one of none, kvmerger for profile\.merge\.kind/],
+  ["a share beyond all", { k: lossless, v: lossless, merge: { kind: "kvmerger", budget: 1.1 } }, /0 to 1 for profile\.merge\.budget/],
+  [
+    "layers out of order",
+    { k: lossless, v: lossless, merge: { kind: "kvmerger", skip: [3, 1] } },
+    /ascending order for profile\.merge\.skip/,
+  ],
+  [
+    "merged keys to be unrotated",
+    { merge: { kind: "kvmerger" }, k: half("unrotate"), v: lossless },
+    /merge: what became one token has no position/,
+  ],
   ["another version", { version: 2, k: lossless, v: lossless }, /profile\.version/],
   ["layers beyond the bound", { layers: 65, k: lossless, v: lossless }, /1 to 64 for profile\.layers/],
   ["an unknown quantizer", { k: { quantizer: { kind: "int3" } }, v: lossless }, /one of none, step, .* for profile\.k\.quantizer\.kind/],
@@ -104,7 +116,8 @@ const REFUSED: readonly (readonly [what: string, profile: unknown, message: RegE
     { k: { ...(half() as object), codec: { kind: "exponent" } }, v: lossless },
     /exponent does not take what the quantizer step makes/,
   ],
-  ["hadamard without scale", { k: half("unrotate", "mean", "hadamard"), v: lossless }, /need scale in front of hadamard or klt/],
+  ["hadamard without scale", { k: half("unrotate", "mean", "hadamard"), v: lossless }, /need scale or affine in front of hadamard or klt/],
+  ["klt behind affine", { k: half("unrotate", "mean", "scale", "affine", "klt"), v: lossless }, /without affine/],
   ["klt without mean", { k: half("unrotate", "scale", "klt"), v: lossless }, /behind unrotate, mean, scale, and mean is missing/],
   ["klt and hadamard", { k: half("unrotate", "mean", "scale", "hadamard", "klt"), v: lossless }, /without hadamard/],
   [
@@ -146,16 +159,17 @@ test("every quantizer with every codec fits or is refused: what keeps values, wh
   for (const { kind: quantizer } of COMPONENTS.quantizer) {
     for (const { kind: codec } of COMPONENTS.codec) {
       try {
-        parseProfile({ k: { quantizer: { kind: quantizer }, codec: { kind: codec } }, v: lossless });
+        const needs = quantizer === "mixhq" ? { scores: "0".repeat(64), levels: [[4]] } : {};
+        parseProfile({ k: { quantizer: { kind: quantizer, ...needs }, codec: { kind: codec } }, v: lossless });
         fits.push(`${quantizer} ${codec}`);
       } catch (error) {
         assert.match((error as KvferryError).detail, /does not take what the quantizer/);
       }
     }
   }
-  const keeps = ["none none", "none exponent", "none planes", "none zstd"];
-  const coded = ["group", "fp8", "cachegen"].flatMap((one) => ["none", "rans", "zstd"].map((codec) => `${one} ${codec}`));
-  const rest = ["step none", "step rans", "step rans-static", "step zstd", "group pack", "cachegen pack"];
+  const keeps = ["none none", "none exponent", "none planes", "none zstd", "none lz4"];
+  const coded = ["group", "mixhq", "fp8", "cachegen"].flatMap((one) => ["none", "rans", "zstd", "lz4"].map((codec) => `${one} ${codec}`));
+  const rest = ["step none", "step rans", "step rans-static", "step zstd", "step lz4", "group pack", "mixhq pack", "cachegen pack"];
   assert.deepEqual(fits.toSorted(), [...keeps, ...coded, ...rest].toSorted());
 });
 

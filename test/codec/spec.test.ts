@@ -23,6 +23,15 @@ const K0 = { side: "k", firstLayer: 0, layers: 1 } as const;
 
 const refusal = (run: () => unknown): string => refused(run, "invalid_argument").detail;
 
+function isRefused(run: () => unknown, message: RegExp): boolean {
+  try {
+    run();
+    return false;
+  } catch (error) {
+    return message.test(String(error));
+  }
+}
+
 function numbersOf(spec: NativeCodecSpec): (ArrayLike<number> | undefined)[] {
   const { transform, quantizer, codec } = spec;
   const own = quantizer.kind === "step" ? quantizer.steps : undefined;
@@ -33,15 +42,26 @@ test("10,000 profiles that fit give a spec for every tile, of the tile's width, 
   const codecs = native === undefined ? undefined : native.NativeCodec;
   fc.assert(
     fc.property(fittingProfile({ layers: SHAPE.layers, heads: SHAPE.heads, tileLayersMax: 4 }), (drawn) => {
-      const profile = parseProfile(drawn);
+      assert.equal(
+        drawn.merge === undefined,
+        !isRefused(() => specOf(parseProfile(drawn), K0, model, calibration), /tokens are merged before/),
+      );
+      const profile = parseProfile({ ...drawn, merge: undefined });
       let planes = 0;
       for (const tile of tilesOf(profile, SHAPE.layers)) {
+        planes += tile.layers;
+        if (profile[tile.side].codec.kind === "lz4") {
+          assert.match(
+            refusal(() => specOf(profile, tile, model, calibration)),
+            /lz4 is a yardstick for files/,
+          );
+          continue;
+        }
         const spec = specOf(profile, tile, model, calibration);
         const width = tile.layers * SHAPE.heads * SHAPE.channels;
         for (const numbers of numbersOf(spec)) if (numbers !== undefined) assert.equal(numbers.length, width);
         if (spec.transform?.klt !== undefined) assert.equal(spec.transform.klt.matrices.length, width * spec.transform.klt.block);
         if (codecs !== undefined) assert.doesNotThrow(() => new codecs(spec));
-        planes += tile.layers;
       }
       assert.equal(planes, 2 * SHAPE.layers);
     }),
@@ -91,6 +111,68 @@ test("scale puts the weight in front, and one step for all behind it", () => {
   const { quantizer, transform } = specOf(profile, { ...K0, firstLayer: 2 }, model, calibration);
   assert.ok(quantizer.kind === "step" && quantizer.steps.every((step) => step === 1.5));
   assert.deepEqual(transform?.scale, calibration.k.weight.slice(16, 24));
+});
+
+test("affine brings a channel's range, or a head's, to -1 to 1", () => {
+  const { plain } = calibration.v;
+  const range = (at: number): [low: number, high: number] => [
+    plain.mean[at]! - 3 * plain.sigma[at]!,
+    plain.mean[at]! + 3 * plain.sigma[at]!,
+  ];
+  for (const by of ["channel", "head"]) {
+    for (const others of [[], ["mean"], ["mean", "scale"]]) {
+      const transform = [...others.map((kind) => ({ kind })), { kind: "affine", by, deviations: 3 }];
+      const quantizer = { kind: "step", step: 1 / 64 };
+      const profile = parseProfile({ k: {}, v: { transform, quantizer, codec: { kind: "rans-static" } } });
+      const spec = specOf(profile, { ...K0, side: "v" }, model, calibration);
+      assert.ok(spec.quantizer.kind === "step" && spec.quantizer.steps.every((step) => step === 1 / 64));
+      const bring = (at: number, value: number): number => (value - spec.transform!.mean![at]!) * spec.transform!.scale![at]!;
+      for (let head = 0; head < 8; head += 4) {
+        const ends = [0, 1, 2, 3].map((channel) => range(head + channel).map((end) => bring(head + channel, end)));
+        assert.ok(
+          ends.flat().every((end) => Math.abs(end) < 1 + 1e-5),
+          String(ends),
+        );
+        if (by === "channel")
+          assert.ok(
+            ends.flat().every((end) => Math.abs(end) > 1 - 1e-5),
+            String(ends),
+          );
+        assert.ok(Math.abs(Math.max(...ends.flat()) - 1) < 1e-5 && Math.abs(Math.min(...ends.flat()) + 1) < 1e-5, String(ends));
+        if (others.length < 2 && by === "head") assert.equal(new Set(spec.transform!.scale!.slice(head, head + 4)).size, 1);
+      }
+      // Three deviations are 1, which is 64 steps.
+      if (by === "channel")
+        assert.ok(spec.codec.kind === "rans-static" && spec.codec.classes.every((one) => one === gaussianClass(64 / 3)));
+    }
+  }
+});
+
+test("affine leaves alone what never changes", () => {
+  const still = calibrationOf({ sources: [plainSource({ ...SHAPE, tokens: 8 }, rope)] });
+  const flat = { ...still, v: { ...still.v, plain: { mean: still.v.plain.mean, sigma: new Float32Array(24) } } };
+  const profile = parseProfile({ k: {}, v: { transform: [{ kind: "affine" }], quantizer: { kind: "fp8" } } });
+  const { transform } = specOf(profile, { ...K0, side: "v" }, model, flat);
+  assert.deepEqual([transform?.mean, transform?.scale], [flat.v.plain.mean.slice(0, 8), new Float32Array(8).fill(1)]);
+});
+
+test("a delta goes to native, and its tables are for differences", () => {
+  const one = (kinds: string[]): NativeCodecSpec => {
+    const transform = kinds.map((kind) => ({ kind }));
+    return specOf(
+      parseProfile({ k: {}, v: { transform, quantizer: { kind: "step" }, codec: { kind: "rans-static" } } }),
+      { ...K0, side: "v" },
+      model,
+      calibration,
+    );
+  };
+  const [plain, delta] = [one(["mean"]), one(["mean", "delta"])];
+  assert.deepEqual(delta.transform?.delta, { anchor: 10 });
+  assert.ok(plain.codec.kind === "rans-static" && delta.codec.kind === "rans-static");
+  assert.deepEqual(
+    Array.from(delta.codec.classes),
+    Array.from(plain.codec.classes, (table) => Math.min(40, table + 2)),
+  );
 });
 
 test("keys that stay rotated are weighed by pairs, and around the mean of what is stored", () => {

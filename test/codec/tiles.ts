@@ -155,6 +155,7 @@ function randomTransform(spec: NativeCodecSpec, random: Random): NonNullable<Nat
     ...(random.chance(1, 2) && { scale: list(width, () => 2 ** random.between(-3, 3) * random.pick([1, -1, 1.3])) }),
     ...(isPower && random.chance(1, 3) && { signs: Int8Array.from({ length: width }, () => random.pick([-1, 1])) }),
     ...(random.chance(1, 3) && { klt: { block, matrices: Float32Array.from(matrices(block).flat()) } }),
+    ...(random.chance(1, 3) && { delta: { anchor: random.between(1, 12) } }),
   };
 }
 
@@ -169,7 +170,7 @@ function randomQuantizer(spec: NativeCodecSpec, random: Random): NativeCodecSpec
     case "fp8":
       return { kind, format: random.pick(["e4m3", "e5m2"] as const) };
     case "cachegen":
-      return { kind, levels: Uint16Array.from({ length: spec.parts }, () => random.between(3, 256)), anchor: random.between(1, 12) };
+      return { kind, levels: Uint16Array.from({ length: spec.parts }, () => random.between(3, 256)) };
     case "group": {
       const levels = random.between(2, 256);
       const isUniform = random.chance(1, 2);

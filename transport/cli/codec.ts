@@ -1,12 +1,12 @@
 /** kvferry codec: what compression there is, and what it makes of KV that lies in files. */
 import { readFileSync, statSync, writeFileSync } from "node:fs";
-import { basename, extname, join } from "node:path";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { Command } from "commander";
 import { expected, integer } from "../check.ts";
 import { type Component, COMPONENTS, type Parameter, STAGES } from "../codec/components.ts";
 import { profileId } from "../codec/identity.ts";
 import { parseProfileJson } from "../codec/parse.ts";
-import { PRESETS } from "../codec/presets.ts";
+import { PRESETS, YARDSTICKS } from "../codec/presets.ts";
 import { profileSchemaText } from "../codec/schema.ts";
 import { KvferryError } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
@@ -16,11 +16,21 @@ import { compare, type NamedProfile, tableOf } from "./codec/compare.ts";
 import { openDump, type RopeFlags } from "./codec/dump.ts";
 import { decodeFile, encodeFile, type Written } from "./codec/encoded-file.ts";
 import { plotOf } from "./codec/plot.ts";
+import { readScores } from "./codec/scores-file.ts";
+import type { TileOptions } from "./codec/tiles.ts";
 import { usage } from "./failure.ts";
 
 interface TileFlags extends RopeFlags {
   readonly calibration?: string;
   readonly tokens: string;
+  readonly verifyDecoded?: boolean;
+  readonly json?: boolean;
+}
+
+interface DecodeFlags {
+  readonly out: string;
+  readonly calibration?: string;
+  readonly ragged?: boolean;
   readonly json?: boolean;
 }
 
@@ -33,6 +43,7 @@ interface CalibrateFlags extends RopeFlags {
   readonly json?: boolean;
 }
 
+const NAMED = new Map([...PRESETS, ...YARDSTICKS]);
 const ENCODED = ".kvz";
 const DECODED = ".safetensors";
 
@@ -70,8 +81,9 @@ export function codecCommand(): Command {
     .argument("<files...>")
     .requiredOption("-o, --out <path>", `a file, or a folder that gets NAME${DECODED} of each`)
     .option("--calibration <file>", "the one that they were encoded with")
+    .option("--ragged", "merged tokens stay merged (schemas/codec.md); else each token gets what it was merged into")
     .option("--json", "one JSON document a line")
-    .action((files: readonly string[], options: { out: string; calibration?: string; json?: boolean }) => decode(files, options));
+    .action((files: readonly string[], options: DecodeFlags) => decode(files, options));
   tileFlags(command.command("compare").description("ratio, speed and error of profiles on a file").argument("<file>"))
     .option("--profile <profile>", "a preset or a JSON file; may be given again", collect, [] as readonly string[])
     .option("--plot <file>", "ratio against error, as SVG")
@@ -97,6 +109,7 @@ function tileFlags(command: Command): Command {
   return command
     .option("--calibration <file>", "of kvferry codec calibrate")
     .option("--tokens <n>", "tokens of a tile", "256")
+    .option("--verify-decoded", "blocks carry a checksum of what they decode to, which decoders check; encoding decodes as well")
     .option("--rope-theta <number>", "where the metadata has none")
     .option("--rope-pairing <pairing>", "half or adjacent")
     .option("--json", "one JSON document");
@@ -104,8 +117,8 @@ function tileFlags(command: Command): Command {
 
 function list(name: string | undefined, isJson: boolean): void {
   if (name !== undefined) {
-    const preset = PRESETS.get(name);
-    if (preset === undefined) throw expected(`one of ${[...PRESETS.keys()].join(", ")}`, "preset", name);
+    const preset = NAMED.get(name);
+    if (preset === undefined) throw expected(`one of ${[...NAMED.keys()].join(", ")}`, "preset", name);
     console.log(JSON.stringify(preset.profile, null, 2));
     return;
   }
@@ -115,7 +128,8 @@ function list(name: string | undefined, isJson: boolean): void {
     return;
   }
   const lines = STAGES.flatMap((stage) => [stage, ...COMPONENTS[stage].flatMap(componentLines), ""]);
-  console.log([...lines, "presets", ...presets.map((preset) => `  ${preset.name.padEnd(13)}${preset.help}`)].join("\n"));
+  const linesOf = (all: typeof PRESETS): string[] => [...all].map(([preset, { help }]) => `  ${preset.padEnd(13)}${help}`);
+  console.log([...lines, "presets", ...linesOf(PRESETS), "", "yardsticks, for files alone", ...linesOf(YARDSTICKS)].join("\n"));
 }
 
 function componentLines({ kind, help, parameters }: Component): string[] {
@@ -125,6 +139,8 @@ function componentLines({ kind, help, parameters }: Component): string[] {
 
 function boundsOf(parameter: Parameter): string {
   if (parameter.type === "choice") return `${parameter.choices.join(" | ")}, else ${parameter.preset}`;
+  if (parameter.type === "file") return "the path of a file";
+  if (parameter.type === "layers") return "a list, else none";
   const preset = parameter.type === "factors" ? "none" : parameter.preset;
   return `${parameter.low} to ${parameter.high}, else ${preset}`;
 }
@@ -134,14 +150,15 @@ function encode(files: readonly string[], options: TileFlags & { out: string; pr
   const calibration = calibrationOf(options);
   for (const [path, out] of outputsOf(files, options.out, ENCODED)) {
     const dump = openDump(path, options);
-    tell(encodeFile(dump, profile, spanOf(options), calibration, out), out, options.json === true);
+    tell(encodeFile(dump, profile, tileOptionsOf(options, calibration), out), out, options.json === true);
     dump.file.close();
   }
 }
 
-function decode(files: readonly string[], options: { out: string; calibration?: string; json?: boolean }): void {
+function decode(files: readonly string[], options: DecodeFlags): void {
   const calibration = calibrationOf(options);
-  for (const [path, out] of outputsOf(files, options.out, DECODED)) tell(decodeFile(path, calibration, out), out, options.json === true);
+  for (const [path, out] of outputsOf(files, options.out, DECODED))
+    tell(decodeFile(path, calibration, options.ragged === true, out), out, options.json === true);
 }
 
 /** Each file with where it goes: several need a folder, which is made. */
@@ -171,7 +188,7 @@ function compareAll(path: string, options: TileFlags & { profile: readonly strin
   const dump = openDump(path, options);
   if (dump.tokens === 0) throw usage(`${path} has no tokens to compare`);
   const calibration = calibrationOf(options);
-  const results = profiles.map((profile) => compare(profile, dump, spanOf(options), calibration));
+  const results = profiles.map((profile) => compare(profile, dump, tileOptionsOf(options, calibration)));
   dump.file.close();
   const { model, layers, heads, channels, tokens } = dump;
   if (options.plot !== undefined) write(options.plot, plotOf(results, `${model === "" ? path : model}, ${tokens} tokens`));
@@ -207,26 +224,26 @@ function runCalibrate(dumps: readonly string[], { klt, exempt, json, ...options 
 
 /** A preset's name, or a file. */
 function profileNamed(name: string): NamedProfile {
-  const preset = PRESETS.get(name);
+  const preset = NAMED.get(name);
   if (preset !== undefined) return { name, profile: preset.profile };
   let bytes: Uint8Array;
   try {
     bytes = readFileSync(name);
   } catch (error) {
-    const there = [...PRESETS.keys()].join(", ");
+    const there = [...NAMED.keys()].join(", ");
     throw new KvferryError("invalid_argument", `--profile: ${name} is none of ${there}, and no file (${(error as Error).message})`, {
       cause: error,
     });
   }
-  return { name, profile: parseProfileJson(bytes, name) };
+  return { name, profile: parseProfileJson(bytes, name, (path) => readScores(resolve(dirname(name), path))) };
 }
 
 function calibrationOf({ calibration }: Pick<TileFlags, "calibration">): ReturnType<typeof loadCalibration> | undefined {
   return calibration === undefined ? undefined : loadCalibration(calibration);
 }
 
-function spanOf({ tokens }: TileFlags): number {
-  return count(tokens, "--tokens", 1, limits.codecTokensMax);
+function tileOptionsOf({ tokens, verifyDecoded }: TileFlags, calibration: TileOptions["calibration"]): TileOptions {
+  return { span: count(tokens, "--tokens", 1, limits.codecTokensMax), calibration, verify: verifyDecoded === true };
 }
 
 function count(text: string, flag: string, low: number, high: number): number {

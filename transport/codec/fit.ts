@@ -1,15 +1,18 @@
 /** Which parts of a profile fit together, and a sentence for those that do not. What depends on a model's shape is checked by `spec.ts`. PURE. */
 import { COMPONENTS } from "./components.ts";
-import type { Codec, Pipeline, Profile, Quantizer, Side, Transform } from "./profile.ts";
+import type { Codec, Levels, Pipeline, Profile, Quantizer, Side, Transform } from "./profile.ts";
 
 /** What each quantizer leaves behind, and which codecs take it. */
 const CODECS: Readonly<Record<Quantizer["kind"], readonly Codec["kind"][]>> = {
-  none: ["none", "exponent", "planes", "zstd"],
-  step: ["none", "rans", "rans-static", "zstd"],
-  group: ["none", "pack", "rans", "zstd"],
-  fp8: ["none", "rans", "zstd"],
-  cachegen: ["none", "pack", "rans", "zstd"],
+  none: ["none", "exponent", "planes", "zstd", "lz4"],
+  step: ["none", "rans", "rans-static", "zstd", "lz4"],
+  group: ["none", "pack", "rans", "zstd", "lz4"],
+  mixhq: ["none", "pack", "rans", "zstd", "lz4"],
+  fp8: ["none", "rans", "zstd", "lz4"],
+  cachegen: ["none", "pack", "rans", "zstd", "lz4"],
 };
+
+const CALIBRATED: readonly Transform["kind"][] = ["mean", "scale", "affine", "klt"];
 
 /** "" if all fits. */
 export function misfitOf(profile: Profile): string {
@@ -17,6 +20,8 @@ export function misfitOf(profile: Profile): string {
     const misfit = misfitOfPipeline(profile[side], side, profile.layers);
     if (misfit !== "") return `${side}: ${misfit}`;
   }
+  if (profile.merge !== undefined && has(profile.k, "unrotate"))
+    return "merge: what became one token has no position that unrotate could go by";
   return "";
 }
 
@@ -26,7 +31,7 @@ export function has(pipeline: Pipeline, kind: Transform["kind"]): boolean {
 
 /** Does it use anything that was measured on a model? */
 export function needsCalibration({ transform, quantizer }: Pipeline): boolean {
-  return quantizer.kind === "step" || transform.some(({ kind }) => kind === "mean" || kind === "scale" || kind === "klt");
+  return quantizer.kind === "step" || transform.some(({ kind }) => CALIBRATED.includes(kind));
 }
 
 export function isLossless({ quantizer }: Pipeline): boolean {
@@ -41,10 +46,17 @@ function misfitOfPipeline(pipeline: Pipeline, side: Side, layers: number): strin
   const takes = CODECS[quantizer.kind];
   if (!takes.includes(codec.kind))
     return `the codec ${codec.kind} does not take what the quantizer ${quantizer.kind} makes; ${takes.join(", ")} do`;
-  if (quantizer.kind === "cachegen" && typeof quantizer.levels !== "number" && typeof quantizer.levels[0] !== "number") {
+  if (quantizer.kind === "cachegen" && isByHead(quantizer.levels)) {
     return "cachegen has levels for all or for each layer, not for each head";
   }
+  if (quantizer.kind === "mixhq" && !isByHead(quantizer.levels)) {
+    return "mixhq has levels for each head of each layer: they come from the file of scores";
+  }
   return misfitOfTransform(pipeline, side) || misfitOfKlt(pipeline, side, layers);
+}
+
+function isByHead(levels: Levels): boolean {
+  return typeof levels !== "number" && typeof levels[0] !== "number";
 }
 
 function misfitOfTransform(pipeline: Pipeline, side: Side): string {
@@ -54,8 +66,8 @@ function misfitOfTransform(pipeline: Pipeline, side: Side): string {
   }
   if (side === "v" && has(pipeline, "unrotate")) return "unrotate is for K: values carry no rotary embedding";
   const mixes = has(pipeline, "hadamard") || has(pipeline, "klt");
-  if (pipeline.quantizer.kind === "step" && mixes && !has(pipeline, "scale")) {
-    return "steps in units of the weights need scale in front of hadamard or klt, which mix channels of different weights";
+  if (pipeline.quantizer.kind === "step" && mixes && !has(pipeline, "scale") && !has(pipeline, "affine")) {
+    return "steps in units of the weights need scale or affine in front of hadamard or klt, which mix channels of different weights";
   }
   return "";
 }
@@ -66,7 +78,8 @@ function misfitOfKlt(pipeline: Pipeline, side: Side, layers: number): string {
   const before = side === "k" ? (["unrotate", "mean", "scale"] as const) : (["mean", "scale"] as const);
   const missing = before.find((kind) => !has(pipeline, kind));
   if (missing !== undefined) return `klt was calibrated behind ${before.join(", ")}, and ${missing} is missing`;
-  if (has(pipeline, "hadamard")) return "klt was calibrated without hadamard, and needs none";
+  const strange = (["affine", "hadamard"] as const).find((kind) => has(pipeline, kind));
+  if (strange !== undefined) return `klt was calibrated without ${strange}, and needs none`;
   const { quantizer } = pipeline;
   if (klt.block === "tile" && layers > 1 && quantizer.kind === "step" && quantizer.factors.length > 0) {
     return "factors by layer mean nothing behind a klt that mixes layers";

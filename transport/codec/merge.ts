@@ -21,8 +21,8 @@ export interface MergeOptions {
 }
 
 export interface WeightOptions {
-  /** Members weigh exp(-d^2 / (2 sigma^2)) with d their key's distance from the pivot's; Infinity: all the same. */
-  readonly sigma: number;
+  /** Members weigh exp(-d^2 / (2 sigma^2)) with d their key's distance from the pivot's; Infinity: all the same; "adaptive": the root mean square of a set's d. */
+  readonly sigma: number | "adaptive";
   /** "average" for a receiver that adds log n to the logit of a token that n became; "sum" scales by n instead, as the paper says it, and is worse. */
   readonly values: "average" | "sum";
 }
@@ -101,18 +101,7 @@ export function mergeTokens(
   return merged;
 }
 
-/** Of [sets, channels]: each token gets what its set has, for a receiver that holds no fewer tokens. It must then add no bias. */
-export function expandTokens(marks: Uint8Array, rows: Float32Array): Float32Array {
-  const sets = setsOf(marks);
-  const channels = rows.length / sets.length;
-  const out = new Float32Array(marks.length * channels);
-  sets.forEach((members, set) => {
-    for (const token of members) out.set(rows.subarray(set * channels, (set + 1) * channels), token * channels);
-  });
-  return out;
-}
-
-/** Tokens of each set, ascending; sets in the order of their first tokens. Marks come from peers too: whatever they are, each token is in one set. */
+/** Tokens of each set, ascending; sets in the order of their first tokens. Whatever the marks are, each token is in one set. */
 export function setsOf(marks: Uint8Array): number[][] {
   const sets: number[][] = [];
   let open: number[] | undefined;
@@ -152,16 +141,30 @@ function cosineOf(keys: Float32Array, one: number, other: number, channels: numb
 }
 
 /** They sum up to 1. */
-function weightsOf(members: readonly number[], pivot: number, keys: Float32Array, channels: number, sigma: number): number[] {
-  const near = members.map((token) => {
-    let squares = 0;
+function weightsOf(
+  members: readonly number[],
+  pivot: number,
+  keys: Float32Array,
+  channels: number,
+  sigma: WeightOptions["sigma"],
+): number[] {
+  const squares = members.map((token) => {
+    let sum = 0;
     for (let channel = 0; channel < channels; channel++)
-      squares += (keys[token * channels + channel]! - keys[pivot * channels + channel]!) ** 2;
-    return decayOf(squares / (2 * sigma * sigma));
+      sum += (keys[token * channels + channel]! - keys[pivot * channels + channel]!) ** 2;
+    return sum;
   });
+  const near = squares.map((one) => decayOf(one / twiceVariance(squares, sigma)));
   const sum = near.reduce((total, one) => total + one, 0);
   assert(sum >= 1, "the pivot is a member and weighs 1");
   return near.map((one) => one / sum);
+}
+
+function twiceVariance(squares: readonly number[], sigma: WeightOptions["sigma"]): number {
+  if (sigma !== "adaptive") return 2 * sigma * sigma;
+  // The pivot is no distance from itself; members that all have its key weigh as much as it does.
+  const sum = squares.reduce((total, one) => total + one, 0);
+  return sum === 0 ? 1 : (2 * sum) / (squares.length - 1);
 }
 
 function average(members: readonly number[], weights: readonly number[], scale: number, rows: Float32Array, out: Float32Array): void {

@@ -14,6 +14,7 @@ const HADAMARD = { kind: "hadamard" };
 const KLT = { kind: "klt", block: "tile" };
 const STATIC = { kind: "rans-static" };
 const PACK = { kind: "pack" };
+const CACHEGEN = { transform: [{ kind: "delta", anchor: 10 }], quantizer: { kind: "cachegen" }, codec: { kind: "rans" } };
 
 /**
  * A step for each channel and no matrix product. The steps of K and V stand to each other as the roots of what their noise costs (`sensitivity`): on SmolLM2-135M
@@ -69,9 +70,16 @@ const WRITTEN: Readonly<Record<string, readonly [help: string, profile: unknown]
     "KIVI: 16 levels, K by channel and V by token",
     { k: { quantizer: group(16, "channel"), codec: PACK }, v: { quantizer: group(16, "token"), codec: PACK } },
   ],
-  cachegen: ["CacheGen: differences from an anchor every ten tokens", both({ kind: "cachegen" }, { kind: "rans" })],
+  cachegen: ["CacheGen: differences from an anchor every ten tokens", { k: CACHEGEN, v: CACHEGEN }],
 };
 
-export const PRESETS: ReadonlyMap<string, Preset> = new Map(
-  Object.entries(WRITTEN).map(([name, [help, profile]]) => [name, Object.freeze({ help, profile: parseProfile(profile, name) })]),
-);
+export const PRESETS = presetsOf(WRITTEN);
+
+/** For comparison in files. No peer is offered one, nothing chooses one. */
+export const YARDSTICKS = presetsOf({ lz4: ["what lz4 finds in KV", both({ kind: "none" }, { kind: "lz4" }, 0)] });
+
+function presetsOf(written: typeof WRITTEN): ReadonlyMap<string, Preset> {
+  return new Map(
+    Object.entries(written).map(([name, [help, profile]]) => [name, Object.freeze({ help, profile: parseProfile(profile, name) })]),
+  );
+}

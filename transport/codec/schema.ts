@@ -11,10 +11,23 @@ export function profileSchemaText(): string {
     title: "kvferry.profile/1",
     description: "How KV is compressed: kvferry codec. Which parts fit together is checked when a profile is read, and said in words.",
     ...object(
-      { version: { const: 1 }, exempt: exempt(), layers: layers(), k: { $ref: "#/$defs/pipeline" }, v: { $ref: "#/$defs/pipeline" } },
+      {
+        version: { const: 1 },
+        exempt: exempt(),
+        layers: layers(),
+        merge: merge(),
+        k: { $ref: "#/$defs/pipeline" },
+        v: { $ref: "#/$defs/pipeline" },
+      },
       ["k", "v"],
     ),
-    $defs: { pipeline: pipeline(), transform: oneOf("transform"), quantizer: oneOf("quantizer"), codec: oneOf("codec") },
+    $defs: {
+      pipeline: pipeline(),
+      merge: oneOf("merge"),
+      transform: oneOf("transform"),
+      quantizer: oneOf("quantizer"),
+      codec: oneOf("codec"),
+    },
   };
   return `${JSON.stringify(schema, null, 2)}\n`;
 }
@@ -26,6 +39,10 @@ function exempt(): Schema {
 
 function layers(): Schema {
   return { type: "integer", minimum: 1, maximum: limits.codecLayersMax, default: 1, description: "layers of a tile" };
+}
+
+function merge(): Schema {
+  return { $ref: "#/$defs/merge", default: { kind: "none" } };
 }
 
 function pipeline(): Schema {
@@ -59,6 +76,11 @@ function component({ kind, help, parameters }: Component): Schema {
 function parameter(one: Parameter): Schema {
   const { preset, help: description } = one;
   if (one.type === "choice") return { enum: one.choices, default: preset, description };
+  if (one.type === "file") return { type: "string", minLength: 1, description };
+  if (one.type === "layers") {
+    const items = { type: "integer", minimum: 0, maximum: limits.layersMax - 1 };
+    return { type: "array", items, maxItems: limits.layersMax, uniqueItems: true, default: preset, description };
+  }
   const number = { type: one.type === "number" || one.type === "factors" ? "number" : "integer", minimum: one.low, maximum: one.high };
   const list = (items: Schema, minItems: number, maxItems: number): Schema => ({ type: "array", items, minItems, maxItems });
   if (one.type === "factors") return { ...list(number, 0, limits.layersMax), default: preset, description };

@@ -5,6 +5,7 @@
  *   weight w   of a channel: K, RMS of the queries that meet it before RoPE; V, 1 / RMS of its head; both times the root of the layer's relative sensitivity
  *   step       q / w, so that an error of K makes the same noise in every logit, and one of V in every head
  *   scale, klt columns are multiplied by w first and then have one step for all: equal steps behind an orthonormal transform share out bits as reverse water-filling does
+ *   affine     a column's range, or its head's, is so many deviations to either side of its mean; a step behind it is of that range, and the weights do not count
  *   table      of a column: its calibrated deviation in steps
  */
 import { KvferryError } from "../errors.ts";
@@ -45,12 +46,15 @@ export function tilesOf(profile: Profile, layers: number): TileLayers[] {
 /** Throws KvferryError invalid_argument, in words, on a profile that this model or this calibration does not fit. */
 export function specOf(profile: Profile, tile: TileLayers, model: ModelShape, calibration?: Calibration): NativeCodecSpec {
   const pipeline = profile[tile.side];
+  if (profile.merge !== undefined) throw misfit("tokens are merged before there are tiles, and by kvferry codec alone");
   const measured = needsCalibration(pipeline) ? checkCalibration(model, calibration) : undefined;
   const width = tile.layers * model.heads * model.channels;
   if (width > limits.codecWidthMax)
     throw misfit(`${tile.layers} layers make rows of ${width} values, and ${limits.codecWidthMax} is the most`);
+  if (pipeline.codec.kind === "lz4") throw misfit("the codec lz4 is a yardstick for files: kvferry codec");
   if (pipeline.codec.kind === "exponent" && model.element === "f32") throw misfit("the codec exponent is for bf16 and f16");
   const columns = measured === undefined ? undefined : columnsOf(profile, tile, model, measured);
+  const delta = pipeline.transform.find((one) => one.kind === "delta");
   return {
     element: model.element,
     parts: tile.layers,
@@ -59,10 +63,11 @@ export function specOf(profile: Profile, tile: TileLayers, model: ModelShape, ca
     exempt: isLossless(pipeline) ? 0 : profile.exempt,
     transform: {
       ...(has(pipeline, "unrotate") ? { rope: ropeOf(model, calibration) } : {}),
-      ...(has(pipeline, "mean") ? { mean: columns!.mean } : {}),
-      ...(has(pipeline, "scale") ? { scale: columns!.weight } : {}),
+      ...(has(pipeline, "mean") || has(pipeline, "affine") ? { mean: columns!.mean } : {}),
+      ...(has(pipeline, "scale") || has(pipeline, "affine") ? { scale: columns!.scale } : {}),
       ...(has(pipeline, "hadamard") ? { signs: signsOf(pipeline, tile, model) } : {}),
       ...(columns?.klt === undefined ? {} : { klt: { block: columns.klt.matrices.length / width, matrices: columns.klt.matrices } }),
+      ...(delta === undefined ? {} : { delta: { anchor: delta.anchor } }),
     },
     quantizer: quantizerOf(pipeline, tile, model, columns),
     codec: codecOf(pipeline, columns),
@@ -71,8 +76,9 @@ export function specOf(profile: Profile, tile: TileLayers, model: ModelShape, ca
 
 /** What a calibration says of a tile's columns, before and behind the transform. */
 interface Columns {
+  /** What is subtracted first, and what is multiplied by then: zeros and ones if nothing is. */
   readonly mean: Float32Array;
-  readonly weight: Float32Array;
+  readonly scale: Float32Array;
   readonly klt: Klt | undefined;
   /** Steps, if the quantizer has them. */
   readonly steps: Float32Array;
@@ -89,13 +95,42 @@ function columnsOf(profile: Profile, tile: TileLayers, model: ModelShape, calibr
   const block = pipeline.transform.find((one) => one.kind === "klt")?.block;
   const klt =
     block === undefined ? undefined : calibration.kltOf(tile.side, block === "head" ? 0 : profile.layers, tile.firstLayer, tile.layers);
+  const center = centerOf(pipeline, moments, weight, model);
+  const sigma = klt?.sigma ?? sigmaOf(pipeline, moments, center, model);
+  // Behind a delta most tokens are differences, at most as wide as those of tokens that have nothing in common.
   return {
-    mean: moments.mean,
-    weight,
+    ...center,
     klt,
     steps: stepsOf(pipeline, weight, tile, model),
-    sigma: klt?.sigma ?? sigmaOf(pipeline, moments, weight, model),
+    sigma: has(pipeline, "delta") ? sigma.map((one) => Math.sqrt(2) * one) : sigma,
   };
+}
+
+type Center = Pick<Columns, "mean" | "scale">;
+
+/** Mean, scale and affine in one: each is a difference and a factor. */
+function centerOf(pipeline: Pipeline, moments: Moments, weight: Float32Array, { channels }: ModelShape): Center {
+  const mean = has(pipeline, "mean") ? moments.mean.slice() : new Float32Array(weight.length);
+  const scale = has(pipeline, "scale") ? weight.slice() : new Float32Array(weight.length).fill(1);
+  const affine = pipeline.transform.find((one) => one.kind === "affine");
+  if (affine === undefined) return { mean, scale };
+  const width = affine.by === "head" ? channels : 1;
+  for (let first = 0; first < weight.length; first += width) {
+    let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+    for (let at = first; at < first + width; at++) {
+      const middle = (moments.mean[at]! - mean[at]!) * scale[at]!;
+      const reach = affine.deviations * moments.sigma[at]! * scale[at]!;
+      [low, high] = [Math.min(low, middle - reach), Math.max(high, middle + reach)];
+    }
+    const half = (high - low) / 2;
+    for (let at = first; at < first + width; at++) {
+      mean[at]! += (low + high) / 2 / scale[at]!;
+      const factor = scale[at]! / half;
+      // What never changes has no range, and what has no reciprocal is no factor.
+      if (half > 0 && factor > 1e-30 && factor < 1e30) scale[at] = factor;
+    }
+  }
+  return { mean, scale };
 }
 
 function sliceMoments({ mean, sigma }: Moments, tile: TileLayers, { heads, channels }: ModelShape): Moments {
@@ -126,16 +161,14 @@ function stepsOf({ transform, quantizer }: Pipeline, weight: Float32Array, tile:
   if (factors.length > 0 && factors.length !== model.layers) {
     throw misfit(`factors are of ${factors.length} layers, and the model has ${model.layers}`);
   }
-  const isScaled = transform.some(({ kind }) => kind === "scale");
+  const isScaled = transform.some(({ kind }) => kind === "scale" || kind === "affine");
   const row = model.heads * model.channels;
   return weight.map((one, at) => (step * (factors[tile.firstLayer + Math.floor(at / row)] ?? 1)) / (isScaled ? 1 : one));
 }
 
 /** Without a KLT. A Hadamard transform gives every channel of a head the same part of all of them, as far as they are independent. */
-function sigmaOf(pipeline: Pipeline, { mean, sigma }: Moments, weight: Float32Array, { channels }: ModelShape): Float32Array {
-  const isCentered = has(pipeline, "mean");
-  const isScaled = has(pipeline, "scale");
-  const found = sigma.map((one, at) => Math.sqrt(one * one + (isCentered ? 0 : mean[at]! * mean[at]!)) * (isScaled ? weight[at]! : 1));
+function sigmaOf(pipeline: Pipeline, { mean, sigma }: Moments, center: Center, { channels }: ModelShape): Float32Array {
+  const found = sigma.map((one, at) => Math.sqrt(one * one + (mean[at]! - center.mean[at]!) ** 2) * center.scale[at]!);
   if (!has(pipeline, "hadamard")) return found;
   for (let head = 0; head < found.length; head += channels) {
     let sum = 0;
@@ -153,12 +186,13 @@ function quantizerOf(pipeline: Pipeline, tile: TileLayers, model: ModelShape, co
       return quantizer;
     case "step":
       return { kind: "step", steps: columns!.steps };
-    case "group": {
+    case "group":
+    case "mixhq": {
       const { axis, group, recent } = quantizer;
       return { kind: "group", axis, recent, levels: levelsOf(quantizer.levels, tile, model), ...(axis === "tensor" ? {} : { group }) };
     }
     case "cachegen":
-      return { kind: "cachegen", anchor: quantizer.anchor, levels: levelsOf(quantizer.levels, tile, { ...model, heads: 1 }) };
+      return { kind: "cachegen", levels: levelsOf(quantizer.levels, tile, { ...model, heads: 1 }) };
   }
 }
 

@@ -51,7 +51,10 @@ function specs(): NativeCodecSpec[] {
     { ...shape, quantizer: { ...group, axis: "channel", recent: 3 } },
     { ...shape, element: "f32", quantizer: { ...group, axis: "tensor", recent: 0 } },
     { ...shape, quantizer: { kind: "fp8", format: "e5m2" } },
-    { ...shape, quantizer: { kind: "cachegen", levels: Uint16Array.of(33, 8), anchor: 5 } },
+    { ...shape, quantizer: { kind: "cachegen", levels: Uint16Array.of(33, 8) }, transform: { delta: { anchor: 5 } } },
+    { ...shape, quantizer: { kind: "cachegen", levels: Uint16Array.of(33, 8) } },
+    { ...shape, quantizer: { kind: "step", steps }, transform: { mean: steps, delta: { anchor: 4 } } },
+    { ...shape, quantizer: { ...group, axis: "channel", recent: 3 }, transform: { rope, delta: { anchor: 3 } } },
   ];
   return quantizers.flatMap((spec) => codersOf(spec, true, random).map((codec) => ({ ...spec, codec })));
 }
@@ -80,7 +83,7 @@ function outcome(codec: NativeCodec, spec: NativeCodecSpec, block: Uint8Array): 
     codec.decode(block, parts, TOKENS, POSITION);
     return parts;
   } catch (error) {
-    assert.equal((error as { code?: string }).code, "decode_failed", "a block is refused in one way");
+    assert.equal((error as { code?: string }).code, "codec_failed", "a block is refused in one way");
     return (error as Error).message;
   }
 }

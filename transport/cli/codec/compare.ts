@@ -1,11 +1,12 @@
 /** kvferry codec compare: what each profile makes of a dump, how fast, and how far from it what comes back is. */
-import type { Calibration } from "../../codec/calibration.ts";
 import { profileId } from "../../codec/identity.ts";
+import type { MergeMap } from "../../codec/merge-map.ts";
 import type { Profile } from "../../codec/profile.ts";
 import type { NativeStored } from "../../native.ts";
-import type { Dump } from "./dump.ts";
+import type { Dump, KvShape } from "./dump.ts";
 import { planesOf } from "./encoded-file.ts";
-import { emptyParts, gather, tilesOfKv } from "./tiles.ts";
+import { type Maps, sourceOf } from "./merged.ts";
+import { emptyParts, gather, type Tile, type TileOptions, tilesOfKv } from "./tiles.ts";
 
 export interface NamedProfile {
   /** As it was asked for: a preset's name or a file. */
@@ -13,7 +14,7 @@ export interface NamedProfile {
   readonly profile: Profile;
 }
 
-/** Relative: the root of the squared differences over that of the squares. */
+/** Relative: the root of the squared differences over that of the squares. Of merged tokens: what is left at each position that they stand for. */
 export interface CodecError {
   readonly k: number;
   readonly v: number;
@@ -25,9 +26,11 @@ export interface Compared {
   readonly profile: string;
   readonly id: string;
   readonly ratio: number;
+  /** The share that merging leaves; 1: nothing is merged. */
+  readonly tokensLeft: number;
   readonly kvBytes: number;
   readonly encodedBytes: number;
-  /** Of bf16, on one thread. */
+  /** Of bf16, on one thread; merging is not in it. */
   readonly encodeBytesPerSecond: number;
   readonly decodeBytesPerSecond: number;
   readonly error: CodecError;
@@ -37,13 +40,15 @@ export interface Compared {
 }
 
 /** Throws KvferryError. */
-export function compare({ name, profile }: NamedProfile, dump: Dump, span: number, calibration: Calibration | undefined): Compared {
-  const planes = planesOf(dump.plane);
+export function compare({ name, profile }: NamedProfile, dump: Dump, options: TileOptions): Compared {
+  const source = sourceOf(dump, profile);
+  const planes = planesOf(source.plane);
+  const originals = planesOf(dump.plane);
   const errors = { k: new Difference(), v: new Difference() };
   const stored: Partial<Record<NativeStored, number>> = {};
-  let [tiles, kvBytes, encodedBytes] = [0, 0, 0];
+  let [tiles, codedBytes, encodedBytes] = [0, 0, source.mapBytes.length];
   let [encodeNs, decodeNs] = [0, 0];
-  for (const tile of tilesOfKv(profile, dump, dump.tokens, span, calibration)) {
+  for (const tile of tilesOfKv(profile, dump, source.rowsOf, options)) {
     const parts = gather(planes(tile), tile, dump);
     const room = new Uint8Array(tile.codec.bound(tile.tokens));
     const back = emptyParts(tile, dump);
@@ -61,44 +66,73 @@ export function compare({ name, profile }: NamedProfile, dump: Dump, span: numbe
     encodedBytes += encoded.bytes;
     if (encoded.stored !== "") stored[encoded.stored] = (stored[encoded.stored] ?? 0) + 1;
     parts.forEach((part, at) => {
-      kvBytes += part.length;
-      errors[tile.side].add(part, back[at]!);
+      codedBytes += part.length;
+      const maps = source.maps?.[tile.firstLayer + at];
+      if (maps === undefined) errors[tile.side].add(halvesOf(part), halvesOf(back[at]!));
+      else addMerged(errors[tile.side], maps, originals(tile)(tile.firstLayer + at), halvesOf(back[at]!), tile, dump);
     });
   }
+  const kvBytes = dump.file.tensor("kv").bytes;
   return {
     profile: name,
-    id: profileId(profile, calibration?.hash),
+    id: profileId(profile, options.calibration?.hash),
     ratio: kvBytes / encodedBytes,
+    tokensLeft: tokensLeft(source.maps, dump),
     kvBytes,
     encodedBytes,
-    encodeBytesPerSecond: (kvBytes / encodeNs) * 1e9,
-    decodeBytesPerSecond: (kvBytes / decodeNs) * 1e9,
+    encodeBytesPerSecond: (codedBytes / encodeNs) * 1e9,
+    decodeBytesPerSecond: (codedBytes / decodeNs) * 1e9,
     error: { k: errors.k.relative, v: errors.v.relative, largest: Math.max(errors.k.largest, errors.v.largest) },
     tiles,
     stored,
   };
 }
 
+function halvesOf(bytes: Uint8Array): Uint16Array {
+  return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
+}
+
+/** @param plane bf16 [heads, tokens, channels] of what was merged */
+function addMerged(
+  error: Difference,
+  maps: readonly MergeMap[],
+  plane: Uint16Array,
+  back: Uint16Array,
+  tile: Tile,
+  { heads, tokens, channels }: KvShape,
+): void {
+  maps.forEach(({ sets }, head) => {
+    sets.slice(tile.firstToken, tile.firstToken + tile.tokens).forEach((members, row) => {
+      const found = (row * heads + head) * channels;
+      for (const token of members) {
+        const at = (head * tokens + token) * channels;
+        error.add(plane.subarray(at, at + channels), back.subarray(found, found + channels));
+      }
+    });
+  });
+}
+
+function tokensLeft(maps: Maps | undefined, { layers, heads, tokens }: KvShape): number {
+  return maps === undefined ? 1 : maps.flat().reduce((sum, { sets }) => sum + sets.length, 0) / (layers * heads * tokens);
+}
+
 class Difference {
   largest = 0;
   #square = 0;
   #difference = 0;
+  readonly #bits = new Uint32Array(2);
+  readonly #floats = new Float32Array(this.#bits.buffer);
 
   get relative(): number {
     return this.#difference === 0 ? 0 : Math.sqrt(this.#difference / this.#square);
   }
 
   /** Of bf16. What is the same bit for bit differs by nothing, infinities too. */
-  add(before: Uint8Array, after: Uint8Array): void {
-    const [one, other] = [before, after].map((bytes) => new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)) as [
-      Uint16Array,
-      Uint16Array,
-    ];
-    const bits = new Uint32Array(2);
-    const floats = new Float32Array(bits.buffer);
-    for (let at = 0; at < one.length; at++) {
-      bits[0] = one[at]! << 16;
-      bits[1] = other[at]! << 16;
+  add(before: Uint16Array, after: Uint16Array): void {
+    const [bits, floats] = [this.#bits, this.#floats];
+    for (let at = 0; at < before.length; at++) {
+      bits[0] = before[at]! << 16;
+      bits[1] = after[at]! << 16;
       const value = floats[0]!;
       if (Number.isFinite(value)) this.#square += value * value;
       if (bits[0] === bits[1]) continue;
@@ -118,11 +152,12 @@ export function tableOf(results: readonly Compared[]): string {
     percent(one.error.k),
     percent(one.error.v),
     one.error.largest.toPrecision(3),
-    Object.entries(one.stored)
-      .map(([reason, count]) => `${count} of ${one.tiles} ${reason}`)
-      .join(", "),
+    [
+      ...(one.tokensLeft < 1 ? [`${percent(one.tokensLeft)} of the tokens left`] : []),
+      ...Object.entries(one.stored).map(([reason, count]) => `${count} of ${one.tiles} tiles stored: ${reason}`),
+    ].join(", "),
   ]);
-  const head = ["profile", "ratio", "encode MB/s", "decode MB/s", "K error", "V error", "largest", "stored tiles"];
+  const head = ["profile", "ratio", "encode MB/s", "decode MB/s", "K error", "V error", "largest", ""];
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
   return [head, ...rows]
     .map((row) =>

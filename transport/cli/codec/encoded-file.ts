@@ -1,23 +1,27 @@
 /**
  * kvferry codec encode and decode. What is encoded lies in a safetensors file as well: `blocks` (U8, one block behind the other, in the order of `tilesOfKv`) and
- * `block_bytes` (U32) in place of `kv`, with everything else that the dump held.
+ * `block_bytes` (U32), and `merge_map` if tokens were merged, in place of `kv`, with everything else that the dump held.
  */
 import { expected, integer } from "../../check.ts";
 import type { Calibration } from "../../codec/calibration.ts";
 import { profileId } from "../../codec/identity.ts";
 import { needsCalibration } from "../../codec/fit.ts";
 import { parseProfile } from "../../codec/parse.ts";
-import type { Profile, Side } from "../../codec/profile.ts";
+import { expandHead } from "../../codec/merge-layer.ts";
+import { mapBytes } from "../../codec/merge-map.ts";
+import { type Profile, type Side, SIDES } from "../../codec/profile.ts";
 import { bytesOf, type TensorShape } from "../../codec/safetensors.ts";
 import type { ModelShape } from "../../codec/spec.ts";
 import { KvferryError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import { type Dump, type KvShape, kvShape, ropeOf } from "./dump.ts";
 import { TensorFile, writeTensors } from "./tensor-file.ts";
-import { emptyParts, gather, scatter, type Tile, tilesOfKv } from "./tiles.ts";
+import { MAP, type Maps, readMapsOf, rowsOfLayers, sourceOf } from "./merged.ts";
+import { emptyParts, gather, scatter, type Tile, type TileOptions, tilesOfKv } from "./tiles.ts";
 
 const METADATA_KEY = "kvferry_codec";
-const OURS = ["kv", "blocks", "block_bytes"];
+const MERGED_KEY = "kvferry_merged";
+const OURS = ["kv", "blocks", "block_bytes", MAP];
 
 interface EncodedHead {
   readonly profile: Profile;
@@ -50,18 +54,23 @@ export function planesOf(read: (side: Side, layer: number) => Uint16Array): (til
 }
 
 /** Throws KvferryError. */
-export function encodeFile(dump: Dump, profile: Profile, span: number, calibration: Calibration | undefined, out: string): Written {
-  const planes = planesOf(dump.plane);
+export function encodeFile(dump: Dump, profile: Profile, options: TileOptions, out: string): Written {
+  const { span, calibration } = options;
+  const source = sourceOf(dump, profile);
+  const planes = planesOf(source.plane);
   const blocks: Uint8Array[] = [];
-  for (const tile of tilesOfKv(profile, dump, dump.tokens, span, calibration)) {
+  for (const tile of tilesOfKv(profile, dump, source.rowsOf, options)) {
     const room = new Uint8Array(tile.codec.bound(tile.tokens));
     const { bytes } = tile.codec.encode(gather(planes(tile), tile, dump), tile.tokens, tile.firstToken, room, tile.end);
     blocks.push(room.slice(0, bytes));
   }
-  const encodedBytes = blocks.reduce((sum, { length }) => sum + length, 0);
+  const blocksBytes = blocks.reduce((sum, { length }) => sum + length, 0);
+  const isMerged = source.maps !== undefined;
+  const { layers, heads, tokens } = dump;
   const others = othersOf(dump.file);
   const shapes: TensorShape[] = [
-    { name: "blocks", dtype: "U8", shape: [encodedBytes] },
+    { name: "blocks", dtype: "U8", shape: [blocksBytes] },
+    ...(isMerged ? ([{ name: MAP, dtype: "U8", shape: [layers, heads, mapBytes(tokens)] }] as const) : []),
     { name: "block_bytes", dtype: "U32", shape: [blocks.length] },
     ...others,
   ];
@@ -81,45 +90,121 @@ export function encodeFile(dump: Dump, profile: Profile, span: number, calibrati
       inFileOrder(shapes),
       new Map<string, readonly Uint8Array[]>([
         ["blocks", blocks],
+        [MAP, [source.mapBytes]],
         ["block_bytes", [new Uint8Array(Uint32Array.from(blocks, ({ length }) => length).buffer)]],
       ]),
     ),
   );
-  return { kvBytes: dump.file.tensor("kv").bytes, encodedBytes };
+  return { kvBytes: dump.file.tensor("kv").bytes, encodedBytes: blocksBytes + source.mapBytes.length };
 }
 
-/** Throws KvferryError on what encodeFile has not written, and on blocks that are not whole. */
-export function decodeFile(path: string, calibration: Calibration | undefined, out: string): Written {
+/**
+ * Throws KvferryError on what encodeFile has not written, and on blocks that are not whole.
+ * @param isRagged merged tokens stay merged; else each token gets what it was merged into
+ */
+export function decodeFile(path: string, calibration: Calibration | undefined, isRagged: boolean, out: string): Written {
   const file = new TensorFile(path);
   try {
     const head = parseEncodedHead(file);
     checkCalibration(head, calibration, path);
     const shape = kvShape(head.shape, path);
-    const { kv, encodedBytes } = decodeBlocks(file, head, shape, calibration);
+    const maps = head.profile.merge === undefined ? undefined : readMapsOf(file, shape);
+    if (isRagged && maps === undefined) throw new KvferryError("invalid_argument", `${path} has no merged tokens that could stay so`);
+    const decoded = decodeBlocks(file, head, shape, maps, calibration);
+    const made = maps === undefined || !isRagged ? wholeOf(decoded, head.shape, maps, shape) : raggedOf(decoded, maps, shape);
     const metadata = Object.fromEntries([...file.head.metadata].filter(([key]) => key !== METADATA_KEY));
-    const shapes = inFileOrder([{ name: "kv", dtype: "BF16", shape: head.shape }, ...othersOf(file)]);
-    writeTensors(out, shapes, metadata, valuesOf(file, shapes, new Map([["kv", [new Uint8Array(kv.buffer)]]])));
-    return { kvBytes: kv.byteLength, encodedBytes };
+    if (maps !== undefined) metadata[MERGED_KEY] = head.id;
+    const shapes = inFileOrder([...made.keys(), ...othersOf(file)]);
+    const values = new Map([...made].map(([{ name }, bytes]) => [name, [bytes]] as const));
+    writeTensors(out, shapes, metadata, valuesOf(file, shapes, values));
+    return { kvBytes: bytesOf("BF16", head.shape), encodedBytes: decoded.encodedBytes };
   } finally {
     file.close();
   }
+}
+
+interface Decoded {
+  /** All planes, K and V layer by layer: without merged tokens that is `kv`. */
+  readonly values: Uint16Array;
+  /** bf16 [heads, rows, channels]. */
+  readonly plane: (side: Side, layer: number) => Uint16Array;
+  readonly rows: readonly number[];
+  readonly encodedBytes: number;
+}
+
+type Made = ReadonlyMap<TensorShape, Uint8Array>;
+
+/** `kv`, merged tokens each at all positions that they stand for. */
+function wholeOf(
+  { values, plane, rows }: Decoded,
+  shape: readonly number[],
+  maps: Maps | undefined,
+  { layers, heads, tokens, channels }: KvShape,
+): Made {
+  const kv = maps === undefined ? values : new Uint16Array(layers * 2 * heads * tokens * channels);
+  const row = tokens * channels;
+  maps?.forEach((ofLayer, layer) => {
+    SIDES.forEach((side, at) => {
+      const from = plane(side, layer);
+      const ofHead = rows[layer]! * channels;
+      ofLayer.forEach((map, head) => {
+        const first = ((layer * 2 + at) * heads + head) * row;
+        expandHead(map, from.subarray(head * ofHead, (head + 1) * ofHead), channels, kv.subarray(first, first + row));
+      });
+    });
+  });
+  return new Map([[{ name: "kv", dtype: "BF16", shape }, new Uint8Array(kv.buffer)]]);
+}
+
+/** Layer by layer, head by head: K of all that is left, then V; how many tokens each stands for, and the position of its pivot. */
+function raggedOf({ plane, rows }: Decoded, maps: Maps, { layers, heads, channels }: KvShape): Made {
+  const all = maps.flat();
+  const counts = Uint32Array.from(all, ({ sets }) => sets.length);
+  const left = counts.reduce((sum, count) => sum + count, 0);
+  const kv = new Uint16Array(2 * left * channels);
+  let at = 0;
+  all.forEach(({ sets }, index) => {
+    const [layer, head] = [Math.floor(index / heads), index % heads];
+    for (const side of SIDES) {
+      const first = head * rows[layer]! * channels;
+      kv.set(plane(side, layer).subarray(first, first + sets.length * channels), at);
+      at += sets.length * channels;
+    }
+  });
+  const sizes = Uint32Array.from(all.flatMap(({ sets }) => sets.map(({ length }) => length)));
+  const positions = Uint32Array.from(all.flatMap(({ pivots }) => [...pivots]));
+  const bytes = (numbers: Uint16Array | Uint32Array): Uint8Array => new Uint8Array(numbers.buffer);
+  return new Map<TensorShape, Uint8Array>([
+    [{ name: "merged_kv", dtype: "BF16", shape: [2 * left, channels] }, bytes(kv)],
+    [{ name: "merged_counts", dtype: "U32", shape: [layers, heads] }, bytes(counts)],
+    [{ name: "merged_sizes", dtype: "U32", shape: [left] }, bytes(sizes)],
+    [{ name: "merged_positions", dtype: "U32", shape: [left] }, bytes(positions)],
+  ]);
 }
 
 function decodeBlocks(
   file: TensorFile,
   head: EncodedHead,
   shape: KvShape,
+  maps: Maps | undefined,
   calibration: Calibration | undefined,
-): { kv: Uint16Array; encodedBytes: number } {
+): Decoded {
   const metadata = Object.fromEntries(file.head.metadata);
-  const model: ModelShape = { ...shape, model: metadata["model"] ?? "", element: "bf16", rope: ropeOf(file, metadata, shape.channels) };
+  const { layers, heads, tokens, channels } = shape;
+  const model: ModelShape = { ...shape, model: metadata["model"] ?? "", element: "bf16", rope: ropeOf(file, metadata, channels) };
   const blockBytes = uint32s(file, "block_bytes");
   const all = file.read("blocks");
-  const kv = new Uint16Array(shape.layers * 2 * shape.heads * shape.tokens * shape.channels);
-  const planeValues = shape.heads * shape.tokens * shape.channels;
+  const rows = maps === undefined ? Array.from({ length: layers }, () => tokens) : rowsOfLayers(maps, head.profile.layers);
+  const ends = rows.flatMap((count) => SIDES.map(() => heads * count * channels));
+  ends.forEach((values, index) => (ends[index] = values + (ends[index - 1] ?? 0)));
+  const values = new Uint16Array(ends.at(-1)!);
+  const plane = (side: Side, layer: number): Uint16Array => {
+    const index = 2 * layer + SIDES.indexOf(side);
+    return values.subarray(ends[index - 1] ?? 0, ends[index]);
+  };
   let index = 0;
   let at = 0;
-  for (const tile of tilesOfKv(head.profile, model, shape.tokens, head.span, calibration)) {
+  for (const tile of tilesOfKv(head.profile, model, ({ firstLayer }) => rows[firstLayer]!, { span: head.span, calibration })) {
     const bytes = blockBytes[index];
     if (bytes === undefined || at + bytes > all.length)
       throw new KvferryError("invalid_argument", `${file.path} has fewer blocks than its KV needs`);
@@ -131,17 +216,13 @@ function decodeBlocks(
         cause: error,
       });
     }
-    const plane = (layer: number): Uint16Array => {
-      const from = (layer * 2 + (tile.side === "k" ? 0 : 1)) * planeValues;
-      return kv.subarray(from, from + planeValues);
-    };
-    scatter(parts, plane, tile, shape);
+    scatter(parts, (layer) => plane(tile.side, layer), tile, shape);
     index++;
     at += bytes;
   }
   if (index !== blockBytes.length || at !== all.length)
     throw new KvferryError("invalid_argument", `${file.path} has more blocks than its KV needs`);
-  return { kv, encodedBytes: at };
+  return { values, plane, rows, encodedBytes: at + (maps === undefined ? 0 : file.tensor(MAP).bytes) };
 }
 
 function parseEncodedHead(file: TensorFile): EncodedHead {

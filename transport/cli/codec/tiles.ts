@@ -3,23 +3,43 @@ import type { Calibration } from "../../codec/calibration.ts";
 import type { Profile } from "../../codec/profile.ts";
 import { type ModelShape, specOf, type TileLayers, tilesOf } from "../../codec/spec.ts";
 import { KvferryError } from "../../errors.ts";
-import { native, nativeProblem, type NativeCodec } from "../../native.ts";
+import { native, nativeProblem } from "../../native.ts";
 import { limits } from "../../limits.ts";
 import type { KvShape } from "./dump.ts";
+import { lz4Over, type TileCoder } from "./lz4.ts";
 
 export interface Tile extends TileLayers {
-  readonly codec: NativeCodec;
+  readonly codec: TileCoder;
   readonly firstToken: number;
   readonly tokens: number;
   /** Of the whole sequence. */
   readonly end: number;
 }
 
+export interface TileOptions {
+  /** Tokens of a tile. */
+  readonly span: number;
+  readonly calibration: Calibration | undefined;
+  /** Blocks carry a checksum of what they decode to. */
+  readonly verify?: boolean;
+}
+
 const ELEMENT_BYTES = 2;
 
-/** All tiles, layers first: those of the same layers share a codec, which lives no longer than they are asked for. Throws KvferryError. */
-export function* tilesOfKv(profile: Profile, model: ModelShape, tokens: number, span: number, calibration?: Calibration): Generator<Tile> {
+/**
+ * All tiles, layers first: those of the same layers share a codec, which lives no longer than they are asked for. Throws KvferryError.
+ * @param rowsOf tokens of each of these layers' heads
+ */
+export function* tilesOfKv(
+  { version, exempt, layers: tileLayers, k, v }: Profile,
+  model: ModelShape,
+  rowsOf: (layers: TileLayers) => number,
+  { span, calibration, verify = false }: TileOptions,
+): Generator<Tile> {
+  // Of what is merged already.
+  const profile = { version, exempt, layers: tileLayers, k, v };
   for (const layers of tilesOf(profile, model.layers)) {
+    const tokens = rowsOf(layers);
     const bytes = layers.layers * model.heads * model.channels * Math.min(span, tokens) * ELEMENT_BYTES;
     if (bytes > limits.codecTileBytesMax) {
       throw new KvferryError(
@@ -27,18 +47,28 @@ export function* tilesOfKv(profile: Profile, model: ModelShape, tokens: number, 
         `a tile of ${bytes} bytes is more than ${limits.codecTileBytesMax}: fewer --tokens, or fewer layers`,
       );
     }
-    const codec = openCodec(profile, layers, model, calibration);
+    const codec = openCodec(profile, layers, model, calibration, verify);
     for (let firstToken = 0; firstToken < tokens; firstToken += span) {
       yield { ...layers, codec, firstToken, tokens: Math.min(span, tokens - firstToken), end: tokens };
     }
   }
 }
 
-function openCodec(profile: Profile, layers: TileLayers, model: ModelShape, calibration?: Calibration): NativeCodec {
+function openCodec(
+  profile: Profile,
+  layers: TileLayers,
+  model: ModelShape,
+  calibration: Calibration | undefined,
+  verify: boolean,
+): TileCoder {
   if (native === undefined) throw new KvferryError("unsupported", `codecs need the addon: ${nativeProblem}`);
-  const spec = specOf(profile, layers, model, calibration);
+  const pipeline = profile[layers.side];
+  const isLz4 = pipeline.codec.kind === "lz4";
+  const plain = { ...profile, [layers.side]: { ...pipeline, codec: { kind: "none" } } };
+  const spec = specOf(isLz4 ? plain : profile, layers, model, calibration);
   try {
-    return new native.NativeCodec(spec);
+    const codec = new native.NativeCodec({ ...spec, verify });
+    return isLz4 ? lz4Over(codec) : codec;
   } catch (error) {
     if (error instanceof TypeError) throw new KvferryError("unsupported", error.message, { cause: error });
     throw error;
