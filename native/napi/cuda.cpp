@@ -1,6 +1,7 @@
 #include "cuda.h"
 
 #include "../cuda/driver.h"
+#include "../cuda/nvcomp.h"
 
 namespace kvferry {
 namespace {
@@ -13,6 +14,10 @@ Napi::Value info_of(const Napi::CallbackInfo& info) {
   value.Set("problem", found.problem);
   value.Set("version", found.version);
   value.Set("kernelBytes", double(cuda::kernel_image().bytes));
+  Napi::Object nvcomp = Napi::Object::New(env);
+  nvcomp.Set("version", cuda::nvcomp_info().version);
+  nvcomp.Set("problem", cuda::nvcomp_info().problem);
+  value.Set("nvcomp", nvcomp);
   Napi::Array gpus = Napi::Array::New(env);
   for (const cuda::GpuInfo& gpu : found.gpus) {
     Napi::Object one = Napi::Object::New(env);
