@@ -7,6 +7,8 @@ export interface NativeCuda {
   readonly version: number;
   /** Of the kernels in this build; 0: it was made without nvcc. */
   readonly kernelBytes: number;
+  /** NVIDIA's library of coders: its version, or why it is not there. */
+  readonly nvcomp: { readonly version: string; readonly problem: string };
   readonly gpus: readonly {
     readonly name: string;
     readonly capability: string;
@@ -46,3 +48,23 @@ export type NativeDeviceCodecClass<Spec> = new (
   device: "emulator" | "emulator-reversed" | "cuda",
   workBytes?: number,
 ) => NativeDeviceCodec;
+
+/**
+ * Merges the tokens of each set (transport/codec/merge.ts): keys and values of bf16 in the first and second plane, of one tile from their first token on.
+ * `begins` of each set, and behind the last, are places among `members`. What comes back is of each set.
+ */
+export type NativeMergeTokens = (
+  device: "emulator" | "emulator-reversed" | "cuda",
+  heads: number,
+  channels: number,
+  memory: Uint8Array,
+  planes: Float64Array,
+  lists: readonly Uint32Array[],
+  tile: Float64Array,
+  begins: Uint32Array,
+  members: Uint32Array,
+  headOf: Uint32Array,
+  attention: Float32Array,
+  sigma: number,
+  sums: boolean,
+) => { keys: Float32Array; values: Float32Array; pivots: Uint32Array };

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { NativeCuda, NativeDeviceCodecClass } from "./native-device.ts";
+import type { NativeCuda, NativeDeviceCodecClass, NativeMergeTokens } from "./native-device.ts";
 
 /** As native/napi/addon.cpp has it. */
 const ABI = 7;
@@ -114,6 +114,7 @@ export interface NativeAddon {
   /** Opens the driver when it is first called. */
   cuda(): NativeCuda;
   readonly DeviceCodec: NativeDeviceCodecClass<NativeCodecSpec>;
+  readonly mergeTokens: NativeMergeTokens;
 }
 
 /**

@@ -52,6 +52,9 @@ class DeviceCodec {
 
   const codec::Spec& spec() const { return tiles_.spec(); }
   uint64_t identity() const { return tiles_.identity(); }
+  // Of rans-static, for measurements of the coder alone.
+  const RansTables& tables() const { return tables_; }
+  size_t work_bytes() const { return work_.bytes(); }
   // Bytes that a block has room in: a multiple of 256.
   size_t room(uint32_t tokens) const;
   // Block i goes to blocks + i * room. "" or why not; then nothing is known of the blocks.

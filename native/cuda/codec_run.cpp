@@ -131,7 +131,8 @@ void DeviceCodec::launch_rows(const Batch& batch, bool decodes) {
   group.shape = shape, group.kv = batch.kv, group.tiles = batch.tiles, group.states = batch.states;
   const uint32_t rows = group.range_rows == 0 ? std::max(1u, batch.coded_most) : group.range_rows;
   const size_t units = decodes ? batch.coded_most : (batch.coded_most + rows - 1) / rows;
-  launch(decodes ? Kernel::group_decode : Kernel::group_encode, blocks_of(units), batch.count, group);
+  const Kernel encode = group.run == 1 ? Kernel::channel_encode : Kernel::group_encode;
+  launch(decodes ? Kernel::group_decode : encode, blocks_of(units), batch.count, group);
 }
 
 // Rows of the wave times the matrices.

@@ -59,26 +59,28 @@ KVFERRY_DEVICE uint8_t* codes_at(const GroupArguments& a, const Tile& tile, cons
   return tile.codes + size_t(tile.coded) * a.head_at[place.head] + (size_t(place.row) * a.shape.channels + place.channel) / 8 * bits;
 }
 
-// What a thread knows of its ranges: of its first channel, or of each.
+// What a thread knows of its ranges: `kRanges` is kRun where each channel has its own, otherwise 1. Known when it is compiled, so that they stay in registers.
+template <uint32_t kRanges>
 struct Ranges {
-  float low[kRun], high[kRun];
+  float low[kRanges], high[kRanges];
+  KVFERRY_DEVICE_MEMBER void take(uint32_t i, float value) {
+    const uint32_t at = kRanges == 1 ? 0 : i;
+    low[at] = value < low[at] ? value : low[at];
+    high[at] = value > high[at] ? value : high[at];
+  }
 };
 
-template <typename Block>
-using EachRanges = typename Block::template Each<Ranges>;
+template <typename Block, uint32_t kRanges>
+using EachRanges = typename Block::template Each<Ranges<kRanges>>;
 
-// Least and greatest of threads that share a range, where it is of several channels.
+// Least and greatest of threads that share a range.
 template <typename Block>
-KVFERRY_DEVICE void share_ranges(Block& block, const GroupArguments& a, EachRanges<Block>& ranges) {
+KVFERRY_DEVICE void share_ranges(Block& block, const GroupArguments& a, EachRanges<Block, 1>& ranges) {
   typename Block::template Each<float[2]> own, other;
   const uint32_t lanes = a.run >= a.shape.channels ? a.shape.lanes : a.run / kRun;
   block.each([&](uint32_t thread) {
     own[thread][0] = ranges[thread].low[0];
     own[thread][1] = ranges[thread].high[0];
-    for (uint32_t i = 1; i < kRun; i++) {
-      own[thread][0] = ranges[thread].low[i] < own[thread][0] ? ranges[thread].low[i] : own[thread][0];
-      own[thread][1] = ranges[thread].high[i] > own[thread][1] ? ranges[thread].high[i] : own[thread][1];
-    }
   });
   for (uint32_t apart = 1; apart < lanes; apart *= 2) {
     block.fetch(own, [&](uint32_t thread) { return thread ^ apart; }, other);
@@ -87,97 +89,105 @@ KVFERRY_DEVICE void share_ranges(Block& block, const GroupArguments& a, EachRang
       own[thread][1] = other[thread][1] > own[thread][1] ? other[thread][1] : own[thread][1];
     });
   }
-  block.each([&](uint32_t thread) {
-    ranges[thread].low[0] = own[thread][0];
-    ranges[thread].high[0] = own[thread][1];
-  });
+  block.each([&](uint32_t thread) { ranges[thread] = {{own[thread][0]}, {own[thread][1]}}; });
 }
 
-// Ranges to parameters; what is left is the low and the reciprocal of the step of each value.
-template <typename Block>
+// Ranges to parameters; what is left is the low and the reciprocal of the step of each.
+template <typename Block, uint32_t kRanges>
 KVFERRY_DEVICE void seal_ranges(Block& block, const GroupArguments& a, const Tile& tile, TileState* state, Places<Block>& places,
-                                EachRanges<Block>& ranges) {
+                                EachRanges<Block, kRanges>& ranges) {
   const GroupLayout layout = layout_of(a, tile);
   block.each([&](uint32_t thread) {
     const Place& place = places[thread];
     if (!place.is_valid) return;
-    const uint32_t count = a.run == 1 ? kRun : 1;
     const float top = float(int32_t(a.levels[place.head]) - 1);
     uint16_t* parameters = parameters_at(tile, layout, place.row / layout.rows) + place.head * layout.of_head;
-    for (uint32_t i = 0; i < count; i++) {
+    KVFERRY_UNROLL
+    for (uint32_t i = 0; i < kRanges; i++) {
       uint16_t low, step;
       float least = ranges[thread].low[i] + 0.0f, greatest = ranges[thread].high[i] + 0.0f;
       if (codec::seal_range(&least, &greatest, top, &low, &step) != 0) atomic_or(&state->wrong, kOutOfRange);
       ranges[thread].low[i] = least;
       ranges[thread].high[i] = greatest;
       const uint32_t channel = place.channel + i;
-      if (a.run != 1 && channel % a.run != 0) continue;
+      if (channel % a.run != 0) continue;
       parameters[channel / a.run] = low;
       parameters[layout.ranges + channel / a.run] = step;
     }
   });
 }
 
-template <typename Block>
-KVFERRY_DEVICE void group_encode(Block& block, const GroupArguments& a) {
+// A thread's values as codes, packed.
+template <uint32_t kRanges>
+KVFERRY_DEVICE void code_run(const GroupArguments& a, const Tile& tile, const Place& place, const Ranges<kRanges>& ranges, const float* values) {
+  const uint32_t bits = a.bits[place.head];
+  const float top = float(int32_t(a.levels[place.head]) - 1);
+  uint64_t word = 0;
+  KVFERRY_UNROLL
+  for (uint32_t i = 0; i < kRun; i++) {
+    const uint32_t at = kRanges == 1 ? 0 : i;
+    word |= uint64_t(codec::group_code(values[i], ranges.low[at], ranges.high[at], top)) << (i * bits);
+  }
+  store_codes(codes_at(a, tile, place), word, bits);
+}
+
+template <uint32_t kRanges, typename Block>
+KVFERRY_DEVICE void group_encode_as(Block& block, const GroupArguments& a) {
   const Tile tile = a.tiles[block.y()];
   TileState* state = a.states + block.y();
   const GroupLayout layout = layout_of(a, tile);
   const uint32_t first = block.x() * Block::threads;
   if (first >= layout.units * a.shape.all_heads() * a.shape.lanes) return;
-  Places<Block> places;
-  EachRanges<Block> ranges;
+  Places<Block> places, here;
+  EachRanges<Block, kRanges> ranges;
   Floats<Block> values;
   block.each([&](uint32_t thread) {
     Place& place = places[thread] = place_of(a.shape, first + thread, layout.units);
     place.row *= layout.rows;
-    for (uint32_t i = 0; i < kRun; i++) {
+    KVFERRY_UNROLL
+    for (uint32_t i = 0; i < kRanges; i++) {
       ranges[thread].low[i] = codec::float_of(codec::kInfinity);
-      ranges[thread].high[i] = -ranges[thread].low[i];
+      ranges[thread].high[i] = -codec::float_of(codec::kInfinity);
     }
   });
-  // Places as they are in row `row` of their unit: the last unit may be shorter.
-  const auto in_row = [&](uint32_t thread, uint32_t row) {
-    Place place = places[thread];
-    place.row += row;
-    place.is_valid = place.is_valid && place.row < tile.coded;
-    return place;
+  // The values of row `row` of each unit; the last unit may be shorter.
+  const auto load_row = [&](uint32_t row) {
+    block.each([&](uint32_t thread) {
+      here[thread] = places[thread];
+      here[thread].row += row;
+      here[thread].is_valid = here[thread].is_valid && here[thread].row < tile.coded;
+    });
+    forward(block, a.shape, a.kv, tile, here, values);
   };
-  Places<Block> here;
   const uint32_t rows = layout.rows < tile.coded ? layout.rows : tile.coded;
   for (uint32_t row = 0; row < rows; row++) {
-    block.each([&](uint32_t thread) { here[thread] = in_row(thread, row); });
-    forward(block, a.shape, a.kv, tile, here, values);
+    load_row(row);
     block.each([&](uint32_t thread) {
       if (!here[thread].is_valid) return;
       if (!are_finite(values[thread])) atomic_or(&state->wrong, kNotFinite);
-      for (uint32_t i = 0; i < kRun; i++) {
-        const float value = values[thread][i];
-        ranges[thread].low[i] = value < ranges[thread].low[i] ? value : ranges[thread].low[i];
-        ranges[thread].high[i] = value > ranges[thread].high[i] ? value : ranges[thread].high[i];
-      }
+      KVFERRY_UNROLL
+      for (uint32_t i = 0; i < kRun; i++) ranges[thread].take(i, values[thread][i]);
     });
   }
-  if (a.run != 1) share_ranges(block, a, ranges);
-  seal_ranges(block, a, tile, state, places, ranges);
+  if constexpr (kRanges == 1) share_ranges(block, a, ranges);
+  seal_ranges<Block, kRanges>(block, a, tile, state, places, ranges);
   for (uint32_t row = 0; row < rows; row++) {
-    if (rows > 1) {
-      block.each([&](uint32_t thread) { here[thread] = in_row(thread, row); });
-      forward(block, a.shape, a.kv, tile, here, values);
-    }
+    if (rows > 1) load_row(row);
     block.each([&](uint32_t thread) {
-      const Place& place = here[thread];
-      if (!place.is_valid) return;
-      const uint32_t bits = a.bits[place.head];
-      const float top = float(int32_t(a.levels[place.head]) - 1);
-      uint64_t word = 0;
-      for (uint32_t i = 0; i < kRun; i++) {
-        const uint32_t range = a.run == 1 ? i : 0;
-        word |= uint64_t(codec::group_code(values[thread][i], ranges[thread].low[range], ranges[thread].high[range], top)) << (i * bits);
-      }
-      store_codes(codes_at(a, tile, place), word, bits);
+      if (here[thread].is_valid) code_run<kRanges>(a, tile, here[thread], ranges[thread], values[thread]);
     });
   }
+}
+
+// Apart, because a range for each channel takes many registers.
+template <typename Block>
+KVFERRY_DEVICE void group_encode(Block& block, const GroupArguments& a) {
+  group_encode_as<1>(block, a);
+}
+
+template <typename Block>
+KVFERRY_DEVICE void channel_encode(Block& block, const GroupArguments& a) {
+  group_encode_as<kRun>(block, a);
 }
 
 template <typename Block>

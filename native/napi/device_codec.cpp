@@ -1,74 +1,22 @@
 // Pages and blocks are copied to the device and back in each call.
 #include "device_codec.h"
 
-#include <cstring>
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "../cuda/codec.h"
 #include "../cuda/driver.h"
+#include "../cuda/merger.h"
 #include "codec_spec.h"
-#include "planes.h"
+#include "device_pages.h"
 
 namespace kvferry {
 namespace {
 
 using cuda::DeviceMemory;
 using cuda::TileSpan;
-
-// Of each tile: token, tokens, position, end.
-constexpr size_t kSpanNumbers = 4;
-
-// Pages of a call, checked: no tile leaves them.
-struct Pages {
-  uint8_t* memory = nullptr;
-  size_t bytes = 0;
-  std::vector<Plane> planes;
-  std::vector<std::vector<uint32_t>> lists;
-  std::vector<TileSpan> spans;
-  uint32_t tokens_most = 0;
-};
-
-bool is_array(const Napi::Value& value, napi_typedarray_type type) {
-  return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
-}
-
-// "" or what is wrong with memory, planes, lists and tiles, which come in this order.
-std::string read_pages(const Napi::CallbackInfo& info, size_t index, const codec::Spec& spec, Pages* pages) {
-  if (!is_array(info[index], napi_uint8_array)) return "expected the pages' memory";
-  auto memory = info[index].As<Napi::Uint8Array>();
-  pages->memory = memory.Data(), pages->bytes = memory.ByteLength();
-  if (!planes_of(info[index + 1], &pages->planes) || pages->planes.size() != spec.parts) return "expected a plane for each part";
-  if (!info[index + 2].IsArray()) return "expected lists of blocks";
-  const Napi::Array lists = info[index + 2].As<Napi::Array>();
-  for (uint32_t at = 0; at < lists.Length(); at++) {
-    if (!is_array(lists.Get(at), napi_uint32_array)) return "expected lists of blocks";
-    const auto list = lists.Get(at).As<Napi::Uint32Array>();
-    pages->lists.emplace_back(list.Data(), list.Data() + list.ElementLength());
-  }
-  uint64_t tokens = UINT64_MAX;
-  for (const Plane& plane : pages->planes) {
-    const bool is_alike = plane.heads == spec.heads && plane.channels == spec.channels && plane.element_bytes == codec::element_bytes(spec.element);
-    if (!is_alike || plane.block_list >= pages->lists.size()) return "expected planes of the spec's shape";
-    const auto& list = pages->lists[plane.block_list];
-    if (!plane_fits(plane, list.data(), list.size(), pages->bytes)) return "expected planes within the memory";
-    const uint64_t together = plane.offset | plane.block_stride | plane.token_stride | plane.head_stride | plane.channel_stride;
-    if (together % plane.element_bytes != 0) return "expected planes whose elements are aligned";
-    tokens = std::min(tokens, uint64_t(list.size()) * plane.tokens - plane.first_token);
-  }
-  if (!is_array(info[index + 3], napi_float64_array)) return "expected tiles";
-  const auto numbers = info[index + 3].As<Napi::Float64Array>();
-  for (size_t at = 0; at + kSpanNumbers <= numbers.ElementLength(); at += kSpanNumbers) {
-    const auto number = [&](size_t place) { return numbers[at + place] >= 0 && numbers[at + place] <= 0x7FFFFFFF ? uint32_t(numbers[at + place]) : UINT32_MAX; };
-    const TileSpan span = {number(0), number(1), number(2), number(3)};
-    if (span.token > tokens || span.tokens > tokens - span.token || span.position == UINT32_MAX) return "expected tiles within the planes";
-    if (span.tokens > codec::kTokensMax || span.tokens * spec.row_bytes() > codec::kTileBytesMax) return "expected tokens that a tile may have";
-    pages->tokens_most = std::max(pages->tokens_most, span.tokens);
-    pages->spans.push_back(span);
-  }
-  return pages->spans.size() <= cuda::kTilesMax ? "" : "expected fewer tiles";
-}
 
 class JsDeviceCodec : public Napi::ObjectWrap<JsDeviceCodec> {
  public:
@@ -99,16 +47,11 @@ class JsDeviceCodec : public Napi::ObjectWrap<JsDeviceCodec> {
     if (device_ != nullptr) {
       codec_ = std::make_unique<cuda::DeviceCodec>(std::move(spec), *device_, work_bytes);
     } else {
-      fail(info.Env(), "unsupported", problem);
+      fail_with(info.Env(), "unsupported", problem);
     }
   }
 
  private:
-  static void fail(Napi::Env env, const char* code, const std::string& message) {
-    Napi::Error error = Napi::Error::New(env, message);
-    error.Value().Set("code", code);
-    error.ThrowAsJavaScriptException();
-  }
   static void refuse(Napi::Env env, const std::string& message) { Napi::TypeError::New(env, message).ThrowAsJavaScriptException(); }
 
   Napi::Value id(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), codec::name_of(codec_->identity())); }
@@ -124,7 +67,7 @@ class JsDeviceCodec : public Napi::ObjectWrap<JsDeviceCodec> {
     const cuda::DevicePages there(*device_, memory.data(), pages.planes, pages.lists);
     std::vector<codec::Encoded> made;
     problem = codec_->encode(there, pages.spans, blocks.data(), room, &made);
-    if (!problem.empty()) return fail(info.Env(), "codec_failed", problem), info.Env().Undefined();
+    if (!problem.empty()) return fail_with(info.Env(), "codec_failed", problem), info.Env().Undefined();
     Napi::Array found = Napi::Array::New(info.Env(), made.size());
     for (size_t at = 0; at < made.size(); at++) {
       auto block = Napi::Uint8Array::New(info.Env(), made[at].bytes);
@@ -167,7 +110,7 @@ class JsDeviceCodec : public Napi::ObjectWrap<JsDeviceCodec> {
     const cuda::DevicePages there(*device_, memory.data(), pages.planes, pages.lists);
     std::vector<bool> good;
     problem = codec_->decode(there, spans, headers, blocks.data(), room, &good);
-    if (!problem.empty()) return fail(info.Env(), "codec_failed", problem), info.Env().Undefined();
+    if (!problem.empty()) return fail_with(info.Env(), "codec_failed", problem), info.Env().Undefined();
     device_->download(pages.memory, memory.data(), pages.bytes);
     Napi::Array found = Napi::Array::New(info.Env(), problems.size());
     size_t next = 0;
@@ -182,8 +125,75 @@ class JsDeviceCodec : public Napi::ObjectWrap<JsDeviceCodec> {
   std::unique_ptr<cuda::DeviceCodec> codec_;
 };
 
+template <typename Array, typename Number>
+bool read_list(const Napi::Value& value, napi_typedarray_type type, std::vector<Number>* list) {
+  if (!is_array(value, type)) return false;
+  const auto array = value.As<Array>();
+  list->assign(array.Data(), array.Data() + array.ElementLength());
+  return true;
+}
+
+// "" or what is wrong with begins, members, head of each set and attention, which come in this order.
+std::string read_sets(const Napi::CallbackInfo& info, size_t index, uint32_t heads, uint32_t tokens, cuda::MergeSets* sets) {
+  const bool are_there = read_list<Napi::Uint32Array>(info[index], napi_uint32_array, &sets->begins) &&
+                         read_list<Napi::Uint32Array>(info[index + 1], napi_uint32_array, &sets->members) &&
+                         read_list<Napi::Uint32Array>(info[index + 2], napi_uint32_array, &sets->head_of) &&
+                         read_list<Napi::Float32Array>(info[index + 3], napi_float32_array, &sets->attention);
+  sets->tokens = tokens;
+  if (!are_there || sets->begins.size() != sets->head_of.size() + 1) return "expected sets";
+  if (sets->attention.size() != size_t(heads) * tokens) return "expected the attention of each head and token";
+  bool are_right = sets->begins.front() == 0 && sets->begins.back() == sets->members.size();
+  for (size_t at = 0; at + 1 < sets->begins.size(); at++) are_right = are_right && sets->begins[at] < sets->begins[at + 1];
+  for (const uint32_t head : sets->head_of) are_right = are_right && head < heads;
+  for (const uint32_t member : sets->members) are_right = are_right && member < tokens;
+  return are_right ? "" : "expected sets of at least one token each, within the tile";
+}
+
+// name of the device, heads, channels, memory, planes of K and V (bf16), lists, one tile, begins, members, head of each set, attention, sigma, sums
+Napi::Value merge(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto number = [&](size_t at) { return info[at].IsNumber() ? info[at].As<Napi::Number>().DoubleValue() : -1; };
+  const auto refused = [&](const std::string& message) {
+    Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
+    return env.Undefined();
+  };
+  codec::Spec spec;
+  if (!(number(1) >= 1 && number(1) <= codec::kWidthMax && number(2) >= 1 && number(2) <= codec::kWidthMax)) return refused("expected a shape");
+  spec.parts = 2, spec.heads = uint32_t(number(1)), spec.channels = uint32_t(number(2));
+  Pages pages;
+  cuda::MergeSets sets;
+  std::string problem = read_pages(info, 3, spec, &pages);
+  if (problem.empty() && (pages.spans.size() != 1 || pages.spans[0].token != 0)) problem = "expected one tile, from the first token on";
+  if (problem.empty()) problem = read_sets(info, 7, spec.heads, pages.spans[0].tokens, &sets);
+  if (problem.empty() && !(number(11) > 0)) problem = "expected a sigma";
+  if (!problem.empty()) return refused(problem);
+  const std::string name = info[0].ToString().Utf8Value();
+  const std::unique_ptr<cuda::Device> device = name == "cuda" ? cuda::open_gpu(0, &problem) : cuda::make_emulator(name == "emulator-reversed");
+  if (device == nullptr) return fail_with(env, "unsupported", problem), env.Undefined();
+  const DeviceMemory memory(*device, pages.bytes);
+  device->upload(memory.data(), pages.memory, pages.bytes);
+  const cuda::DevicePages there(*device, memory.data(), pages.planes, pages.lists);
+  cuda::Merged merged;
+  const bool is_sum = info[12].ToBoolean();
+  problem = cuda::merge_tokens(*device, there, spec.element, spec.heads, spec.channels, sets, number(11), is_sum, &merged);
+  if (!problem.empty()) return fail_with(env, "codec_failed", problem), env.Undefined();
+  Napi::Object found = Napi::Object::New(env);
+  const auto keys = Napi::Float32Array::New(env, merged.keys.size()), values = Napi::Float32Array::New(env, merged.values.size());
+  const auto pivots = Napi::Uint32Array::New(env, merged.pivots.size());
+  std::copy(merged.keys.begin(), merged.keys.end(), Napi::Float32Array(keys).Data());
+  std::copy(merged.values.begin(), merged.values.end(), Napi::Float32Array(values).Data());
+  std::copy(merged.pivots.begin(), merged.pivots.end(), Napi::Uint32Array(pivots).Data());
+  found.Set("keys", keys);
+  found.Set("values", values);
+  found.Set("pivots", pivots);
+  return found;
+}
+
 }  // namespace
 
-void init_device_codec(Napi::Env env, Napi::Object exports) { JsDeviceCodec::define(env, exports); }
+void init_device_codec(Napi::Env env, Napi::Object exports) {
+  JsDeviceCodec::define(env, exports);
+  exports.Set("mergeTokens", Napi::Function::New(env, merge, "mergeTokens"));
+}
 
 }  // namespace kvferry
