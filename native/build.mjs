@@ -18,6 +18,11 @@ const strict = args.includes("--strict");
 const out = kind === undefined ? join(here, "out") : join(here, "out", kind.slice(2));
 const sanitizer = kind === undefined ? [] : [`-fsanitize=${kinds[kind]}`, "-fno-omit-frame-pointer", "-g"];
 const JOBS = 2;
+// What kernels for GPUs are made for: machine code for these where the compiler knows them, and PTX of the last for what comes after.
+const GPUS = ["80", "90", "100"];
+
+// Every operation rounds as the source says, as on CPUs.
+const NVCC_FLAGS = ["-O3", "-fmad=false", "--expt-relaxed-constexpr", "-Xfatbin=-compress-all", "--threads=2"];
 
 const main = async () => {
   const unknown = args.find((arg) => !(arg in kinds) && !["--strict", "--check"].includes(arg) && !arg.startsWith("--nodedir="));
@@ -52,7 +57,18 @@ function probe() {
   if (process.platform !== "linux") missing.push("the native link is written for Linux");
   // Those of the OpenSSL inside Node, which is bound when it is first called: a Node without it loads the addon all the same.
   const tls = headers !== undefined && existsSync(join(headers, "openssl/ssl.h"));
-  return { compiler: found?.[0], version: found?.[1].stdout.split("\n")[0], headers, tls, missing };
+  return { compiler: found?.[0], version: found?.[1].stdout.split("\n")[0], headers, tls, nvcc: probeNvcc(), missing };
+}
+
+/** CUDA's compiler, or why there will be no kernels: nothing else needs it. */
+function probeNvcc() {
+  const command = process.env.NVCC ?? "nvcc";
+  const asked = spawnSync(command, ["--version"], { encoding: "utf8" });
+  if (asked.status !== 0) return { problem: `no ${command}: the addon has no GPU kernels` };
+  const known = spawnSync(command, ["--list-gpu-code"], { encoding: "utf8" }).stdout ?? "";
+  const gpus = GPUS.filter((gpu) => known.includes(`sm_${gpu}\n`));
+  if (gpus.length === 0) return { problem: `${command} knows none of sm_${GPUS.join(", sm_")}: the addon has no GPU kernels` };
+  return { command, version: /release [\d.]+, (\S+)/.exec(asked.stdout)?.[1] ?? "", gpus, problem: "" };
 }
 
 /** In a checkout of Node itself, libuv's headers lie apart. */
@@ -73,7 +89,7 @@ function fail(message, code) {
   process.exitCode = code;
 }
 
-async function build({ compiler, version, headers, tls }) {
+async function build({ compiler, version, headers, tls, nvcc }) {
   const flags = flagsFor(headers, tls);
   const stamp = createHash("sha256")
     .update(JSON.stringify([compiler, version, flags]))
@@ -85,6 +101,8 @@ async function build({ compiler, version, headers, tls }) {
   const stale = sources.filter((source) => isStale(source, objects.get(source)));
   if (stale.length > 0) console.error(`kvferry: compiling ${stale.length} of ${sources.length} files of the native addon with ${version}`);
   const errors = [];
+  const kernels = await buildKernels(nvcc, compiler);
+  if (kernels.problem !== undefined) return kernels.problem;
   const worker = async () => {
     for (let source = stale.pop(); source !== undefined; source = stale.pop()) {
       const problem = await compile(compiler, flags, source, objects.get(source));
@@ -93,7 +111,8 @@ async function build({ compiler, version, headers, tls }) {
   };
   await Promise.all(Array.from({ length: JOBS }, worker));
   if (errors.length > 0) return errors.join("\n");
-  return link(compiler, [...objects.values()], { compiler, version, headers, node: process.version, flags });
+  const made = { compiler, version, headers, node: process.version, flags, ...(kernels.said !== undefined && { kernels: kernels.said }) };
+  return link(compiler, [...objects.values(), ...(kernels.object === undefined ? [] : [kernels.object])], made);
 }
 
 function flagsFor(headers, tls) {
@@ -112,11 +131,66 @@ function flagsFor(headers, tls) {
   ];
 }
 
+/** All kernels as one object, an empty one where there is no compiler for them. `said`: what the record says of them. */
+async function buildKernels(nvcc, compiler) {
+  const source = join(here, "cuda", "kernels.cu");
+  if (!existsSync(source)) return {};
+  const name = createHash("sha256")
+    .update(JSON.stringify([nvcc, compiler]))
+    .digest("hex")
+    .slice(0, 16);
+  const image = join(out, `kernels.${name}.fatbin`);
+  const object = join(out, `kernels.${name}.o`);
+  const last = nvcc.gpus?.at(-1);
+  const said = nvcc.problem || `nvcc ${nvcc.version}: sm_${nvcc.gpus.join(", sm_")} and PTX of compute_${last}`;
+  if (nvcc.problem === "" && isStale(source, image)) {
+    console.error(`kvferry: compiling GPU kernels with nvcc ${nvcc.version}`);
+    const codes = nvcc.gpus.map((gpu) => `arch=compute_${gpu},code=${gpu === last ? `[sm_${gpu},compute_${gpu}]` : `sm_${gpu}`}`);
+    const targets = codes.flatMap((code) => ["-gencode", code]);
+    const problem = await compile(nvcc.command, ["-std=c++20", ...NVCC_FLAGS, `-I${here}`, ...targets], source, image, "-fatbin");
+    if (problem !== "" && strict) return { problem };
+    if (problem !== "") {
+      console.error(problem);
+      return buildKernels({ problem: "nvcc does not compile the GPU kernels (above): the addon has none" }, compiler);
+    }
+  }
+  if (nvcc.problem === "" ? isOlder(object, image) : !existsSync(object)) {
+    const listing = join(out, `kernels.${name}.${process.pid}.S`);
+    const fresh = `${object}.${process.pid}`;
+    writeFileSync(listing, assembly(nvcc.problem === "" ? image : undefined));
+    const problem = await run(compiler, ["-c", listing, "-o", fresh]);
+    rmSync(listing);
+    if (problem !== "") return { problem };
+    renameSync(fresh, object);
+    if (nvcc.problem !== "") console.error(`kvferry: ${nvcc.problem}`);
+  }
+  return { object, said };
+}
+
+/** Constants that begin and end with the kernels (native/cuda/driver.cpp). */
+function assembly(image) {
+  const named = (name) => [`.globl ${name}`, `.hidden ${name}`, `${name}:`];
+  const content = image === undefined ? [] : [`.incbin ${JSON.stringify(image)}`];
+  const lines = [
+    ".section .rodata",
+    ".balign 64",
+    ...named("kvferry_kernels_begin"),
+    ...content,
+    ...named("kvferry_kernels_end"),
+    ".byte 0",
+  ];
+  return `${[...lines, '.section .note.GNU-stack,"",%progbits'].join("\n")}\n`;
+}
+
+function isOlder(file, than) {
+  return !existsSync(file) || statSync(file).mtimeMs < statSync(than).mtimeMs;
+}
+
 /** Under another name first: whoever builds at the same time never sees half an object. As old as when the compiler began to read. */
-async function compile(compiler, flags, source, object) {
+async function compile(compiler, flags, source, object, mode = "-c") {
   const begun = new Date();
   const fresh = `${object}.${process.pid}`;
-  const problem = await run(compiler, [...flags, "-MMD", "-MF", `${fresh}.d`, "-c", source, "-o", fresh]);
+  const problem = await run(compiler, [...flags, "-MMD", "-MF", `${fresh}.d`, mode, source, "-o", fresh]);
   if (problem !== "") return problem;
   utimesSync(fresh, begun, begun);
   renameSync(`${fresh}.d`, `${object}.d`);
@@ -145,7 +219,7 @@ function readText(path) {
 /** Every .cpp of the addon; tools beside it have their own programs. */
 function sourcesBelow(folder) {
   return readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => !["out", "test", "fuzz", "cuda"].includes(entry.name))
+    .filter((entry) => !["out", "test", "fuzz"].includes(entry.name))
     .flatMap((entry) => {
       const path = join(folder, entry.name);
       return entry.isDirectory() ? sourcesBelow(path) : path.endsWith(".cpp") ? [path] : [];
@@ -157,7 +231,11 @@ function sourcesBelow(folder) {
 function isStale(source, object) {
   if (!existsSync(object) || !existsSync(`${object}.d`)) return true;
   const made = statSync(object).mtimeMs;
-  const read = readFileSync(`${object}.d`, "utf8").replaceAll("\\\n", " ").split(/\s+/).slice(1).filter(Boolean);
+  const read = readFileSync(`${object}.d`, "utf8")
+    .replaceAll("\\\n", " ")
+    .split(/\s+/)
+    .slice(1)
+    .filter((file) => file !== "" && file !== ":");
   return [source, ...read].some((file) => !existsSync(resolve(file)) || statSync(resolve(file)).mtimeMs > made);
 }
 

@@ -6,9 +6,10 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { NativeCuda, NativeDeviceCodecClass, NativeMergeTokens } from "./native-device.ts";
 
 /** As native/napi/addon.cpp has it. */
-const ABI = 6;
+const ABI = 7;
 
 export interface NativeRegion {
   readonly id: number;
@@ -110,6 +111,10 @@ export interface NativeAddon {
   ) => NativeCodec;
   /** The entropy coders by themselves, for tests. */
   readonly codecCoders: NativeCoders;
+  /** Opens the driver when it is first called. */
+  cuda(): NativeCuda;
+  readonly DeviceCodec: NativeDeviceCodecClass<NativeCodecSpec>;
+  readonly mergeTokens: NativeMergeTokens;
 }
 
 /**

@@ -4,22 +4,15 @@ bool step(const float* __restrict row, size_t count, const float* __restrict inv
           uint8_t* __restrict codes) {
   uint32_t escapes = 0;
   for (size_t i = 0; i < count; i++) {
-    const float t = row[i] * inverse_steps[i];
-    const uint32_t q = uint32_t(nearest(t));
-    const uint32_t zigzag = (q << 1) ^ uint32_t(int32_t(q) >> 31);
-    // Beyond that `nearest` may be anything.
-    const uint32_t below = __builtin_fabsf(t) < 127.5f ? symbols[i] : 0;
-    codes[i] = uint8_t(zigzag < below ? zigzag : 255);
-    escapes |= zigzag < below ? 0u : 1u;
+    const uint32_t code = step_code(row[i], inverse_steps[i], symbols[i]);
+    codes[i] = uint8_t(code);
+    escapes |= code == 255 ? 1u : 0u;
   }
   return escapes != 0;
 }
 
 void unstep(const uint8_t* __restrict codes, size_t count, const float* __restrict steps, float* __restrict row) {
-  for (size_t i = 0; i < count; i++) {
-    const uint32_t code = codes[i];
-    row[i] = float(int32_t(code >> 1) ^ -int32_t(code & 1)) * steps[i];
-  }
+  for (size_t i = 0; i < count; i++) row[i] = step_value(codes[i], steps[i]);
 }
 
 template <size_t kBit>
@@ -77,14 +70,7 @@ bool seal(float* __restrict lows, float* __restrict highs, size_t count, const f
           uint16_t* __restrict step_parameters) {
   uint32_t outside = 0;
   for (size_t i = 0; i < count; i++) {
-    outside |= __builtin_fabsf(lows[i]) <= 65504.0f && __builtin_fabsf(highs[i]) <= 0x1p100f ? 0u : 1u;
-    low_parameters[i] = f16_below(lows[i] + 0.0f);
-    const float low = from_f16(low_parameters[i]);
-    step_parameters[i] = bf16_above((highs[i] - low) / tops[i]);
-    const float step = from_bf16(step_parameters[i]);
-    lows[i] = low;
-    // Below that the reciprocal is no number; then all codes are 0, and the low is right to 2^-125.
-    highs[i] = step < 0x1p-125f ? 0.0f : 1.0f / step;
+    outside |= seal_range(lows + i, highs + i, tops[i], low_parameters + i, step_parameters + i);
   }
   return outside == 0;
 }
@@ -95,13 +81,6 @@ void unseal(const uint16_t* __restrict low_parameters, const uint16_t* __restric
     lows[i] = from_f16(low_parameters[i]);
     steps[i] = from_bf16(step_parameters[i]);
   }
-}
-
-KVFERRY_INLINE uint8_t group_code(float value, float low, float inverse, float top) {
-  float t = (value - low) * inverse;
-  t = t > 0.0f ? t : 0.0f;
-  t = t < top ? t : top;
-  return uint8_t(nearest(t));
 }
 
 void group_run(const float* __restrict values, size_t count, float low, float inverse, float top, uint8_t* __restrict codes) {
@@ -120,7 +99,7 @@ void group_columns(const float* __restrict row, size_t count, const float* __res
 }
 
 void ungroup_run(const uint8_t* __restrict codes, size_t count, float low, float step, float* __restrict values) {
-  for (size_t i = 0; i < count; i++) values[i] = __builtin_fmaf(float(int32_t(codes[i])), step, low);
+  for (size_t i = 0; i < count; i++) values[i] = group_value(codes[i], step, low);
 }
 
 void ungroup_runs(const uint8_t* codes, size_t count, size_t group, const float* lows, const float* steps, float* values) {
@@ -131,7 +110,7 @@ void ungroup_runs(const uint8_t* codes, size_t count, size_t group, const float*
 
 void ungroup_columns(const uint8_t* __restrict codes, size_t count, const float* __restrict lows, const float* __restrict steps,
                      float* __restrict row) {
-  for (size_t i = 0; i < count; i++) row[i] = __builtin_fmaf(float(int32_t(codes[i])), steps[i], lows[i]);
+  for (size_t i = 0; i < count; i++) row[i] = group_value(codes[i], steps[i], lows[i]);
 }
 
 void fp8(Fp8 format, const float* __restrict values, size_t count, uint8_t* __restrict codes) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "planes.h"
+#include "rans_fit.h"
 
 namespace kvferry::codec {
 namespace {
@@ -48,22 +49,12 @@ void count_classes(const uint8_t* symbols, size_t rows, size_t width, const std:
   for (size_t at = 0; at < sets.size(); at++) counts[at / kRansSymbols % kClasses][at % kRansSymbols] += sets[at];
 }
 
-// What a symbol of each frequency costs, in 2^-16 bits; integers only.
+// What a symbol of each frequency costs, in 2^-16 bits.
 const uint32_t* costs() {
   struct Costs {
     uint32_t of[kRansTotal + 1] = {};
     Costs() {
-      for (uint32_t frequency = 1; frequency <= kRansTotal; frequency++) {
-        uint32_t whole = 31 - uint32_t(__builtin_clz(frequency)), log = whole << 16;
-        uint64_t mantissa = uint64_t(frequency) << (31 - whole);
-        for (uint32_t bit = 1 << 15; bit > 0; bit >>= 1) {
-          mantissa = mantissa * mantissa >> 31;
-          if (mantissa >> 32 == 0) continue;
-          mantissa >>= 1;
-          log += bit;
-        }
-        of[frequency] = (12 << 16) - log;
-      }
+      for (uint32_t frequency = 1; frequency <= kRansTotal; frequency++) of[frequency] = cost_of(frequency);
     }
   };
   static const Costs made;

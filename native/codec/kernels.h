@@ -7,6 +7,7 @@
 
 #include "isa.h"
 #include "spec.h"
+#include "value_codes.h"
 
 namespace kvferry::codec {
 

@@ -151,8 +151,7 @@ Stored Quantization::escape(const float* row, const uint8_t* codes, std::vector<
     const float t = row[i] * inverse_steps_[i];
     if (!std::isfinite(row[i])) return Stored::not_finite;
     if (!(std::fabs(t) < 0x1p31f)) return Stored::out_of_range;
-    const int32_t q = int32_t(std::rint(t));
-    put_varint((uint32_t(q) << 1) ^ uint32_t(q >> 31), side);
+    put_varint(zigzag_of(int32_t(std::rint(t))), side);
   }
   return Stored::no;
 }
@@ -168,7 +167,7 @@ bool Quantization::decode_steps(Codes* codes, size_t first, size_t count, float*
       i = size_t(static_cast<const uint8_t*>(found) - from);
       uint32_t zigzag;
       if (!take_varint(&codes->side_at, codes->side_end, &zigzag)) return false;
-      row[i] = float(int32_t((zigzag >> 1) ^ (0 - (zigzag & 1)))) * spec_.steps[i];
+      row[i] = float(from_zigzag(zigzag)) * spec_.steps[i];
     }
   }
   // Behind the last row nothing may be left: the caller looks.

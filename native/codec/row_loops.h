@@ -61,41 +61,13 @@ bool is_finite(const float* values, size_t count) {
   return greatest < kInfinity;
 }
 
-// Sine and cosine by the polynomials of fdlibm (Sun, 1993) about the nearest quarter turn: libm's own differ in their last bit from one machine to
-// another.
 void angles(const double* __restrict frequencies, size_t count, double position, float* __restrict cosines, float* __restrict sines) {
-  constexpr double kRound = 6755399441055744.0;  // 1.5 x 2^52
-  for (size_t i = 0; i < count; i++) {
-    const double angle = position * frequencies[i];
-    const double shifted = __builtin_fma(angle, 0x1.45F306DC9C883p-1, kRound);
-    const double turns = shifted - kRound;
-    const uint64_t quarter = __builtin_bit_cast(uint64_t, shifted) & 3;
-    const double r = __builtin_fma(turns, -0x1.1A62633145C07p-54, __builtin_fma(turns, -0x1.921FB54442D18p+0, angle));
-    const double z = r * r;
-    double s = __builtin_fma(z, 1.58969099521155010221e-10, -2.50507602534068634195e-08);
-    s = __builtin_fma(z, s, 2.75573137070700676789e-06);
-    s = __builtin_fma(z, s, -1.98412698298579493134e-04);
-    s = __builtin_fma(z, s, 8.33333333332248946124e-03);
-    s = __builtin_fma(z, s, -1.66666666666666324348e-01);
-    const double sine = __builtin_fma(z * r, s, r);
-    double c = __builtin_fma(z, -1.13596475577881948265e-11, 2.08757232129817482790e-09);
-    c = __builtin_fma(z, c, -2.75573143513906633035e-07);
-    c = __builtin_fma(z, c, 2.48015872894767294178e-05);
-    c = __builtin_fma(z, c, -1.38888888888741095749e-03);
-    c = __builtin_fma(z, c, 4.16666666666666019037e-02);
-    const double cosine = __builtin_fma(z * z, c, __builtin_fma(z, -0.5, 1.0));
-    const double x = (quarter & 1) != 0 ? sine : cosine, y = (quarter & 1) != 0 ? cosine : sine;
-    cosines[i] = float(quarter == 1 || quarter == 2 ? -x : x);
-    sines[i] = float(quarter >= 2 ? -y : y);
-  }
+  for (size_t i = 0; i < count; i++) cosine_and_sine(position * frequencies[i], cosines + i, sines + i);
 }
 
 template <bool kBack>
 KVFERRY_INLINE void turn(float* first, float* second, float cosine, float sine) {
-  const float a = *first, b = *second;
-  const float s = kBack ? -sine : sine;
-  *first = __builtin_fmaf(a, cosine, -(b * s));
-  *second = __builtin_fmaf(b, cosine, a * s);
+  turn_pair(first, second, cosine, kBack ? -sine : sine);
 }
 
 template <bool kBack>

@@ -10,7 +10,11 @@ enum class Element : uint32_t { bf16, f16, f32 };
 enum class Fp8 : uint32_t { e4m3, e5m2 };
 
 // Internal linkage and always in line: what is compiled for one instruction set is never called from another.
+#if defined(__CUDACC__)
+#define KVFERRY_INLINE static __host__ __device__ __forceinline__
+#else
 #define KVFERRY_INLINE static inline __attribute__((always_inline))
+#endif
 
 constexpr size_t element_bytes(Element element) { return element == Element::f32 ? 4 : 2; }
 

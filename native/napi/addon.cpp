@@ -10,6 +10,8 @@
 #include "../tcp/tls.h"
 #include "codec.h"
 #include "codec_coders.h"
+#include "cuda.h"
+#include "device_codec.h"
 #include "jobs.h"
 #include "mover.h"
 #include "planes.h"
@@ -20,7 +22,7 @@ namespace kvferry {
 namespace {
 
 // Grows with every change of the interface that transport/native.ts describes: a stale binary is refused by name.
-constexpr uint32_t kAbi = 6;
+constexpr uint32_t kAbi = 7;
 
 Napi::Value refuse(Napi::Env env, const char* message) {
   Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
@@ -102,6 +104,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_process(env, exports);
   init_mover(env, exports);
   init_codec_coders(env, exports);
+  init_device_codec(env, exports);
+  init_cuda(env, exports);
   return exports;
 }
 

@@ -110,27 +110,41 @@ test("socket buffers are judged by the bandwidth-delay product", () => {
 });
 
 test("devices: none is OK, RDMA without an active port is not", () => {
-  assert.deepEqual([...new Set(deviceChecks(host({})).map(({ status }) => status))], ["OK"]);
+  assert.deepEqual([...new Set(deviceChecks(host({}), undefined).map(({ status }) => status))], ["OK"]);
   const port = "/sys/class/infiniband/mlx5_0/ports/1";
   const gids = {
     [`${port}/gids/0`]: "fe80:0000:0000:0000:0000:0000:0000:0001",
     [`${port}/gid_attrs/types/0`]: "RoCE v2",
     [`${port}/gids/1`]: "0000:0000:0000:0000:0000:0000:0000:0000",
   };
-  const up = deviceChecks(host({ ...gids, [`${port}/state`]: "4: ACTIVE", [`${port}/rate`]: "400 Gb/sec (4X NDR)" }))[0]!;
+  const up = deviceChecks(host({ ...gids, [`${port}/state`]: "4: ACTIVE", [`${port}/rate`]: "400 Gb/sec (4X NDR)" }), undefined)[0]!;
   assert.equal(up.status, "OK");
   assert.match(up.found, /mlx5_0\/1 ACTIVE 400 Gb\/sec.*0=fe80:.* RoCE v2/);
-  assert.equal(deviceChecks(host({ ...gids, [`${port}/state`]: "1: DOWN" }))[0]!.status, "WARN");
+  assert.equal(deviceChecks(host({ ...gids, [`${port}/state`]: "1: DOWN" }), undefined)[0]!.status, "WARN");
   const gpu = deviceChecks(
     host(
       { "/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue" },
       { programs: { nvcc: "release 12.4, V12" } },
     ),
+    undefined,
   );
   assert.deepEqual(
-    gpu.slice(1).map(({ found }) => found),
+    gpu.slice(1, 3).map(({ found }) => found),
     ["NVIDIA 550.54.15", "CUDA 12.4"],
   );
+});
+
+test("GPU codecs: none without a driver is OK, a GPU that a build has no kernels for is not", () => {
+  const nvcomp = { version: "", problem: "libnvcomp.so is not installed" };
+  const gpus = [{ name: "NVIDIA H200", capability: "9.0", multiprocessors: 132, bytes: 2 ** 37 }];
+  const codecs = (problem: string, found: typeof gpus) =>
+    deviceChecks(host({}), { problem, version: 13_000, kernelBytes: 0, nvcomp, gpus: found }).find(({ id }) => id === "gpu_codecs")!;
+  assert.deepEqual([codecs("", gpus).status, codecs("", gpus).found], ["OK", "NVIDIA H200 (9.0)"]);
+  assert.equal(codecs("libcuda.so.1: no such file", []).status, "OK");
+  assert.match(codecs("libcuda.so.1: no such file", []).found, /none run here: libcuda/);
+  const bare = codecs("this build has no kernels: nvcc was not there", gpus);
+  assert.equal(bare.status, "WARN");
+  assert.match(bare.remedy, /nvcc/);
 });
 
 test("TLS: which OpenSSL, how fast, and how long the certificate is good for", (t) => {

@@ -5,7 +5,7 @@
  *
  *   npm run test:sanitize [-- [--asan] [--ubsan] [--tsan] [TEST FILE ...]]
  *
- * Without flags all three, over test/native, test/link, test/codec and the jobs. Node itself is an ordinary build, so leaks count only if
+ * Without flags all three, over test/native, test/link, test/codec, test/cuda and the jobs. Node itself is an ordinary build, so leaks count only if
  * they come out of the addon, and races only if both sides are in it. Exit code 0 only if every file passed and nothing was
  * reported.
  */
@@ -16,7 +16,7 @@ import { basename, join } from "node:path";
 
 const ROOT = join(import.meta.dirname, "..", "..");
 const FILE_SECONDS = 600;
-const OURS = /kvferry\.node|\/native\/(?:core|napi|tcp|fake|shm|rdma|codec)\//;
+const OURS = /kvferry\.node|\/native\/(?:core|napi|tcp|fake|shm|rdma|codec|cuda)\//;
 
 /** `runtime`: preloaded, because node is not linked with it. `prefix`: TSan's shadow does not fit around a randomized address space. */
 const KINDS = {
@@ -59,11 +59,12 @@ for (const kind of kinds.length > 0 ? kinds : Object.keys(KINDS)) {
 process.exit(failures === 0 ? 0 : 1);
 
 function testFiles() {
-  const folders = ["test/native", "test/link", "test/codec"].filter((folder) => existsSync(join(ROOT, folder)));
+  const folders = ["test/native", "test/link", "test/codec", "test/cuda"].filter((folder) => existsSync(join(ROOT, folder)));
   const found = folders.flatMap((folder) => readdirSync(join(ROOT, folder)).map((file) => join(folder, file)));
   found.push("test/memory/jobs.test.ts");
-  // The build's own tests run compilers, which are nobody's to watch here.
-  return found.filter((file) => file.endsWith(".test.ts") && !file.endsWith("build.test.ts")).sort();
+  // Tests that run compilers are nobody's to watch here.
+  const compiles = /\/(?:native\/build|cuda\/bench)\.test\.ts$/;
+  return found.filter((file) => file.endsWith(".test.ts") && !compiles.test(file)).sort();
 }
 
 /** "" or what went wrong. */

@@ -1,6 +1,7 @@
 /** kvferry doctor: what this host can do, what is in the way, and what to type. */
 import { Command } from "commander";
 import { loadConfig } from "../config.ts";
+import { native } from "../native.ts";
 import { parseDuration, parseRate } from "../config/units.ts";
 import { deviceChecks } from "./checks/devices.ts";
 import { type Check, type Host, thisHost } from "./checks/host.ts";
@@ -53,7 +54,7 @@ async function examine(host: Host, options: DoctorOptions): Promise<Check[]> {
     ...networkChecks(host, config, path),
     ...tlsChecks(host, config, Date.now()),
     ...(await peerChecks(host, config, Date.now())),
-    ...deviceChecks(host),
+    ...deviceChecks(host, native?.cuda()),
   ];
 }
 

@@ -1,8 +1,10 @@
 /** Checks of devices: RDMA ports with their GIDs, the CUDA driver and its compiler. Absent ones are no fault: TCP carries everything. */
+import type { NativeCuda } from "../../native-device.ts";
 import { type Check, type Host, ok, warn } from "./host.ts";
 
-export function deviceChecks(host: Host): Check[] {
-  return [rdma(host), cudaDriver(host), cudaCompiler(host)];
+/** `cuda`: what the addon finds; undefined without an addon. */
+export function deviceChecks(host: Host, cuda: NativeCuda | undefined): Check[] {
+  return [rdma(host), cudaDriver(host), cudaCompiler(host), gpuCodecs(cuda), nvcomp(cuda)];
 }
 
 const CLASS = "/sys/class/infiniband";
@@ -44,4 +46,27 @@ function cudaDriver(host: Host): Check {
 function cudaCompiler(host: Host): Check {
   const release = /release ([\d.]+)/.exec(host.run("nvcc", ["--version"]) ?? "")?.[1];
   return ok("nvcc", release === undefined ? "none: needed only to build GPU codecs" : `CUDA ${release}`);
+}
+
+function gpuCodecs(cuda: NativeCuda | undefined): Check {
+  const id = "gpu_codecs";
+  if (cuda === undefined) return ok(id, "none: the addon is not loaded");
+  const gpus = cuda.gpus.map(({ name, capability }) => `${name} (${capability})`).join(", ");
+  if (cuda.problem === "") return ok(id, gpus);
+  if (gpus === "") return ok(id, `none run here: ${cuda.problem}`);
+  return warn(
+    id,
+    `none for ${gpus}: ${cuda.problem}`,
+    "Put nvcc on the path, then npm rebuild kvferry (in a checkout: npm run build:native).",
+  );
+}
+
+/** No profile names its coders: they are not offered to anybody. */
+function nvcomp(cuda: NativeCuda | undefined): Check {
+  const id = "nvcomp";
+  if (cuda === undefined) return ok(id, "not looked for: the addon is not loaded");
+  return ok(
+    id,
+    cuda.nvcomp.problem === "" ? `nvCOMP ${cuda.nvcomp.version}; no codec of kvferry uses it yet` : `none: ${cuda.nvcomp.problem}`,
+  );
 }
