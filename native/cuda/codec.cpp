@@ -56,6 +56,7 @@ std::string problem_on_device(const Spec& spec) {
   if (spec.verify) return "checksums of decoded values are the CPU's";
   if (spec.channels % kRun != 0 || spec.channels > kRun * kWarp) return "channels are a multiple of 8 up to 256";
   if (spec.pairing == codec::Pairing::half && spec.inverse_frequencies.size() % kRun != 0) return "rope.inverseFrequencies is a multiple of 8";
+  if (spec.anchor != 0) return "delta is the CPU's";
   const bool has_product = spec.klt_block != 0;
   if (has_product && spec.quantizer != Quantizer::step) return "a KLT goes with steps";
   if (has_product && spec.klt_block % kRun != 0) return "klt.block is a multiple of 8";

@@ -125,7 +125,8 @@ test("what a GPU does not do is refused by name", { skip }, () => {
   const refused: readonly (readonly [NativeCodecSpec, RegExp])[] = [
     [{ ...spec, channels: 12 }, /channels are a multiple of 8/],
     [{ ...spec, verify: true }, /checksums/],
-    [{ ...spec, quantizer: { kind: "cachegen", levels: Uint16Array.of(16), anchor: 4 } }, /cachegen/],
+    [{ ...spec, quantizer: { kind: "cachegen", levels: Uint16Array.of(16) } }, /cachegen/],
+    [{ ...spec, transform: { delta: { anchor: 4 } } }, /delta/],
     [
       { ...spec, quantizer: { kind: "group", levels: Uint16Array.of(3), axis: "token", group: 8, recent: 0 }, codec: { kind: "pack" } },
       /bit by bit/,
