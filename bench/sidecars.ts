@@ -24,7 +24,16 @@ export interface SidecarSettings {
   readonly profileFolder?: string;
 }
 
+export interface CpuUse {
+  readonly seconds: number;
+  /** Of those, in the kernel. */
+  readonly systemSeconds: number;
+}
+
 const START_TIMEOUT_MS = 30_000;
+/** Of /proc/PID/stat, behind the name; Linux shows 100 of them a second to programs, whatever it counts in. */
+const SYSTEM_TICKS_FIELD = 12;
+const TICKS_PER_SECOND = 100;
 /** Short enough to see single handlers, long enough not to be what is measured. */
 const PROFILE_INTERVAL_US = 250;
 
@@ -88,6 +97,14 @@ export class SidecarProcess {
       (sum, task) => sum + Number(readFileSync(join(tasks, task, "schedstat"), "latin1").split(" ")[0]) / 1e9,
       0,
     );
+  }
+
+  /** The kernel counts its own part in ticks. */
+  cpuUse(): CpuUse {
+    const fields = readFileSync(`/proc/${this.#child.pid}/stat`, "latin1")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return { seconds: this.cpuSeconds(), systemSeconds: Number(fields[SYSTEM_TICKS_FIELD]) / TICKS_PER_SECOND };
   }
 
   descriptors(): number {

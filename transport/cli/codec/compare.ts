@@ -79,7 +79,7 @@ export function compare({ name, profile }: NamedProfile, dump: Dump, span: numbe
   };
 }
 
-class Difference {
+export class Difference {
   largest = 0;
   #square = 0;
   #difference = 0;
