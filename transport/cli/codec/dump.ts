@@ -5,7 +5,7 @@ import type { Side } from "../../codec/profile.ts";
 import type { KvSource, Rotation } from "../../codec/source.ts";
 import type { ModelShape } from "../../codec/spec.ts";
 import { limits } from "../../limits.ts";
-import { TensorFile } from "./tensor-file.ts";
+import { TensorFile } from "../../config/tensor-file.ts";
 
 export interface RopeFlags {
   readonly ropeTheta?: string;

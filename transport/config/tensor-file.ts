@@ -1,8 +1,8 @@
 /** Safetensors files on disk: parts of tensors are read as they are needed, since dumps and calibrations can be larger than what a Buffer holds. */
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
-import { KvferryError } from "../../errors.ts";
-import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../../codec/safetensors.ts";
+import { KvferryError } from "../errors.ts";
+import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../codec/safetensors.ts";
 
 const PIECE_BYTES = 64 * 1024 * 1024;
 
