@@ -13,7 +13,7 @@ export class CodedCounts {
   }
 
   /** By the value of the label `reason`: why transfers were stored or coded, why chunks were stored. */
-  reasons(metric: "kvferry_codec_choices_total" | "kvferry_codec_stored_chunks_total"): Record<string, number> {
+  reasons(metric: "kvferry_codec_transfers_total" | "kvferry_codec_stored_chunks_total"): Record<string, number> {
     const found: Record<string, number> = {};
     for (const [name, value] of this.#values) {
       const [, of, reason] = /^(\w+)\{.*\breason="(\w*)"/.exec(name) ?? [];

@@ -225,7 +225,7 @@ function codecOf(
     id,
     ratio: sumOf(moves, ({ report }) => report.bytes) / sumOf(moves, ({ report }) => report.wireBytes),
     used,
-    reasons: coded.reasons("kvferry_codec_choices_total"),
+    reasons: coded.reasons("kvferry_codec_transfers_total"),
     stored_chunks: coded.reasons("kvferry_codec_stored_chunks_total"),
     error: errors.length === 0 ? null : { k: most(({ k }) => k), v: most(({ v }) => v), largest: most(({ largest }) => largest) },
   };
@@ -235,7 +235,7 @@ function codecOf(
 function fallbacksOf(wished: string, candidates: Candidates, moves: readonly Move[], coded: CodedCounts): Result["fallbacks"] {
   const stored = moves.filter(({ report }) => report.profile === "").length;
   if (wished === "none" || wished === "auto" || stored === 0) return [];
-  const reasons = Object.keys(coded.reasons("kvferry_codec_choices_total")).join(", ");
+  const reasons = Object.keys(coded.reasons("kvferry_codec_transfers_total")).join(", ");
   return [{ from: wished, to: "stored", reason: `${stored} of ${moves.length} prompts: ${reasons}` }];
 }
 

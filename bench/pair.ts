@@ -72,7 +72,7 @@ export class Prompt {
 
   offer(): Promise<string> {
     const groups = [{ group: 0, blocks: this.#source, tokens: this.#slice.tokens }];
-    return this.#from.ferry.offer({ model: this.#from.model, groups });
+    return this.#from.ferry.offer({ model: this.#from.model, groups, position: 0 });
   }
 
   async fetch(handle: string, how: MoveOptions = {}): Promise<TransferReport> {
