@@ -1,6 +1,6 @@
 /** `kvferry bench --profile`: prompts take turns on their way between two sidecars until there is enough; then each is looked at. */
 import { assert } from "../transport/check.ts";
-import { asKvferryError } from "../transport/errors.ts";
+import { asKvferryError, KvferryError } from "../transport/errors.ts";
 import type { CodecError } from "../transport/cli/codec/compare.ts";
 import { Candidates, type Move, Sides } from "./codec-sides.ts";
 import { codedCounts, type CodedCounts } from "./codec-counts.ts";
@@ -99,7 +99,7 @@ class ProfileRun {
     // Whole rounds, so that every prompt counts for as much.
     while (moves.length === 0 || (movedSeconds < seconds && movedBytes < bytes && moves.length < iterations)) {
       for (const prompt of kv.prompts) {
-        interruption?.throwIfAborted();
+        if (interruption?.aborted === true) throw new KvferryError("cancelled", `interrupted by ${String(interruption.reason)}`);
         const move = await sides.move(prompt);
         moves.push(move);
         movedSeconds += move.seconds;

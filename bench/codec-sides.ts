@@ -16,6 +16,7 @@ import { blockBytesOf } from "./layouts.ts";
 import { differenceOf, expectedError, type KvPrompt, type KvPrompts } from "./kv-dump.ts";
 import { closeEngine, type EngineSide, openEngine, Prompt } from "./pair.ts";
 import { SidecarProcess } from "./sidecars.ts";
+import { median } from "./statistics.ts";
 import type { LayoutOrder } from "./workload.ts";
 
 export interface ProfileWish {
@@ -101,6 +102,26 @@ export interface Move {
   /** From the offer until everything is verified and in place. */
   readonly seconds: number;
   readonly report: TransferReport;
+}
+
+/** What became of each prompt, round by round. */
+export class MoveTimes {
+  readonly #seconds = new Map<KvPrompt, number[]>();
+  bytes = 0;
+  wireBytes = 0;
+  stored = 0;
+
+  add({ prompt, seconds, report }: Move): void {
+    this.#seconds.set(prompt, [...(this.#seconds.get(prompt) ?? []), seconds]);
+    this.bytes += report.bytes;
+    this.wireBytes += report.wireBytes;
+    if (report.profile === "") this.stored += 1;
+  }
+
+  /** Of all prompts, each as long as it takes at the median. */
+  get seconds(): number {
+    return [...this.#seconds.values()].reduce((sum, all) => sum + median(all), 0);
+  }
 }
 
 /** What lies at the receiver, against what was sent. */

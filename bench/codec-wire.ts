@@ -4,11 +4,10 @@
  */
 import { availableParallelism, loadavg, release, type } from "node:os";
 import { packageVersion } from "../transport/cli/package.ts";
-import { Candidates, type Move, Sides } from "./codec-sides.ts";
+import { Candidates, MoveTimes, Sides } from "./codec-sides.ts";
 import { type Impairment, parseImpairment } from "./impairment.ts";
-import { type KvPrompt, type KvPrompts, readPrompts } from "./kv-dump.ts";
+import { type KvPrompts, readPrompts } from "./kv-dump.ts";
 import type { HeldLink } from "./lab.ts";
-import { median } from "./statistics.ts";
 import { type Figure, markdown, writeResults } from "./suite-report.ts";
 import { endBadly, readFlags } from "./usage.ts";
 import { withLink } from "./wan/ends.ts";
@@ -82,28 +81,8 @@ async function inTurns(kv: KvPrompts, wish: Wish, link: HeldLink, rounds: number
   }
 }
 
-/** What became of each prompt, round by round. */
-class Times {
-  readonly #seconds = new Map<KvPrompt, number[]>();
-  bytes = 0;
-  wireBytes = 0;
-  stored = 0;
-
-  add({ prompt, seconds, report }: Move): void {
-    this.#seconds.set(prompt, [...(this.#seconds.get(prompt) ?? []), seconds]);
-    this.bytes += report.bytes;
-    this.wireBytes += report.wireBytes;
-    if (report.profile === "") this.stored += 1;
-  }
-
-  /** Of all prompts, each as long as it takes at the median. */
-  get seconds(): number {
-    return [...this.#seconds.values()].reduce((sum, all) => sum + median(all), 0);
-  }
-}
-
 async function compared(kv: KvPrompts, plain: Sides, coded: Sides, profile: string, rounds: number): Promise<Figure[]> {
-  const [before, after] = [new Times(), new Times()];
+  const [before, after] = [new MoveTimes(), new MoveTimes()];
   const ways = [
     [plain, before],
     [coded, after],
@@ -118,7 +97,7 @@ async function compared(kv: KvPrompts, plain: Sides, coded: Sides, profile: stri
   for (const prompt of kv.prompts) wrong += (await coded.verify(prompt)).wrong;
   const ratio = after.bytes / after.wireBytes;
   const bound = before.seconds / (PART * ratio);
-  const gbps = ({ bytes, seconds }: Times): string => ((bytes / rounds / seconds) * 8e-9).toFixed(2);
+  const gbps = ({ bytes, seconds }: MoveTimes): string => ((bytes / rounds / seconds) * 8e-9).toFixed(2);
   const rates = `${gbps(after)} Gbit/s of KV instead of ${gbps(before)}`;
   return [
     {

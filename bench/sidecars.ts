@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type ClientFerry, connect } from "../transport/api/client.ts";
 import { loaderFlags } from "./node-flags.ts";
-import { endProgram, freePort } from "./process.ts";
+import { endProgram, endWithUs, freePort } from "./process.ts";
 
 export interface SidecarSettings {
   readonly name: string;
@@ -64,10 +64,12 @@ export class SidecarProcess {
     };
     const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
     const command = [...prefix, process.execPath, ...nodeFlags(settings.profileFolder), cliPath(), "serve", ...args];
-    const child = spawn(command[0]!, command.slice(1), {
-      stdio: ["ignore", "pipe", "inherit"],
-      env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^KVFERRY_(?!NATIVE)/.test(name))),
-    });
+    const child = endWithUs(
+      spawn(command[0]!, command.slice(1), {
+        stdio: ["ignore", "pipe", "inherit"],
+        env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^KVFERRY_(?!NATIVE)/.test(name))),
+      }),
+    );
     const sidecar = new SidecarProcess(settings.name, address, socket, child, folder);
     try {
       await sidecar.#listening();

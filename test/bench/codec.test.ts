@@ -50,10 +50,8 @@ test("without a profile every byte arrives as it is; with a lossless one too, in
       profile === "none" ? codec!.ratio === 1 && codec!.id === "" : codec!.ratio > 1.2 && codec!.id !== "",
       `ratio ${codec!.ratio}`,
     );
-    assert.equal(
-      Object.values(codec!.reasons).reduce((sum, count) => sum + count, 0),
-      4,
-    );
+    // Without profiles nobody has anything to choose.
+    assert.deepEqual(codec!.reasons, profile === "none" ? {} : { fixed: 4 });
   }
 });
 
@@ -102,7 +100,8 @@ test("files and flags that make no sense are refused in a line", async () => {
   for (const [args, sentence] of wrong) {
     const { code, stderr } = await kvferry(["bench", ...args]);
     assert.equal(code, 2, args.join(" "));
-    assert.match(stderr.trim(), sentence);
-    assert.equal(stderr.trim().split("\n").length, 1, stderr);
+    assert.match(stderr, sentence);
+    // What is wrong; and of flags, where to read about them.
+    assert.match(stderr.trim().replace(/\n *See --help .*$/, ""), /^kvferry: .*$/);
   }
 });
