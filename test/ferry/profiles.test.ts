@@ -4,52 +4,10 @@
  * Method: two nodes over the real link, whose blocks hold bf16 values of a few exponents; calibrations are made in memory.
  */
 import assert from "node:assert/strict";
-import test, { type TestContext } from "node:test";
-import type { Calibration } from "../../transport/codec/calibration.ts";
-import { PRESETS } from "../../transport/codec/presets.ts";
-import { Profiles } from "../../transport/ferry/profiles.ts";
-import { native } from "../../transport/native.ts";
-import type { Blocks } from "../../transport/memory/pool.ts";
-import type { TestNode } from "./node.ts";
+import test from "node:test";
 import { assertSame, BLOCK_BYTES, bytesOf, IDENTITY, layoutOf, skip } from "./pair.ts";
-import { COUNT, former, stage, type Stage } from "./stage.ts";
-
-interface Having {
-  readonly names: readonly string[];
-  readonly use?: string;
-  readonly acceptsLossy?: boolean;
-  readonly calibrations?: readonly Calibration[];
-}
-
-function profilesOf({ names, use = names[0] ?? "none", acceptsLossy = false, calibrations = [] }: Having): Profiles {
-  const profiles = names.map((name) => ({ name, profile: PRESETS.get(name)!.profile }));
-  return new Profiles({ profiles, calibrations, use, acceptsLossy, newCodec: (spec) => new native!.NativeCodec(spec) });
-}
-
-/** A holds, B asks. */
-async function stageWith(t: TestContext, a: Having | undefined, b: Having | undefined): Promise<Stage & { readonly reasons: string[] }> {
-  const reasons: string[] = [];
-  const observer = { coding: (_: string, profile: string, reason: string) => void reasons.push(`${profile || "stored"}: ${reason}`) };
-  const more = (having: Having | undefined) => (having === undefined ? {} : { more: () => ({ profiles: profilesOf(having) }) });
-  const made = await stage(t, { a: { observer, ...more(a) }, b: more(b) });
-  for (const id of made.source.ids) fillValues(bytesOf(made.a, id), id);
-  return { ...made, reasons };
-}
-
-/** bf16 of either sign and four exponents. */
-function fillValues(bytes: Uint8Array, seed: number): void {
-  let state = seed + 1;
-  const values = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length >> 1);
-  for (let at = 0; at < values.length; at++) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    values[at] = ((state >>> 31) << 15) | ((124 + ((state >>> 29) & 3)) << 7) | ((state >>> 20) & 0x7f);
-  }
-}
-
-function floatsOf(node: TestNode, { ids }: Blocks): Float32Array {
-  const words = [...ids].flatMap((id) => [...new Uint16Array(bytesOf(node, id).slice().buffer)]);
-  return new Float32Array(Uint32Array.from(words, (word) => word << 16).buffer);
-}
+import { errorOf, floatsOf, stageWith } from "./profiled.ts";
+import { COUNT, former } from "./stage.ts";
 
 const BYTES = COUNT * BLOCK_BYTES;
 
@@ -86,13 +44,8 @@ test("what loses something is taken by who says so, is said, and goes no further
   );
   const report = await (await fetch(await offer())).done;
   assert.deepEqual([report.lossy, reasons], [true, ["int8: fixed"]]);
-  const [exact, got] = [floatsOf(a, source), floatsOf(b, target)];
-  let [differ, worst] = [0, 0];
-  exact.forEach((value, at) => {
-    const error = Math.abs(value - got[at]!);
-    if (error > 0) differ += 1;
-    worst = Math.max(worst, error);
-  });
+  const exact = floatsOf(a, source);
+  const { differ, worst } = errorOf(exact, floatsOf(b, target));
   // Half of one of 255 steps over at most 4, and a rounding to bf16 of what is below 2.
   assert.ok(differ > exact.length / 8 && worst <= 4 / 255 / 2 + 2 ** -8, `${differ} differ, by ${worst} at most`);
 

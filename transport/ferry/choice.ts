@@ -31,25 +31,32 @@ export function chooseCoding(node: NodeContext, request: CodingRequest): Coding 
   const common = model.codecs.profiles.filter(({ id }) => there.has(id) || accepted.includes(id));
   const taken = common.filter(({ id }) => accepted.includes(id));
   // Where a sequence begins counts for what has to do with it: a wrong one would come back right, and cost quality.
-  const usable = taken.filter((profile) => model.codecs.fits(profile, heads) && (position !== undefined || !profile.needsPosition));
-  const options = usable.map(({ id, isLossless: lossless, speed }) => ({
-    profile: id,
-    lossless,
-    ratio: speed.ratio,
-    encodeBytesPerSecond: speed.encodeBytesPerSecond,
-    decodeBytesPerSecond: there.get(id) ?? 0,
-  }));
+  const fitting = taken.filter((profile) => model.codecs.fits(profile, heads));
+  const usable = fitting.filter(({ needsPosition }) => position !== undefined || !needsPosition);
+  const options = usable.map(({ id, isLossless: lossless }) => {
+    const { ratio, encodeBytesPerSecond } = model.codecs.speedOf(id);
+    return { profile: id, lossless, ratio, encodeBytesPerSecond, decodeBytesPerSecond: there.get(id) ?? 0 };
+  });
   const found = choose(use, usable, {
     bytes,
     goodputBytesPerSecond: peer.path.estimate(node.runtime.nowUs()).goodputBytesPerSecond,
     options,
     chunkBytes: Math.min(chunkBytes, limits.codedChunkBytesMax),
     previous,
-    missing: missing ?? (common.length > 0 && taken.length === 0 ? "engine_refuses_lossy" : "no_common_profile"),
+    missing: missing ?? whyNone(common.length, taken.length, fitting.length),
   });
   const profile = usable.find(({ id }) => id === found.profile);
-  node.observer.coding?.(peer.name, profile?.name ?? "", found.reason);
+  const choice = { profile: profile?.name ?? "", reason: found.reason };
+  node.choices.set(peer, choice);
+  node.observer.coding?.(peer.name, choice);
   return profile === undefined ? undefined : { profile: profile.id, position: position ?? 0 };
+}
+
+/** Of how many profiles were left after each question, if none is left in the end. */
+function whyNone(common: number, taken: number, fitting: number): NonNullable<CodecInput["missing"]> {
+  if (common === 0) return "no_common_profile";
+  if (taken === 0) return "engine_refuses_lossy";
+  return fitting === 0 ? "no_common_profile" : "position_unknown";
 }
 
 /** @param use "auto", "none" or the name of a profile, which is taken whether it pays or not */

@@ -19,7 +19,7 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { Access } from "./access.ts";
 import { Admissions } from "./admissions.ts";
 import { BufferTable } from "./buffers.ts";
-import type { NodeObserver, NodeSettings } from "./context.ts";
+import type { CodingChoice, NodeObserver, NodeSettings } from "./context.ts";
 import { Denials } from "./denials.ts";
 import type { FerryEvent } from "./ferry.ts";
 import type { FerryHost, FerrySession, SessionOptions } from "./host.ts";
@@ -65,6 +65,7 @@ export class FerryNode implements FerryHost, TenantNode {
   readonly profiles: Profiles;
   readonly models: ModelTable;
   readonly origins = new BlockOrigins();
+  readonly choices = new WeakMap<PeerPort, CodingChoice>();
   readonly offers: OfferTable;
   readonly buffers: BufferTable;
   readonly admissions: Admissions;
@@ -234,7 +235,7 @@ export class FerryNode implements FerryHost, TenantNode {
 
   modelEntries(): ModelEntry[] {
     return this.models.all().map(({ fingerprint, layoutBytes, codecs }) => {
-      const profiles = codecs.profiles.map(({ id, speed }) => ({ id, decodeBytesPerSecond: Math.round(speed.decodeBytesPerSecond) }));
+      const profiles = codecs.profiles.map(({ id }) => ({ id, decodeBytesPerSecond: Math.round(codecs.speedOf(id).decodeBytesPerSecond) }));
       return { fingerprint, layout: layoutBytes, profiles };
     });
   }
@@ -339,7 +340,7 @@ export class FerryNode implements FerryHost, TenantNode {
   }
 
   #observeChunk(event: LinkEvent, transfer: PlacedTransfer): void {
-    if (event.kind === "acked") this.observer.chunk?.("out", 0, event.durationUs);
+    if (event.kind === "acked") this.observer.chunk?.("out", transfer.bytesOf(event.chunk), event.durationUs);
     else if (event.kind === "committed") {
       const bytes = transfer.bytesOf(event.chunk);
       this.bytesReceived += bytes;

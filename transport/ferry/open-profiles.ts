@@ -4,11 +4,16 @@ import { loadCalibration, readProfile } from "../config/profile-files.ts";
 import { asKvferryError, KvferryError } from "../errors.ts";
 import type { LinkKind } from "../link/link.ts";
 import { native, nativeProblem } from "../native.ts";
+import { measureCodec, type NewCodec } from "./codec-start.ts";
 import type { NodeObserver } from "./context.ts";
 import { type NamedProfile, needs, NO_PROFILES, Profiles } from "./profiles.ts";
 
 /** Throws invalid_config. */
-export function openProfiles({ codec }: Pick<Config, "codec">, link: LinkKind, observer: NodeObserver): Profiles {
+export function openProfiles(
+  { codec, ioThreads: threads }: Pick<Config, "codec" | "ioThreads">,
+  link: LinkKind,
+  observer: NodeObserver,
+): Profiles {
   if (codec.profiles.length === 0) return NO_PROFILES;
   const profiles = codec.profiles.map(
     (name): NamedProfile => ({ name, profile: read("codec.profiles", () => readProfile(name, "codec.profiles")) }),
@@ -30,10 +35,11 @@ export function openProfiles({ codec }: Pick<Config, "codec">, link: LinkKind, o
     return why === "";
   });
   const { use, acceptLossy: acceptsLossy } = codec;
+  const newCodec: NewCodec = (spec) => new native!.NativeCodec(spec);
   return new Profiles({
-    ...{ profiles: usable, calibrations, use, acceptsLossy },
+    ...{ profiles: usable, calibrations, use, acceptsLossy, threads, newCodec },
+    measure: (spec) => measureCodec(newCodec, spec),
     ...(usable.length === 0 ? { missing: "codec_missing" } : {}),
-    newCodec: (spec) => new native!.NativeCodec(spec),
   });
 }
 

@@ -16,6 +16,7 @@ import { halvesOf } from "../kv/planes.ts";
 import type { PlacementCoding } from "../link/link.ts";
 import type { NativeCodec, NativeCodecSpec } from "../native.ts";
 import { headsOf, type KvCodecs } from "../peer/content.ts";
+import { type CodecCounts, type CodecSpeed, CodecSpeedEstimate, sumOfCounts, togetherOf } from "../policy/codec-speed.ts";
 
 export interface NamedProfile {
   /** As the operator calls it. */
@@ -33,15 +34,12 @@ export interface ProfileOptions {
   readonly acceptsLossy: boolean;
   /** Why nothing can be coded here, if that is so. */
   readonly missing?: "codec_missing";
+  /** That code at once. */
+  readonly threads: number;
+  /** What a codec does before it has coded anything; absent: nobody knows, and only the operator can choose. */
+  readonly measure?: (spec: NativeCodecSpec) => Promise<CodecSpeed>;
   /** Throws TypeError on a spec that this host cannot do. */
   readonly newCodec: (spec: NativeCodecSpec) => NativeCodec;
-}
-
-/** Of this node, original bytes a second; 0 = not known. */
-export interface CoderSpeed {
-  readonly ratio: number;
-  readonly encodeBytesPerSecond: number;
-  readonly decodeBytesPerSecond: number;
 }
 
 /** A profile with the calibration that it uses for one model. */
@@ -51,7 +49,6 @@ export interface ModelProfile extends NamedProfile {
   /** What it does depends on where in the sequence a token stands. */
   readonly needsPosition: boolean;
   readonly calibration: Calibration | undefined;
-  readonly speed: CoderSpeed;
 }
 
 /** Why a profile is not to be had for a model. */
@@ -67,6 +64,9 @@ export class Profiles {
     this.#options = options;
   }
 
+  get acceptsLossy(): boolean {
+    return this.#options.acceptsLossy;
+  }
   get use(): string {
     return this.#options.use;
   }
@@ -80,8 +80,7 @@ export class Profiles {
 
   /** Ids of what may come to this node, of a model whose identity names `profile` ("" = exact). */
   accepted(codecs: ModelCodecs, profile: string, heads: number): readonly string[] {
-    const { acceptsLossy } = this.#options;
-    const isTaken = (one: ModelProfile): boolean => (acceptsLossy || one.isLossless || one.id === profile) && codecs.fits(one, heads);
+    const isTaken = (one: ModelProfile): boolean => (this.acceptsLossy || one.isLossless || one.id === profile) && codecs.fits(one, heads);
     return codecs.profiles.filter(isTaken).map(({ id }) => id);
   }
 
@@ -97,7 +96,7 @@ export class Profiles {
 
 /** Of a node that codes nothing. */
 export const NO_PROFILES: Profiles = new Profiles({
-  ...{ profiles: [], calibrations: [], use: "none", acceptsLossy: false },
+  ...{ profiles: [], calibrations: [], use: "none", acceptsLossy: false, threads: 1 },
   newCodec: () => unreachable(undefined as never),
 });
 
@@ -109,15 +108,25 @@ export class ModelCodecs implements KvCodecs {
   readonly #layout: Layout;
   readonly #layers: number;
   readonly #newCodec: ProfileOptions["newCodec"];
-  readonly #codecs = new Map<string, NativeCodec>();
+  readonly #threads: number;
+  readonly #measure: ProfileOptions["measure"];
+  /** By profile, then by what they are of. */
+  readonly #codecs = new Map<string, Map<string, NativeCodec>>();
+  readonly #speeds = new Map<string, CodecSpeedEstimate>();
   /** Whether so many heads fit, by profile and number. */
   readonly #fits = new Map<string, boolean>();
 
-  constructor({ profiles, calibrations, newCodec }: ProfileOptions, { model }: Pick<ModelIdentity, "model">, layout: Layout) {
+  constructor(
+    { profiles, calibrations, newCodec, threads, measure }: ProfileOptions,
+    { model }: Pick<ModelIdentity, "model">,
+    layout: Layout,
+  ) {
     this.#model = model;
     this.#layout = layout;
     this.#layers = Math.max(...layout.groups.flatMap(({ layers }) => layers)) + 1;
     this.#newCodec = newCodec;
+    this.#threads = threads;
+    this.#measure = measure;
     const { count } = headsOf(layout);
     const misfits: Misfit[] = [];
     this.profiles = profiles.flatMap((named) => {
@@ -150,6 +159,39 @@ export class ModelCodecs implements KvCodecs {
     return fits;
   }
 
+  /** Of all threads, as far as it is known by now. */
+  speedOf(id: string): CodecSpeed {
+    const { ratio, encodeBytesPerSecond, decodeBytesPerSecond } = this.#estimateOf(id).handleCounts(this.countsOf(id));
+    return {
+      ratio,
+      encodeBytesPerSecond: encodeBytesPerSecond * this.#threads,
+      decodeBytesPerSecond: decodeBytesPerSecond * this.#threads,
+    };
+  }
+
+  /** Of all that links coded with it here. */
+  countsOf(id: string): CodecCounts {
+    return sumOfCounts([...(this.#codecs.get(id)?.values() ?? [])].map((codec) => codec.counts()));
+  }
+
+  /** Has each profile tried, one after the other, off this thread. Undefined: there is nothing to try. */
+  measure(): Promise<void> | undefined {
+    return this.#measure === undefined || this.profiles.length === 0 ? undefined : this.#measureAll(this.#measure);
+  }
+
+  async #measureAll(measure: NonNullable<ProfileOptions["measure"]>): Promise<void> {
+    for (const profile of this.profiles) {
+      const [k, v] = [await measure(this.#firstSpec(profile, "k")), await measure(this.#firstSpec(profile, "v"))];
+      this.#speeds.set(profile.id, new CodecSpeedEstimate(togetherOf(k, v)));
+    }
+  }
+
+  #estimateOf(id: string): CodecSpeedEstimate {
+    const found = this.#speeds.get(id) ?? new CodecSpeedEstimate();
+    this.#speeds.set(id, found);
+    return found;
+  }
+
   isLossy(id: string): boolean {
     return this.get(id)?.isLossless === false;
   }
@@ -172,27 +214,40 @@ export class ModelCodecs implements KvCodecs {
   /** Tries the first tile of each half of each group; "" if all can be coded. */
   #misfitOf(profile: ModelProfile, heads: number): string {
     try {
-      for (const group of this.#layout.groups) {
-        if (group.blockTokens === 0) continue;
-        const layers = [...group.layers].sort((a, b) => a - b).slice(0, profile.profile.layers);
-        for (const { name, element, firstHead, channels, heads: held } of halvesOf(group))
-          this.#codecOf(profile, { component: name, element, layers, firstHead, heads: name === "latent" ? held : heads, channels });
-      }
+      for (const tile of this.#firstTiles(profile, heads)) this.#codecOf(profile, tile);
       return "";
     } catch (error) {
       return error instanceof TypeError ? error.message : asKvferryError(error).detail;
     }
   }
 
+  /** Of each half of each group with tokens, as a plan would have it. */
+  #firstTiles({ profile }: ModelProfile, heads: number): CodedPlane[] {
+    return this.#layout.groups.flatMap((group) => {
+      if (group.blockTokens === 0) return [];
+      const layers = [...group.layers].sort((a, b) => a - b).slice(0, profile.layers);
+      return halvesOf(group).map(({ name: component, element, firstHead, channels, heads: held }) => ({
+        ...{ component, element, layers, firstHead, channels },
+        heads: component === "latent" ? held : heads,
+      }));
+    });
+  }
+
+  #firstSpec(profile: ModelProfile, side: Side): NativeCodecSpec {
+    const tiles = this.#firstTiles(profile, headsOf(this.#layout).count);
+    return this.#specOf(profile, tiles.find(({ component }) => component === side) ?? tiles[0]!);
+  }
+
   /** Throws profile_refused. */
   #codecOf(known: ModelProfile, about: CodedPlane): NativeCodec {
     const { element, heads, channels, layers } = about;
-    const key = [known.id, about.component, layers.join(), element, heads, channels].join(" ");
-    const made = this.#codecs.get(key);
+    const key = [about.component, layers.join(), element, heads, channels].join(" ");
+    const codecs = this.#codecs.get(known.id) ?? new Map<string, NativeCodec>();
+    const made = codecs.get(key);
     if (made !== undefined) return made;
     try {
       const codec = this.#newCodec(this.#specOf(known, about));
-      this.#codecs.set(key, codec);
+      this.#codecs.set(known.id, codecs.set(key, codec));
       return codec;
     } catch (error) {
       const why = error instanceof TypeError ? error.message : asKvferryError(error).detail;
@@ -221,7 +276,6 @@ function modelProfile({ name, profile }: NamedProfile, calibration: Calibration 
     ...{ name, profile, calibration, needsPosition },
     id: profileId(profile, calibration?.hash),
     isLossless: lossless,
-    speed: { ratio: 1, encodeBytesPerSecond: 0, decodeBytesPerSecond: 0 },
   };
 }
 

@@ -29,7 +29,7 @@ import type {
   Transfer,
 } from "./ferry.ts";
 import type { FerrySession, SessionOptions } from "./host.ts";
-import { groupOf } from "./models.ts";
+import { groupOf, type Model } from "./models.ts";
 import { kvContent, matchedKeys, publishBlocks } from "./blocks.ts";
 import type { NodeContext } from "./context.ts";
 import { layerCount, type OfferRecord } from "./offers.ts";
@@ -102,9 +102,17 @@ export class Session implements FerrySession, Ferry {
     const layoutBytes = serializeLayout(parsed);
     pool.setLayout(layoutBytes, parsed.blockCount);
     const { model, added } = models.register(this, identity, parsed, layoutBytes, checkNamespace(namespace));
-    if (added) for (const { name, why } of model.codecs.misfits) node.observer.profileMissing?.(name, identity.model, why);
-    if (added) node.peers.tell({ kind: "models", models: node.modelEntries() });
+    if (added) this.#tellModel(node, model, identity.model);
     return { model: model.id, fingerprint: model.fingerprint };
+  }
+
+  /** Peers hear of it at once, and again when it is known how fast this node decodes its KV. */
+  #tellModel(node: NodeContext, { codecs }: Model, name: string): void {
+    const tell = (): void => node.peers.tell({ kind: "models", models: node.modelEntries() });
+    for (const misfit of codecs.misfits) node.observer.profileMissing?.(misfit.name, name, misfit.why);
+    tell();
+    // What cannot be tried stays unknown, and is not chosen by its speed.
+    codecs.measure()?.then(tell, () => {});
   }
 
   async keys(model: number, group: number, tokens: Uint32Array, seed: KeySeed = {}): Promise<Uint8Array> {
