@@ -67,7 +67,7 @@ for (const [what, a, b, reason] of [
   ["the reader has none", { names: ["lossless"] }, undefined, "stored: no_common_profile"],
   ["the holder wants nothing coded", { names: ["lossless"], use: "none" }, { names: ["lossless"] }, "stored: fixed"],
   ["the holder has none", undefined, { names: ["lossless"] }, undefined],
-  ["nobody knows the path or the coders yet", { names: ["lossless"], use: "auto" }, { names: ["lossless"] }, "stored: goodput_unknown"],
+  ["both ends are on one host", { names: ["lossless"], use: "auto" }, { names: ["lossless"] }, "stored: same_host"],
 ] as const) {
   test(`KV travels as it is where ${what}`, { skip }, async (t) => {
     const scene = await stageWith(t, a, b);

@@ -66,6 +66,11 @@ test("while the goodput, or a coder's speed, is not known nothing is coded", () 
   }
 });
 
+test("within a host nothing is coded: there is no wire, and both coders would be its processors'", () => {
+  assert.deepEqual(chosen({ isLocal: true, previous: "fast" }), [undefined, "same_host"]);
+  assert.deepEqual(chosen({ isLocal: true, options: [] }), [undefined, "no_common_profile"]);
+});
+
 test("without a profile the reason is the one that is told", () => {
   assert.deepEqual(chosen({ options: [] }), [undefined, "no_common_profile"]);
   for (const missing of ["engine_refuses_lossy", "codec_missing"] as const)

@@ -37,9 +37,11 @@ export function chooseCoding(node: NodeContext, request: CodingRequest): Coding 
     const { ratio, encodeBytesPerSecond } = model.codecs.speedOf(id);
     return { profile: id, lossless, ratio, encodeBytesPerSecond, decodeBytesPerSecond: there.get(id) ?? 0 };
   });
+  const wire = peer.path.wire(node.runtime.nowUs());
   const found = choose(use, usable, {
     bytes,
-    goodputBytesPerSecond: peer.path.estimate(node.runtime.nowUs()).goodputBytesPerSecond,
+    goodputBytesPerSecond: wire.bytesPerSecond,
+    isLocal: wire.isLocal,
     options,
     chunkBytes: Math.min(chunkBytes, limits.codedChunkBytesMax),
     previous,

@@ -188,7 +188,7 @@ export class Ongoing {
     let backlogBytes = 0;
     const moving = [...this.outgoing.values()].filter(({ isMoving }) => isMoving);
     for (const transfer of moving) {
-      backlogBytes += transfer.waitingBytes;
+      if (!transfer.isCoded) backlogBytes += transfer.waitingBytes;
       this.#noteUrgent(nowUs, transfer);
       transfer.reconsider(nowUs, goodputBytesPerSecond, moving.length);
     }

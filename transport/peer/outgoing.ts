@@ -112,6 +112,9 @@ export class OutgoingTransfer implements PlacedTransfer {
   get waitingBytes(): number {
     return this.#sender?.waitingBytes ?? 0;
   }
+  get isCoded(): boolean {
+    return this.#offer.coding !== undefined;
+  }
   /** Something of it waits for a lane or for its answer. */
   get isMoving(): boolean {
     return this.waitingBytes > 0 || (this.#sender?.inFlightBytes ?? 0) > 0;
@@ -217,7 +220,7 @@ export class OutgoingTransfer implements PlacedTransfer {
 
   handlePlacementEvent(nowUs: number, event: LinkEvent): void {
     if (event.kind === "acked") {
-      this.#remote.path.handleAcked(nowUs, event.bytes, event.durationUs);
+      this.#remote.path.handleAcked(nowUs, event.bytes, event.durationUs, this.isCoded);
       this.#sender?.handleAcked(nowUs, event.chunk, event.bytes);
     } else if (event.kind === "failed") this.#sender?.handleFailed(nowUs, event.chunk, event.sequence, codeOfNumber(event.code));
     else if (event.kind === "revoked") this.#handleRevoked(nowUs);

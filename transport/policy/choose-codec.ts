@@ -42,8 +42,10 @@ export const CODEC_REASONS = [
   "position_unknown",
   /** The link, or the addon of one end, cannot code. */
   "codec_missing",
-  /** Nothing was sent over the path yet. */
+  /** Too little was sent over the path yet. */
   "goodput_unknown",
+  /** Both ends are on one host: there is no wire, and both coders would be its processors'. */
+  "same_host",
   /** It would pay for more of the same. */
   "too_small",
   /** A coder is slower than the wire with all bytes, or as good as. */
@@ -56,6 +58,8 @@ export interface CodecInput {
   readonly bytes: number;
   /** Of the wire, in bytes as they travel; undefined or 0 = not known. */
   readonly goodputBytesPerSecond: number | undefined;
+  /** Both ends on one host. */
+  readonly isLocal?: boolean;
   readonly options: readonly CodecOption[];
   /** Of one chunk, original. */
   readonly chunkBytes: number;
@@ -79,9 +83,18 @@ export const STORED = "stored";
 const GAIN = 0.1;
 
 export function chooseCodec(input: CodecInput): CodecChoice {
-  const { bytes, goodputBytesPerSecond: goodput = 0, options, chunkBytes, previous, missing = "no_common_profile" } = input;
+  const {
+    bytes,
+    goodputBytesPerSecond: goodput = 0,
+    isLocal = false,
+    options,
+    chunkBytes,
+    previous,
+    missing = "no_common_profile",
+  } = input;
   assert(bytes >= 0 && chunkBytes > 0, "a transfer and its chunks have sizes");
   if (options.length === 0) return { profile: undefined, reason: missing, predictedUs: new Map() };
+  if (isLocal) return { profile: undefined, reason: "same_host", predictedUs: new Map() };
   if (goodput <= 0) return { profile: undefined, reason: "goodput_unknown", predictedUs: new Map() };
   const storedUs = microseconds(bytes, goodput);
   const predictedUs = new Map([[STORED, storedUs]]);
