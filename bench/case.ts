@@ -204,6 +204,7 @@ class Measure {
       model: slice?.model ?? "",
       tokens: slice?.tokens ?? 0,
       layout: layouts === undefined ? null : { local: orderName(layouts.local), remote: orderName(layouts.remote) },
+      codec: null,
       okay: checked.wrong === 0,
     };
   }

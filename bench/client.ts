@@ -281,7 +281,7 @@ export class BenchClient {
   /** Puts content where it will be sent from; returns digests of what only this end has. */
   async fill(seed = SEED): Promise<string[][]> {
     const { data } = this.#options;
-    const content = data.kind === "random" ? randomContent(seed) : fileContent(data.file, seed);
+    const content = data.kind === "random" ? randomContent(seed) : fileContent(data.files[0]!, seed);
     const { write, read } = this.#all;
     const digests = this.#endpoint.fill(write, content);
     if (read.length > 0) await this.#control.call({ call: "fill", seed, slots: read }, replies.nothing);

@@ -6,7 +6,7 @@ import { readdirSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { TensorFile } from "../transport/cli/codec/tensor-file.ts";
+import { TensorFile } from "../transport/config/tensor-file.ts";
 import { benchFile } from "./files.ts";
 import { runProgram } from "./process.ts";
 import { writeResults } from "./suite-report.ts";

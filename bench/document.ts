@@ -73,7 +73,7 @@ export const interval = z
     sum,
     sum_bidir_reverse: sum.optional().describe("--bidir: what comes the other way"),
   })
-  .describe("there is no compression_ratio: nothing is compressed yet");
+  .describe("of level link; there is no compression_ratio, because nothing is compressed there");
 
 const total = z.strictObject({ ...times, ...moved, retransmits, sender });
 
@@ -111,6 +111,21 @@ const underLoad = z
     loaded_samples: count,
   })
   .describe("--latency-under-load: one block at a time, until it is verified and placed; null without, or in a case that is no load");
+
+const codec = z
+  .strictObject({
+    profile: z.string().describe("as it was asked for"),
+    id: z.string().describe("of the first that was used, which names profile and calibration; empty where all was stored"),
+    ratio: rate.describe("bytes of KV over payload bytes on the wire, what was stored among them"),
+    used: z.record(z.string(), count).describe("prompts by the profile that they came through"),
+    reasons: z.record(z.string(), count).describe("prompts by why they were coded or stored"),
+    stored_chunks: z.record(z.string(), count).describe("chunks that travelled as they are although a profile was used, by reason"),
+    error: z
+      .strictObject({ k: rate, v: rate, largest: rate })
+      .nullable()
+      .describe("the worst of all prompts: root of the squared differences over that of the squares; the largest difference of a value"),
+  })
+  .describe("--profile: what compression made of it, between two sidecars");
 
 const confidence = z.strictObject({
   level_percent: z.number(),
@@ -152,10 +167,11 @@ export const result = z.strictObject({
   reasons,
   fallbacks: z
     .array(z.strictObject({ from: z.string(), to: z.string(), reason: z.string() }))
-    .describe("links that were not the first choice, and lanes that died in this case"),
+    .describe("links that were not the first choice, lanes that died in this case, and prompts that a profile was not used for"),
   model: z.string(),
   tokens: count,
   layout: z.strictObject({ local: z.string(), remote: z.string() }).nullable(),
+  codec: codec.nullable(),
   okay: z.boolean(),
 });
 

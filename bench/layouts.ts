@@ -4,21 +4,21 @@ import type { Layout } from "../transport/kv/layout.ts";
 import { planTransfer } from "../transport/kv/plan.ts";
 import { expected, integer } from "../transport/check.ts";
 import { limits } from "../transport/limits.ts";
-import { headsOf, type KvSlice, MODELS } from "./models.ts";
+import { headsOf, shapeOf, type ShapedSlice } from "./models.ts";
 import { shuffled } from "./random.ts";
 import type { LayoutOrder, Requests, Side, WorkloadParameters } from "./workload.ts";
 
 /** One layer behind the other, K before V, each with all its blocks: one tensor for each, as engines allocate them. */
-export function modelLayout(slice: KvSlice, { order, blockTokens }: LayoutOrder, blockCount: number): Layout {
-  const { layers, kind, channels } = MODELS[slice.model];
+export function modelLayout(slice: ShapedSlice, { order, blockTokens }: LayoutOrder, blockCount: number): Layout {
+  const { layers, kind, channels } = shapeOf(slice);
   const common = { layers, blockTokens, element: "bf16", blockCount, form: "layer-major" } as const;
   if (kind === "mla") return latentLayout({ ...common, channels });
   return denseLayout({ ...common, kvHeads: headsOf(slice), headDim: channels, order: order === "nhd" ? "NHD" : "HND", kv: "split" });
 }
 
 /** Bytes that one block of `blockTokens` takes in all layers. */
-export function blockBytesOf(slice: KvSlice, blockTokens: number): number {
-  const { layers, kind, channels, elementBytes } = MODELS[slice.model];
+export function blockBytesOf(slice: ShapedSlice, blockTokens: number): number {
+  const { layers, kind, channels, elementBytes } = shapeOf(slice);
   return layers * (kind === "kv" ? 2 : 1) * blockTokens * headsOf(slice) * channels * elementBytes;
 }
 

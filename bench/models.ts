@@ -30,17 +30,26 @@ export interface KvSlice {
   readonly blockTokens: number;
 }
 
+/** The same of a model that need not be one of these. */
+export interface ShapedSlice extends Omit<KvSlice, "model"> {
+  readonly model: ModelName | ModelShape;
+}
+
+export function shapeOf({ model }: Pick<ShapedSlice, "model">): ModelShape {
+  return typeof model === "string" ? MODELS[model] : model;
+}
+
 /** The canonical workload: what a prompt of 2,048 tokens leaves behind in Llama-3.1-8B. */
 export const CANONICAL: KvSlice = { model: "llama3-8b", tokens: 2_048, tensorParallel: 1, blockTokens: 16 };
 
-export function headsOf(slice: KvSlice): number {
-  const { kind, kvHeads } = MODELS[slice.model];
+export function headsOf(slice: ShapedSlice): number {
+  const { kind, kvHeads } = shapeOf(slice);
   return kind === "mla" ? 1 : Math.max(1, Math.floor(kvHeads / slice.tensorParallel));
 }
 
 /** The slice as runs of memory, as a paged cache with one tensor for each layer and component holds it. */
-export function runsOf(slice: KvSlice): { readonly runs: number; readonly runBytes: number } {
-  const { layers, kind, channels, elementBytes } = MODELS[slice.model];
+export function runsOf(slice: ShapedSlice): { readonly runs: number; readonly runBytes: number } {
+  const { layers, kind, channels, elementBytes } = shapeOf(slice);
   const blocks = Math.ceil(slice.tokens / slice.blockTokens);
   return { runs: layers * (kind === "kv" ? 2 : 1) * blocks, runBytes: slice.blockTokens * headsOf(slice) * channels * elementBytes };
 }

@@ -3,6 +3,7 @@ import { expected } from "../transport/check.ts";
 import { isHost } from "../transport/config/address.ts";
 import { parseDuration, parseRate, parseSize } from "../transport/config/units.ts";
 import { limits } from "../transport/limits.ts";
+import type { ProfileWish } from "./codec-sides.ts";
 import { refuseForeign } from "./foreign.ts";
 import { type Impairment, LAB_HOST, parseImpairment } from "./impairment.ts";
 import { CANONICAL, type KvSlice, MODELS, type ModelName, runsOf } from "./models.ts";
@@ -59,7 +60,9 @@ export interface BenchOptions {
   readonly confidence: { readonly level: ConfidenceLevel; readonly widthPercent: number } | undefined;
   readonly minGigabitsPerSecond: number | undefined;
   readonly maxP99Us: number | undefined;
-  readonly data: { readonly kind: "random" } | { readonly kind: "kv"; readonly file: string };
+  readonly data: { readonly kind: "random" } | { readonly kind: "kv"; readonly files: readonly string[] };
+  /** --profile: prompts of real KV between two sidecars, instead of blocks over a link. */
+  readonly coding: CodingOptions | undefined;
   readonly compare: readonly Competitor[];
   /** Both ends at the two ends of an emulated link. */
   readonly impairment: Impairment | undefined;
@@ -69,6 +72,13 @@ export interface BenchOptions {
   /** True with no flag that shapes the workload: two numbers are printed. */
   readonly canonical: boolean;
   readonly output: OutputOptions;
+}
+
+export interface CodingOptions extends ProfileWish {
+  /** Of each prompt; undefined: all that the shortest dump has. */
+  readonly tokens: number | undefined;
+  readonly holderOrder: LayoutOrder;
+  readonly askerOrder: LayoutOrder;
 }
 
 export interface OutputOptions {
@@ -145,6 +155,7 @@ function parseValues(raw: RawOptions): BenchOptions {
     minGigabitsPerSecond: read.positive("minGbps"),
     maxP99Us: read.positive("maxP99Us"),
     data: dataOf(raw.data),
+    coding: codingOf(raw),
     compare: competitorsOf(raw.compare),
     impairment,
     labName,
@@ -214,6 +225,20 @@ function layoutsOf(raw: RawOptions): BenchCase["layouts"] {
   return { local, remote: layoutOrder(raw.layoutRemote ?? raw.layoutLocal ?? "nhd16", "--layout-remote") };
 }
 
+function codingOf(raw: RawOptions): BenchOptions["coding"] {
+  if (raw.profile === undefined) return undefined;
+  const read = reader(raw);
+  const { local, remote } = layoutsOf(raw) ?? {};
+  const plain: LayoutOrder = { order: "nhd", blockTokens: read.whole("blockTokens", 1, limits.blockTokensMax) ?? CANONICAL.blockTokens };
+  return {
+    profile: String(raw.profile),
+    calibration: raw.calibration === undefined ? "" : String(raw.calibration),
+    tokens: read.whole("tokens", 1, limits.keyTokensMax),
+    holderOrder: local ?? plain,
+    askerOrder: remote ?? plain,
+  };
+}
+
 function layoutOrder(value: string | boolean, name: string): LayoutOrder {
   const match = /^(nhd|hnd)(\d{1,5})$/.exec(String(value));
   const blockTokens = Number(match?.[2]);
@@ -255,9 +280,9 @@ function tlsOf(raw: RawOptions): TlsChoice {
 
 function dataOf(value: RawOptions[string]): BenchOptions["data"] {
   if (value === undefined || value === "random") return { kind: "random" };
-  const file = String(value).startsWith("kv:") ? String(value).slice(3) : "";
-  if (file === "") throw expected('"random" or kv:FILE', "--data", value);
-  return { kind: "kv", file };
+  const files = String(value).startsWith("kv:") ? String(value).slice(3).split(",") : [""];
+  if (files.includes("")) throw expected('"random" or kv:FILE[,FILE...]', "--data", value);
+  return { kind: "kv", files };
 }
 
 /** `iperf3` brings the C yardstick with it: its ratio is the other half of the answer. */

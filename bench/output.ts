@@ -5,6 +5,7 @@ import type { BenchDocument, Interval } from "./document.ts";
 import type { BenchOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import {
+  codecText,
   comparisonText,
   decisionText,
   fallbackText,
@@ -81,8 +82,10 @@ export class Output {
       this.#line(JSON.stringify(document, null, 2));
     } else if (document.error === null || document.results.length > 0) {
       const compared = comparisonText(document.comparison, unit);
-      if (this.#tellsMore && document.results.length > 0) this.#line(reasonsText(document));
-      this.#line(this.#options.canonical ? twoNumbers(document, unit) : tableText(document, unit));
+      const coded = codecText(document, unit);
+      if (coded !== "") this.#line(coded);
+      else if (this.#tellsMore && document.results.length > 0) this.#line(reasonsText(document));
+      if (coded === "") this.#line(this.#options.canonical ? twoNumbers(document, unit) : tableText(document, unit));
       if (compared !== "") this.#line(compared);
       const underLoad = this.#options.canonical ? "" : underLoadText(document);
       for (const text of [underLoad, impairmentText(document), fallbackText(document)]) if (text !== "") this.#line(text);

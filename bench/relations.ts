@@ -20,6 +20,13 @@ const SERVER_FLAGS = new Set([
   "verbose",
 ]);
 
+/** All that says something of prompts between two sidecars; the rest is of links, which they choose for themselves. */
+const PROFILE_FLAGS = new Set([
+  ...["profile", "calibration", "data", "tokens", "blockTokens", "layoutLocal", "layoutRemote"],
+  ...["time", "bytes", "iters", "warmup", "verify", "checkConsistency", "minGbps", "maxP99Us", "impair", "congestion"],
+  ...["json", "jsonStream", "logfile", "format", "reportGbits", "title", "extraData", "verbose"],
+]);
+
 /** Flags that say what runs are like, each in its own way. */
 const MODEL_FLAGS = ["model", "tokens", "tp", "blockTokens", "layoutLocal", "layoutRemote"] as const;
 const SWEEP_FLAGS = ["startBlockSize", "maxBlockSize"] as const;
@@ -34,12 +41,23 @@ export function isProbed({ blockBytes, batch }: BenchCase, probeBytes: number): 
 }
 
 export function relate(raw: RawOptions, options: BenchOptions): void {
+  if (options.coding !== undefined) relateProfile(raw, options);
+  else if (raw.calibration !== undefined) refuse("--calibration goes with --profile");
   relateLab(raw, options);
   relateEnds(raw, options);
   relateTls(raw, options);
   relateMeasure(raw, options);
-  relateWorkload(raw, options);
+  if (options.coding === undefined) relateWorkload(raw, options);
   relateOutput(raw);
+}
+
+function relateProfile(raw: RawOptions, { data, impairment }: BenchOptions): void {
+  const foreign = Object.keys(raw).find(
+    (name) => !PROFILE_FLAGS.has(name) && raw[name] !== undefined && !(name === "checksum" && raw[name] === true),
+  );
+  if (foreign !== undefined) refuse(`${flagName(foreign)} excludes --profile, which moves prompts between two sidecars on this machine`);
+  if (data.kind !== "kv") refuse("--profile needs real KV: --data kv:FILE.safetensors[,FILE...]");
+  if (raw.congestion !== undefined && impairment === undefined) refuse("-C goes with --impair here: sidecars take the host's");
 }
 
 /** A certificate goes with its key and with whom it believes. */
@@ -107,6 +125,7 @@ function relateWorkload(raw: RawOptions, { bidirectional, reverse, op, data, cas
   if (probeBytes > 0 && !cases.some((one) => isProbed(one, probeBytes)))
     refuse("--latency-under-load needs a load: requests larger than one block (--batch-size)");
   const pulls = bidirectional || reverse || op === "read";
+  if (data.kind === "kv" && data.files.length > 1) refuse("--data takes several files with --profile only");
   if (data.kind === "kv" && pulls) refuse("--data kv:FILE goes with writes: only this end has the file");
   for (const { name, blockBytes, batch } of cases) {
     if (blockBytes * batch > poolBytes)

@@ -110,7 +110,7 @@ export class Pusher implements Requester {
     this.#inFlight.chunks -= 1;
     if (event.kind === "acked") {
       this.movedByLane[event.lane]! += bytes;
-      this.#sending.handleAcked(bytes, event.durationUs);
+      this.#sending.handleAcked(event.bytes, event.durationUs);
       const missing = this.#missing[slot]! - 1;
       this.#missing[slot] = missing;
       if (missing === 0) this.#onComplete(slot);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type ClientFerry, connect } from "../transport/api/client.ts";
 import { loaderFlags } from "./node-flags.ts";
-import { endProgram, freePort } from "./process.ts";
+import { endProgram, endWithUs, freePort } from "./process.ts";
 
 export interface SidecarSettings {
   readonly name: string;
@@ -24,7 +24,16 @@ export interface SidecarSettings {
   readonly profileFolder?: string;
 }
 
+export interface CpuUse {
+  readonly seconds: number;
+  /** Of those, in the kernel. */
+  readonly systemSeconds: number;
+}
+
 const START_TIMEOUT_MS = 30_000;
+/** Of /proc/PID/stat, behind the name; Linux shows 100 of them a second to programs, whatever it counts in. */
+const SYSTEM_TICKS_FIELD = 12;
+const TICKS_PER_SECOND = 100;
 /** Short enough to see single handlers, long enough not to be what is measured. */
 const PROFILE_INTERVAL_US = 250;
 
@@ -55,10 +64,12 @@ export class SidecarProcess {
     };
     const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
     const command = [...prefix, process.execPath, ...nodeFlags(settings.profileFolder), cliPath(), "serve", ...args];
-    const child = spawn(command[0]!, command.slice(1), {
-      stdio: ["ignore", "pipe", "inherit"],
-      env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^KVFERRY_(?!NATIVE)/.test(name))),
-    });
+    const child = endWithUs(
+      spawn(command[0]!, command.slice(1), {
+        stdio: ["ignore", "pipe", "inherit"],
+        env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^KVFERRY_(?!NATIVE)/.test(name))),
+      }),
+    );
     const sidecar = new SidecarProcess(settings.name, address, socket, child, folder);
     try {
       await sidecar.#listening();
@@ -88,6 +99,14 @@ export class SidecarProcess {
       (sum, task) => sum + Number(readFileSync(join(tasks, task, "schedstat"), "latin1").split(" ")[0]) / 1e9,
       0,
     );
+  }
+
+  /** The kernel counts its own part in ticks. */
+  cpuUse(): CpuUse {
+    const fields = readFileSync(`/proc/${this.#child.pid}/stat`, "latin1")
+      .replace(/^.*\) /s, "")
+      .split(" ");
+    return { seconds: this.cpuSeconds(), systemSeconds: Number(fields[SYSTEM_TICKS_FIELD]) / TICKS_PER_SECOND };
   }
 
   descriptors(): number {

@@ -77,7 +77,7 @@ function testStartOf(options: BenchOptions): Start["test_start"] {
     compression: "none",
     checksum: options.checksum,
     verify: options.verify,
-    data: options.data.kind === "random" ? "random" : `kv:${options.data.file}`,
+    data: options.data.kind === "random" ? "random" : `kv:${options.data.files.join()}`,
     rate_bytes_per_second: options.rateBytesPerSecond,
     congestion_control: options.congestionControl,
     window_bytes: options.windowBytes,

@@ -32,7 +32,7 @@ export function markdown(figures: readonly Figure[]): string {
 }
 
 /** Puts a table into bench/RESULTS.md, between the marks of its part. */
-export function writeResults(part: "suite" | "engines" | "wan" | "hostile" | "codec", table: string): void {
+export function writeResults(part: "suite" | "engines" | "wan" | "hostile" | "codec" | "codec-wire", table: string): void {
   const file = join(packageRoot, "bench", "RESULTS.md");
   const text = readFileSync(file, "utf8");
   const [begin, end] = [`<!-- ${part}: begin -->`, `<!-- ${part}: end -->`];

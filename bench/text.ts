@@ -92,6 +92,44 @@ export function tableText(document: BenchDocument, unit: RateUnit): string {
   return align([columns(unit), ...rows]);
 }
 
+/** --profile: what was gained, and what it cost. */
+export function codecText(document: BenchDocument, unit: RateUnit): string {
+  const rows = document.results.flatMap(({ codec, request_bytes, iterations, latency_us, wire_bps, bw_avg_bits_per_second: rate, cpu }) => {
+    if (codec === null) return [];
+    const { profile, ratio, error } = codec;
+    const errors = error === null ? "-" : `${(100 * error.k).toFixed(2)}, ${(100 * error.v).toFixed(2)}`;
+    return [
+      [
+        ...[profile, String(iterations), formatSize(request_bytes), ratio.toFixed(2), rateNumber(rate, unit)],
+        ...[wire_bps === null ? "-" : rateNumber(wire_bps, unit), ((latency_us?.p50 ?? 0) / 1000).toFixed(1)],
+        ...[cpu.seconds_per_gib.toFixed(2), errors],
+      ],
+    ];
+  });
+  if (rows.length === 0) return "";
+  const head = [
+    "Profile",
+    "Prompts",
+    "Bytes",
+    "Ratio",
+    `KV(${unitText(unit)})`,
+    `Wire(${unitText(unit)})`,
+    "p50 (ms)",
+    "CPU s/GiB",
+    "Error of K, V (%)",
+  ];
+  return `${align([head, ...rows])}\n${document.results.map(({ codec }) => codecReasons(codec)).join("\n")}`;
+}
+
+function codecReasons(codec: Result["codec"]): string {
+  if (codec === null) return "";
+  const list = (counts: Readonly<Record<string, number>>): string =>
+    Object.entries(counts)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(", ") || "none";
+  return `prompts by profile: ${list(codec.used)}; why: ${list(codec.reasons)}; chunks that were stored: ${list(codec.stored_chunks)}`;
+}
+
 /** A number that was measured on less than was asked for says so. */
 export function fallbackText(document: BenchDocument): string {
   return document.results

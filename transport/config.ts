@@ -75,6 +75,14 @@ export interface Config {
   readonly rateBytesPerSecond: number;
   /** "" = the host's. */
   readonly congestionControl: string;
+  readonly codec: {
+    /** Presets and JSON files. */
+    readonly profiles: readonly string[];
+    readonly calibration: readonly string[];
+    /** "auto", "none" or one of `profiles`. */
+    readonly use: string;
+    readonly acceptLossy: boolean;
+  };
   readonly deadlines: { readonly localMs: number; readonly remoteMs: number };
   readonly stallMs: number;
   readonly heartbeatMs: number;
@@ -217,6 +225,13 @@ function relate(config: Config, from: (path: string) => string): void {
   unless(
     config.policy === "" || config.tls !== undefined,
     `Expected certificates (tls.certificate, tls.key, tls.authorities) beside ${from("policy")}: a tenant is known by nothing else`,
+  );
+  const { profiles, use } = config.codec;
+  const doubled = profiles.find((profile, index) => profiles.indexOf(profile) !== index);
+  unless(doubled === undefined, `Expected different profiles for ${from("codec.profiles")} but received ${doubled} twice`);
+  unless(
+    use === "auto" || use === "none" || profiles.includes(use),
+    `Expected "auto", "none" or one of ${from("codec.profiles")} for ${from("codec.use")} but received ${use}`,
   );
   const missing =
     config.tls === undefined ? undefined : (["certificate", "key", "authorities"] as const).find((file) => config.tls?.[file] === "");

@@ -41,6 +41,12 @@ export const ERRORS = {
   peer_restarted: { number: 36, fault: "peer", retry: "later", text: "the peer has restarted; what it held is gone" },
   tls_failed: { number: 37, fault: "operator", retry: "never", text: "the two ends found no way to speak TLS" },
   certificate_rejected: { number: 38, fault: "operator", retry: "never", text: "a certificate was not accepted" },
+  profile_refused: {
+    number: 39,
+    fault: "operator",
+    retry: "never",
+    text: "a compression profile is not known here, was not accepted, or is not the content's",
+  },
   checksum_mismatch: { number: 40, fault: "network", retry: "now", text: "a payload does not match its checksum" },
   duplicate_chunk: { number: 41, fault: "network", retry: "never", text: "the chunk is already in place" },
   chunk_busy: { number: 42, fault: "network", retry: "now", text: "another lane is writing the same chunk" },

@@ -70,6 +70,9 @@ const values = {
   /** Of a file that ranks heads. */
   headScoresMax: 65_536,
   headScoresBytes: 4 * MiB,
+  /** That a node may have KV coded with. */
+  profilesMax: 16,
+  profileIdCharacters: 32,
   safetensorsHeaderBytes: 16 * MiB,
   safetensorsTensorsMax: 65_536,
   /** Numbers of a tensor's shape. */
@@ -191,6 +194,10 @@ assert(limits.windowBytesDefault <= limits.windowBytesMax, "the default window i
 assert(limits.controlQueueBytes >= 2 * limits.controlMessageBytes, "a full message never blocks an empty queue");
 assert(limits.greetingMessageBytes <= limits.controlMessageBytes, "a first message is one of those that may be");
 assert(limits.modelsLayoutBytesMax < limits.greetingMessageBytes - limits.modelsMax * KiB, "a Hello holds every model and its layout");
+assert(
+  128 + limits.profilesMax * (limits.profileIdCharacters + 24) <= KiB,
+  "a model's fingerprint and profiles take no more than is left for them",
+);
 assert(limits.busyHeartbeatMs < limits.probeAfterMs, "a remote that is only waited for has been asked before it is doubted");
 assert(limits.tlsRecordsPerKey <= 2 ** 24, "a TLS key is changed before AES-GCM wears it out (2^24.5 records)");
 assert(limits.stallMs <= limits.deadlineRemoteMs && limits.heartbeatMs < limits.stallMs, "silence is noticed before a deadline");

@@ -39,6 +39,15 @@ export interface PathFigures {
   readonly paceBytesPerSecond: number;
 }
 
+/** What links coded (policy/codec-speed.ts: CodecCounts). */
+export interface CodecFigures {
+  readonly encodedBytes: number;
+  readonly sentBytes: number;
+  readonly decodedBytes: number;
+  readonly arrivedBytes: number;
+  readonly stored: Readonly<Record<string, number>>;
+}
+
 /** Read when somebody scrapes, so that nothing has to be kept up to date in between. */
 export interface MetricsSources {
   /** One for each tenant, where there are any. */
@@ -58,6 +67,8 @@ export interface MetricsSources {
     readonly lanes: number;
     readonly info: readonly LaneFigures[];
   }[];
+  /** By profile, of all models together; empty where none is configured. */
+  readonly codecs: () => readonly ({ readonly tenant?: string; readonly profile: string } & CodecFigures)[];
   readonly paths: () => readonly ({ readonly tenant?: string; readonly peer: string } & PathFigures)[];
   readonly apiClients: () => number;
   readonly transfersRunning: () => number;
@@ -114,6 +125,11 @@ export class Metrics {
   readonly policyReloads = this.#counter("policy_reloads_total", "Times that the policy file was read again; result is ok or broken", [
     "result",
   ]);
+  readonly codings = this.#counter(
+    "codec_transfers_total",
+    "Transfers that this node sent, by the profile that they went by (none: as they are) and why; where profiles are configured",
+    ["profile", "reason"],
+  );
   readonly apiRequests = this.#counter("api_requests_total", "Engine API requests; result is ok or an error code", ["verb", "result"]);
 
   readonly transferSeconds = this.#histogram("transfer_seconds", "From request to the last chunk placed", ["direction"], SECONDS);
@@ -160,6 +176,8 @@ export class Metrics {
       policy: (outcome: object): void => this.policyReloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
       denied: (what: string, _remote: string, { code }: { readonly code: string }): void => this.denials.inc({ what, code }),
       certificate: (outcome: object): void => this.reloads.inc({ result: outcome instanceof Error ? "broken" : "ok" }),
+      coding: (_peer: string, { profile, reason }: { readonly profile: string; readonly reason: string }): void =>
+        this.codings.inc({ profile: profile || "none", reason }),
       laneLost: (peer: string, _lane: number, code: string): void => this.laneLosses.inc({ peer, code }),
       peer: (peer: string, up: boolean): void => this.connections.inc({ peer, change: up ? "up" : "down" }),
     };
@@ -177,7 +195,35 @@ export class Metrics {
         for (const path of sources.paths()) gauge.set({ ...labelsOf(path), peer: path.peer }, of(path));
       });
     }
+    this.#observeCodecs(sources.codecs);
     this.#observeStrangers(sources);
+  }
+
+  #observeCodecs(codecs: MetricsSources["codecs"]): void {
+    const ways = [
+      ["out", (one: CodecFigures) => [one.encodedBytes, one.sentBytes]],
+      ["in", (one: CodecFigures) => [one.decodedBytes, one.arrivedBytes]],
+    ] as const;
+    for (const [at, name, help] of [
+      [0, "codec_original_bytes_total", "Bytes of KV in chunks of transfers with a profile; in: of those alone that came coded"],
+      [1, "codec_coded_bytes_total", "What these chunks took on the way"],
+    ] as const) {
+      this.#counter(name, help, ["tenant", "direction", "profile"], (counter) => {
+        counter.reset();
+        for (const one of codecs())
+          for (const [direction, of] of ways) counter.inc({ ...labelsOf(one), direction, profile: one.profile }, of(one)[at]);
+      });
+    }
+    this.#counter(
+      "codec_stored_chunks_total",
+      "Chunks that travelled as they are in spite of a profile",
+      ["tenant", "profile", "reason"],
+      (counter) => {
+        counter.reset();
+        for (const one of codecs())
+          for (const [reason, count] of Object.entries(one.stored)) counter.inc({ ...labelsOf(one), profile: one.profile, reason }, count);
+      },
+    );
   }
 
   #observePools(pools: MetricsSources["pools"]): void {

@@ -179,6 +179,13 @@ export interface NativeEncoded {
   readonly stored: NativeStored;
 }
 
+type SentCount = "encodeNs" | "encodedChunks" | "encodedBytes" | "sentBytes";
+type ArrivedCount = "decodeNs" | "decodedChunks" | "decodedBytes" | "arrivedBytes" | "failedChunks";
+/** Of chunks that links coded. Bytes are original, but those of `sentBytes` (with `stored` chunks) and `arrivedBytes` (of coded ones alone); all threads' time. */
+export interface NativeCodecCounts extends Readonly<Record<SentCount | ArrivedCount, number>> {
+  readonly stored: Readonly<Record<Exclude<NativeStored, "">, number>>;
+}
+
 /**
  * Arguments that do not fit throw TypeError. `position`: of the tile's first token. `end`: behind the last token of the sequence, for `recent`; without it
  * the tile is the sequence's last. `*Later` works on libuv's threads (UV_THREADPOOL_SIZE): until it settles the memory belongs to it, and must be neither
@@ -187,6 +194,7 @@ export interface NativeEncoded {
 export interface NativeCodec {
   /** Of all that decides what a block means, 16 hexadecimal digits. A block of another is refused by it. */
   readonly id: string;
+  counts(): NativeCodecCounts;
   /** No block of so many tokens is longer. */
   bound(tokens: number): number;
   /** `out` has bound(tokens) bytes. */

@@ -1,14 +1,16 @@
-// Monotonic time in microseconds.
+// Monotonic time.
 #pragma once
 #include <ctime>
 #include <cstdint>
 
 namespace kvferry {
 
-inline uint64_t now_us() {
+inline uint64_t now_ns() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return uint64_t(now.tv_sec) * 1'000'000 + uint64_t(now.tv_nsec) / 1'000;
+  return uint64_t(now.tv_sec) * 1'000'000'000 + uint64_t(now.tv_nsec);
 }
+
+inline uint64_t now_us() { return now_ns() / 1'000; }
 
 }  // namespace kvferry

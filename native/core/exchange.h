@@ -100,6 +100,8 @@ class Exchange {
   void lane_up(LaneEnd& lane);
   void lane_down(LaneEnd& lane, Code code);
   bool take(LaneEnd& lane, Outgoing* out);
+  // What the lane took last travels coded, in so many bytes.
+  void shrunk(LaneEnd& lane, uint32_t bytes);
   // The payload is in the kernel, or the lane let go of it.
   void sent(LaneEnd& lane);
   // ACK or NACK.

@@ -64,6 +64,15 @@ bool Exchange::take(LaneEnd& lane, Outgoing* out) {
   return true;
 }
 
+void Exchange::shrunk(LaneEnd& lane, uint32_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  // It has gone with the lane otherwise.
+  if (lane.sending_ == nullptr || lane.unanswered_.empty()) return;
+  LaneEnd::Unanswered& last = lane.unanswered_.at(lane.unanswered_.size() - 1);
+  lane.unanswered_bytes_ -= last.bytes - bytes;
+  last.bytes = bytes;
+}
+
 void Exchange::sent(LaneEnd& lane) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (Placement* placement = std::exchange(lane.sending_, nullptr)) unpin(*placement);
@@ -88,7 +97,7 @@ Answering Exchange::answered(LaneEnd& lane, const FrameHeader& header, uint64_t 
     if (sent.chunk != header.chunk || sent.sequence != header.sequence || sent.grant != header.grant || sent.generation != header.generation) continue;
     if (sent.bytes == 0 || (header.type == FrameType::nack && header.status == 0)) return Answering::violation;
     lane.unanswered_bytes_ -= sent.bytes;
-    sent.bytes = 0;  // answered
+    const uint32_t bytes = std::exchange(sent.bytes, 0);  // answered
     if (Placement* placement = std::exchange(sent.placement, nullptr)) {
       Event event;
       event.kind = header.type == FrameType::ack ? EventKind::acked : EventKind::failed;
@@ -97,6 +106,7 @@ Answering Exchange::answered(LaneEnd& lane, const FrameHeader& header, uint64_t 
       event.chunk = header.chunk;
       event.sequence = header.sequence;
       event.code = header.type == FrameType::ack ? 0 : header.status;
+      event.bytes = bytes;
       event.duration_us = now_us > sent.submitted_us ? double(now_us - sent.submitted_us) : 0;
       // With chunks waiting for every lane, nobody needs to bring more at once.
       emit_bulk(Quota::submission, event, header.type == FrameType::nack || queue_.size() < 2 * lanes_.size());

@@ -93,36 +93,20 @@ CodedChunk Placement::coded(uint32_t chunk) const {
   return {range.bytes, uint32_t(spec.position + range.start / codec(chunk)->token_bytes())};
 }
 
-RunCursor Placement::part_cursor(uint32_t chunk, uint32_t part, uint32_t parts) const {
-  const ChunkRange& range = spec.chunks[chunk];
-  const Plane& plane = spec.planes[range.plane + part];
-  const std::vector<uint32_t>& blocks = spec.block_lists[plane.block_list];
-  return RunCursor(plane, blocks.data(), blocks.size(), range.start, range.bytes / parts);
-}
-
 void Placement::gather_coded(uint32_t chunk, uint8_t* to) const {
-  const uint32_t parts = codec(chunk)->parts();
-  const uint64_t bytes = spec.chunks[chunk].bytes / parts;
-  for (uint32_t part = 0; part < parts; part++, to += bytes) {
-    RunCursor cursor = part_cursor(chunk, part, parts);
-    gather(to, spec.region->base, cursor, bytes);
-  }
+  RunCursor from = cursor(chunk);
+  gather(to, spec.region->base, from, spec.chunks[chunk].bytes);
 }
 
 void Placement::scatter_coded(uint32_t chunk, const uint8_t* from) const {
-  const uint32_t parts = codec(chunk)->parts();
-  const uint64_t bytes = spec.chunks[chunk].bytes / parts;
-  for (uint32_t part = 0; part < parts; part++, from += bytes) {
-    RunCursor cursor = part_cursor(chunk, part, parts);
-    scatter(spec.region->base, cursor, from, bytes);
-  }
+  RunCursor to = cursor(chunk);
+  scatter(spec.region->base, to, from, spec.chunks[chunk].bytes);
 }
 
 RunCursor Placement::cursor(uint32_t chunk) const {
   const ChunkRange& range = spec.chunks[chunk];
-  const Plane& plane = spec.planes[range.plane];
-  const std::vector<uint32_t>& blocks = spec.block_lists[plane.block_list];
-  return RunCursor(plane, blocks.data(), blocks.size(), range.start, range.bytes);
+  const uint32_t parts = codec(chunk) == nullptr ? 1 : codec(chunk)->parts();
+  return RunCursor(&spec.planes[range.plane], parts, spec.block_lists.data(), range.start, range.bytes / parts);
 }
 
 }  // namespace kvferry

@@ -60,6 +60,7 @@ class Placement {
   Failure check(uint32_t chunk_bytes_max) const;
 
   const PlacementSpec spec;
+  // All of the chunk, whose bytes lie in as many planes as its codec joins.
   RunCursor cursor(uint32_t chunk) const;
   // nullptr: it travels as it is.
   const ChunkCodec* codec(uint32_t chunk) const { return spec.codecs.empty() ? nullptr : spec.codecs[spec.chunks[chunk].plane].get(); }
@@ -87,7 +88,6 @@ class Placement {
   uint64_t sent = 0;  // bytes that left the queue; a standing placement has no end to be fair to, and stays at 0
 
  private:
-  RunCursor part_cursor(uint32_t chunk, uint32_t part, uint32_t parts) const;
   Failure check_codec(const ChunkRange& chunk) const;
   bool in_stream(uint32_t plane, uint64_t start, uint64_t bytes) const;
 

@@ -6,16 +6,32 @@
 namespace kvferry {
 
 RunCursor::RunCursor(const Plane& plane, const uint32_t* blocks, size_t block_count, uint64_t start, uint64_t bytes)
-    : plane_(&plane), blocks_(blocks), left_(bytes), channels_(1), heads_(1), tokens_(1) {
+    : plane_(&plane), blocks_(blocks), left_(bytes) {
   (void)block_count;
+  begin(start);
+}
+
+RunCursor::RunCursor(const Plane* planes, uint32_t parts, const std::vector<uint32_t>* block_lists, uint64_t start, uint64_t bytes)
+    : plane_(planes),
+      blocks_(block_lists[planes->block_list].data()),
+      left_(bytes),
+      parts_left_(parts - 1),
+      block_lists_(block_lists),
+      start_(start),
+      part_bytes_(bytes) {
+  begin(start);
+}
+
+void RunCursor::begin(uint64_t start) {
+  const Plane& plane = *plane_;
   const uint64_t head_bytes = uint64_t(plane.channels) * plane.element_bytes;
   const bool channels_lie = plane.channels == 1 || plane.channel_stride == plane.element_bytes;
   const bool heads_lie = channels_lie && (plane.heads == 1 || plane.head_stride == head_bytes);
   const bool tokens_lie = heads_lie && (plane.tokens == 1 || plane.token_stride == plane.token_bytes());
   unit_bytes_ = tokens_lie ? plane.block_bytes() : heads_lie ? plane.token_bytes() : channels_lie ? head_bytes : plane.element_bytes;
-  if (!tokens_lie) tokens_ = plane.tokens;
-  if (!heads_lie) heads_ = plane.heads;
-  if (!channels_lie) channels_ = plane.channels;
+  tokens_ = tokens_lie ? 1 : plane.tokens;
+  heads_ = heads_lie ? 1 : plane.heads;
+  channels_ = channels_lie ? 1 : plane.channels;
 
   uint64_t at = start + uint64_t(plane.first_token) * plane.token_bytes();
   block_ = at / plane.block_bytes();
@@ -26,6 +42,16 @@ RunCursor::RunCursor(const Plane& plane, const uint32_t* blocks, size_t block_co
   unit /= channels_;
   head_ = uint32_t(unit % heads_);
   token_ = uint32_t(unit / heads_);
+}
+
+bool RunCursor::begin_next_part() {
+  if (parts_left_ == 0) return false;
+  parts_left_ -= 1;
+  plane_ += 1;
+  blocks_ = block_lists_[plane_->block_list].data();
+  left_ = part_bytes_;
+  begin(start_);
+  return true;
 }
 
 uint64_t RunCursor::address() const {
@@ -46,7 +72,7 @@ void RunCursor::advance() {
 }
 
 bool RunCursor::next(Run* run, uint64_t limit) {
-  if (left_ == 0 || limit == 0) return false;
+  if (limit == 0 || (left_ == 0 && !begin_next_part())) return false;
   run->offset = address();
   run->bytes = 0;
   limit = std::min(limit, left_);

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace kvferry {
 
@@ -24,6 +25,8 @@ struct Run {
 class RunCursor {
  public:
   RunCursor(const Plane& plane, const uint32_t* blocks, size_t block_count, uint64_t start, uint64_t bytes);
+  // The same span of `parts` planes that follow one another, each over the list that it names: one after the other.
+  RunCursor(const Plane* planes, uint32_t parts, const std::vector<uint32_t>* block_lists, uint64_t start, uint64_t bytes);
   // The next run of at most `limit` bytes; false at the end.
   bool next(Run* run, uint64_t limit);
   uint64_t left() const { return left_; }
@@ -33,6 +36,8 @@ class RunCursor {
  private:
   friend void gather(uint8_t* to, const uint8_t* region, RunCursor& from, uint64_t count);
   friend void scatter(uint8_t* region, RunCursor& to, const uint8_t* from, uint64_t count);
+  void begin(uint64_t start);
+  bool begin_next_part();
   uint64_t address() const;
   void advance();
   // Elements of the row under the cursor that still follow it at one stride; 0 if elements lie together.
@@ -49,6 +54,10 @@ class RunCursor {
   // Where the cursor stands.
   uint64_t block_ = 0, in_unit_ = 0;
   uint32_t token_ = 0, head_ = 0, channel_ = 0;
+  // Of the planes that follow.
+  uint32_t parts_left_ = 0;
+  const std::vector<uint32_t>* block_lists_ = nullptr;
+  uint64_t start_ = 0, part_bytes_ = 0;
 };
 
 // True if every byte the plane can name over these blocks lies in [0, region_bytes), without overflow, and no count is zero.

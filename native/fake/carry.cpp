@@ -86,6 +86,7 @@ bool carry(FakeLane& lane, bool* violation) {
     const std::vector<uint8_t> coded = encode(out);
     const uint16_t flags = (spec.checksum ? kFlagChecksum : 0) | (coded.empty() ? 0 : kFlagCoded);
     const uint32_t bytes = coded.empty() ? spec.chunks[out.chunk].bytes : uint32_t(coded.size());
+    if (!coded.empty()) lane.connection.shrunk(lane, bytes);
     FrameHeader header = {FrameType::chunk, flags, spec.grant, spec.generation, out.chunk, bytes, out.sequence, 0};
     const Arrival arrival = twin.connection.arrived(twin, header);
     if (arrival.landing == Landing::violation) {

@@ -149,6 +149,7 @@ class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
                                                InstanceMethod("decode", &NativeCodec::decode),
                                                InstanceMethod("encodeLater", &NativeCodec::encode_later),
                                                InstanceMethod("decodeLater", &NativeCodec::decode_later),
+                                               InstanceMethod("counts", &NativeCodec::counts),
                                                InstanceAccessor("id", &NativeCodec::id, nullptr),
                                            }));
   }
@@ -169,6 +170,29 @@ class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
  private:
   Napi::Value id(const Napi::CallbackInfo& info) {
     return Napi::String::New(info.Env(), codec::name_of(shared_->tiles.identity()));
+  }
+
+  // Names as transport/native.ts has them.
+  Napi::Value counts(const Napi::CallbackInfo& info) {
+    const codec::ChunkCounts& counts = shared_->counts;
+    Napi::Object value = Napi::Object::New(info.Env());
+    const auto set = [](Napi::Object& to, const char* name, const std::atomic<uint64_t>& count) {
+      to.Set(name, double(count.load(std::memory_order_relaxed)));
+    };
+    set(value, "encodeNs", counts.encode_ns);
+    set(value, "encodedChunks", counts.encoded_chunks);
+    set(value, "encodedBytes", counts.encoded_bytes);
+    set(value, "sentBytes", counts.sent_bytes);
+    set(value, "decodeNs", counts.decode_ns);
+    set(value, "decodedChunks", counts.decoded_chunks);
+    set(value, "decodedBytes", counts.decoded_bytes);
+    set(value, "arrivedBytes", counts.arrived_bytes);
+    set(value, "failedChunks", counts.failed_chunks);
+    Napi::Object stored = Napi::Object::New(info.Env());
+    for (size_t reason = 1; reason < counts.stored_chunks.size(); reason++)
+      set(stored, codec::stored_name(codec::Stored(reason)), counts.stored_chunks[reason]);
+    value.Set("stored", stored);
+    return value;
   }
 
   // tokens -> bytes

@@ -95,6 +95,7 @@ void TcpLane::stage_copied() {
     out_open_ = out_pinned_ = true;
     const size_t coded_bytes = out_.placement->codec(out_.chunk) == nullptr ? 0 : encode();
     out_coded_ = coded_bytes > 0;
+    if (out_coded_) connection_->shrunk(*this, uint32_t(coded_bytes));
     const uint32_t chunk_bytes = out_coded_ ? uint32_t(coded_bytes) : spec.chunks[out_.chunk].bytes;
     const uint16_t flags = (spec.checksum ? kFlagChecksum : 0) | (out_coded_ ? kFlagCoded : 0);
     encode_header({FrameType::chunk, flags, spec.grant, spec.generation, out_.chunk, chunk_bytes, out_.sequence, 0}, bytes + copied_end_);

@@ -27,6 +27,8 @@ export const REPORT: Omit<TransferReport, "transfer"> = {
   link: "fake",
   order: "flat",
   resumed: 0,
+  profile: "0f".repeat(16),
+  lossy: true,
 };
 
 export class FakeHost implements FerryHost {

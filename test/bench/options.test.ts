@@ -70,7 +70,7 @@ test("layouts, confidence, comparison, data", () => {
   assert.deepEqual(parseOptions({ confidence: "95,5" }).confidence, { level: 95, widthPercent: 5 });
   assert.deepEqual(parseOptions({ compare: "iperf3" }).compare, ["iperf3", "raw"]);
   assert.deepEqual(parseOptions({ compare: "raw" }).compare, ["raw"]);
-  assert.deepEqual(parseOptions({ data: "kv:a.bin" }).data, { kind: "kv", file: "a.bin" });
+  assert.deepEqual(parseOptions({ data: "kv:a.bin" }).data, { kind: "kv", files: ["a.bin"] });
 });
 
 test("--impair: a profile, values over it, or values alone; pool and warm-up as a slow link wants them", () => {

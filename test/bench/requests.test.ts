@@ -19,7 +19,7 @@ function recorder(): { link: Link; sent: ChunkSend[] } {
 }
 
 function acked({ placement, chunk, sequence }: ChunkSend): LinkEvent {
-  return { kind: "acked", placement, chunk, sequence, lane: 0, durationUs: 1 };
+  return { kind: "acked", placement, chunk, sequence, lane: 0, bytes: SPANS[chunk]!.bytes, durationUs: 1 };
 }
 
 test("a go that overtakes the acknowledgements of the last request begins when they are here, once", () => {
@@ -66,7 +66,8 @@ test("lanes that die under a chunk are not counted as its own failures; payload 
   }
   const last = sent.at(-1)!;
   assert.equal(pusher.retries, 8);
-  for (const chunk of [sent[0]!, sent[1]!, last]) pusher.handle({ kind: "acked", ...chunk, lane: chunk === last ? 9 : 2, durationUs: 1 });
+  for (const chunk of [sent[0]!, sent[1]!, last])
+    pusher.handle({ kind: "acked", ...chunk, lane: chunk === last ? 9 : 2, bytes: 64, durationUs: 1 });
   assert.deepEqual(done, [0]);
   assert.deepEqual([pusher.movedByLane[2], pusher.movedByLane[9]], [21, 12]);
 });

@@ -8,9 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { PRESETS } from "../../transport/codec/presets.ts";
-import { parseHead, writeHead, type TensorShape } from "../../transport/codec/safetensors.ts";
+import { parseHead, writeHead } from "../../transport/codec/safetensors.ts";
 import { native } from "../../transport/native.ts";
-import { madeSource, type MadeShape, noise, ROPE } from "../codec/made.ts";
+import { madeDump, type MadeShape } from "../codec/made.ts";
 import type { Compared } from "../../transport/cli/codec/compare.ts";
 import { kvferry, type Ran } from "./spawn.ts";
 
@@ -22,32 +22,8 @@ const skip = native === undefined && "the addon is not built";
 const SHAPE: MadeShape = { layers: 6, heads: 2, channels: 16, tokens: 300 };
 const METADATA = { model: "made", rope_theta: "10000", rope_pairing: "half" };
 
-/** KV whose channels of neighbouring layers go together, as a model's do. */
 function writeDump(name: string, seed: number, shape = SHAPE, metadata: Record<string, string> = METADATA): string {
-  const next = noise(seed);
-  const row = shape.heads * shape.channels;
-  const shared = new Map<string, number[]>();
-  const source = madeSource(
-    shape,
-    (side, _layer, token) => {
-      const key = `${side} ${token}`;
-      const common = shared.get(key) ?? Array.from({ length: row }, (_, channel) => next() * (1 + (channel % 5)));
-      shared.set(key, common);
-      return common.map((value, channel) => (channel % 3) - 1 + value + 0.3 * next());
-    },
-    ROPE(shape.channels),
-  );
-  const planes = Array.from({ length: shape.layers }, (_, layer) => [source.plane("k", layer), source.plane("v", layer)]).flat();
-  const queries = Float32Array.from({ length: shape.layers * row }, (_, channel) => 0.5 + (channel % 4));
-  const { layers, heads, tokens, channels } = shape;
-  const shapes: TensorShape[] = [
-    { name: "query_square", dtype: "F32", shape: [layers, heads, channels] },
-    { name: "token_ids", dtype: "I32", shape: [tokens] },
-    { name: "kv", dtype: "BF16", shape: [layers, 2, heads, tokens, channels] },
-  ];
-  const values = [queries, Int32Array.from({ length: tokens }, (_, token) => token * 3), ...planes];
-  const parts = values.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength));
-  writeFileSync(at(name), Buffer.concat([writeHead(shapes, metadata), ...parts]));
+  writeFileSync(at(name), madeDump(seed, shape, metadata));
   return at(name);
 }
 

@@ -2,7 +2,7 @@
 import { type Calibration, openCalibration, type Rope } from "../../transport/codec/calibration.ts";
 import { calibrate, type CalibrationRequest } from "../../transport/codec/calibrate.ts";
 import { hashOf } from "../../transport/codec/identity.ts";
-import { parseHead, writeHead } from "../../transport/codec/safetensors.ts";
+import { parseHead, type TensorShape, writeHead } from "../../transport/codec/safetensors.ts";
 import type { KvSource, Rotation } from "../../transport/codec/source.ts";
 import type { Side } from "../../transport/codec/profile.ts";
 
@@ -103,4 +103,32 @@ export function calibrationOf(request: Partial<CalibrationRequest> & Pick<Calibr
     return Uint8Array.from(bytes.subarray(at, at + count));
   };
   return openCalibration(parsed, read, hashOf(bytes), "made");
+}
+
+/** The bytes of a dump. KV whose channels of neighbouring layers go together, as a model's do. */
+export function madeDump(seed: number, shape: MadeShape, metadata: Readonly<Record<string, string>>): Buffer {
+  const next = noise(seed);
+  const row = shape.heads * shape.channels;
+  const shared = new Map<string, number[]>();
+  const source = madeSource(
+    shape,
+    (side, _layer, token) => {
+      const key = `${side} ${token}`;
+      const common = shared.get(key) ?? Array.from({ length: row }, (_, channel) => next() * (1 + (channel % 5)));
+      shared.set(key, common);
+      return common.map((value, channel) => (channel % 3) - 1 + value + 0.3 * next());
+    },
+    ROPE(shape.channels),
+  );
+  const planes = Array.from({ length: shape.layers }, (_, layer) => [source.plane("k", layer), source.plane("v", layer)]).flat();
+  const queries = Float32Array.from({ length: shape.layers * row }, (_, channel) => 0.5 + (channel % 4));
+  const { layers, heads, tokens, channels } = shape;
+  const shapes: TensorShape[] = [
+    { name: "query_square", dtype: "F32", shape: [layers, heads, channels] },
+    { name: "token_ids", dtype: "I32", shape: [tokens] },
+    { name: "kv", dtype: "BF16", shape: [layers, 2, heads, tokens, channels] },
+  ];
+  const values = [queries, Int32Array.from({ length: tokens }, (_, token) => token * 3), ...planes];
+  const parts = values.map(({ buffer, byteOffset, byteLength }) => Buffer.from(buffer, byteOffset, byteLength));
+  return Buffer.concat([writeHead(shapes, metadata), ...parts]);
 }

@@ -122,6 +122,26 @@ test("certificates are three files that go together, and let a node listen anywh
   );
 });
 
+test("profiles are named, each once, and what is used is one of them", () => {
+  assert.deepEqual(configOf({}).codec, { profiles: [], calibration: [], use: "auto", acceptLossy: false });
+  const environment = {
+    KVFERRY_CODEC_PROFILES: "cpu-fast, lossless",
+    KVFERRY_CODEC_ACCEPT_LOSSY: "true",
+    KVFERRY_CODEC_CALIBRATION: "a,b",
+  };
+  assert.deepEqual(loadConfig({ environment, flags: { codec: { use: "lossless" } } }).config.codec, {
+    ...{ profiles: ["cpu-fast", "lossless"], calibration: ["a", "b"], use: "lossless", acceptLossy: true },
+  });
+  assert.match(
+    refusal(() => configOf({ codec: { profiles: ["lossless"], use: "int8" } })),
+    /Expected "auto", "none" or one of codec\.profiles .* but received int8/,
+  );
+  assert.match(
+    refusal(() => configOf({ codec: { profiles: ["int8", "int8"] } })),
+    /Expected different profiles for codec\.profiles .* received int8 twice/,
+  );
+});
+
 test("peer traffic leaves the host only when somebody said insecure", () => {
   assert.match(
     refusal(() => configOf({ listen: "0.0.0.0:7421" })),

@@ -37,6 +37,7 @@ test("events become numbers under documented names", async () => {
     pools: () => [{ bytes: 4096, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, evictions: 9 }],
     lanes: () => [{ peer: "decode", lanes: 4, info: [lane, { ...lane, rttUs: 2_500_000, retransmits: 40 }] }],
     paths: () => [path],
+    codecs: () => [],
     apiClients: () => 2,
     transfersRunning: () => 5,
   });
@@ -82,6 +83,44 @@ test("events become numbers under documented names", async () => {
     'kvferry_refusals_total{reason="expired"} 0',
     "kvferry_tls_certificate_ends_seconds 1900000000",
     'kvferry_build_info{version="1.2.3",link="tcp",node="a"} 1',
+  ]) {
+    assert.ok(text.split("\n").includes(line), `${line}\n${text}`);
+  }
+});
+
+test("what was coded is counted by profile, and what was not by its reason", async () => {
+  const metrics = new Metrics();
+  const observer = metrics.observer(String);
+  observer.coding("decode", { profile: "int8", reason: "pays" });
+  observer.coding("decode", { profile: "", reason: "wire_is_faster" });
+  metrics.observe({
+    refusals: () => ({}),
+    certificateEndsSeconds: () => undefined,
+    pools: () => [],
+    lanes: () => [],
+    paths: () => [],
+    codecs: () => [
+      {
+        profile: "int8",
+        encodedBytes: 800,
+        sentBytes: 401,
+        decodedBytes: 80,
+        arrivedBytes: 40,
+        stored: { incompressible: 2, not_finite: 0 },
+      },
+    ],
+    apiClients: () => 0,
+    transfersRunning: () => 0,
+  });
+  const { text } = await metrics.scrape();
+  for (const line of [
+    'kvferry_codec_original_bytes_total{direction="out",profile="int8"} 800',
+    'kvferry_codec_coded_bytes_total{direction="out",profile="int8"} 401',
+    'kvferry_codec_original_bytes_total{direction="in",profile="int8"} 80',
+    'kvferry_codec_coded_bytes_total{direction="in",profile="int8"} 40',
+    'kvferry_codec_stored_chunks_total{profile="int8",reason="incompressible"} 2',
+    'kvferry_codec_transfers_total{profile="int8",reason="pays"} 1',
+    'kvferry_codec_transfers_total{profile="none",reason="wire_is_faster"} 1',
   ]) {
     assert.ok(text.split("\n").includes(line), `${line}\n${text}`);
   }

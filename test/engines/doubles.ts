@@ -244,7 +244,8 @@ export class NearSidecar implements EngineFerry {
       this.memory.set(from.memory.subarray(at, at + BLOCK_BYTES), DATA_OFFSET + (ours.ids[index] as number) * BLOCK_BYTES);
     });
     const bytes = theirs.length * BLOCK_BYTES;
-    return { transfer: 1, bytes, wireBytes: bytes, seconds: 1, chunks: 1, retries: 0, link: "near", order: "flat", resumed: 0 };
+    const plainly = { profile: "", lossy: false };
+    return { transfer: 1, bytes, wireBytes: bytes, seconds: 1, chunks: 1, retries: 0, link: "near", order: "flat", resumed: 0, ...plainly };
   }
 }
 

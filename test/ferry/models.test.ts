@@ -52,7 +52,9 @@ test("all models fit into one Hello, however large their layout is", () => {
   const one = () => table.register(USER, identity(`m${count++}`), layout, large, "");
   for (let fits = 0; fits < Math.floor(limits.modelsLayoutBytesMax / large.length); fits++) one();
   assert.throws(one, { code: "full" });
-  const models = table.all().map(({ fingerprint, layoutBytes }) => ({ fingerprint, layout: layoutBytes }));
+  const id = "0".repeat(limits.profileIdCharacters);
+  const profiles = Array.from({ length: limits.profilesMax }, () => ({ id, decodeBytesPerSecond: Number.MAX_SAFE_INTEGER }));
+  const models = table.all().map(({ fingerprint, layoutBytes }) => ({ fingerprint, layout: layoutBytes, profiles }));
   assert.ok(encodeMessage({ kind: "models", models }).length < limits.controlMessageBytes);
 });
 

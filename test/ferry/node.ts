@@ -31,7 +31,7 @@ export interface TestNodeOptions {
   readonly port?: number;
   readonly host?: string;
   /** Of what only some nodes have. */
-  readonly more?: (address: Endpoint) => Pick<NodeOptions, "tenant" | "reach">;
+  readonly more?: (address: Endpoint) => Pick<NodeOptions, "tenant" | "reach" | "profiles">;
 }
 
 export async function openTestNode(options: TestNodeOptions): Promise<TestNode> {

@@ -2,7 +2,7 @@
 import type { TestContext } from "node:test";
 import type { Transfer } from "../../transport/ferry/ferry.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
-import type { Message } from "../../transport/peer/messages.ts";
+import type { Message, ModelEntry } from "../../transport/peer/messages.ts";
 import { openTestNode, type TestNode, type TestNodeOptions } from "./node.ts";
 import { BLOCK_BYTES, BLOCK_TOKENS, fill, IDENTITY, layoutOf, until } from "./pair.ts";
 import { Tap } from "./tap.ts";
@@ -58,6 +58,13 @@ export async function stage(t: TestContext, extra: { a?: Partial<TestNodeOptions
 
 /** What a node of the former version makes of a message: it sees nothing of what it does not know. */
 export function former(message: Message): Message {
-  if (message.kind === "hello") return { ...message, capabilities: message.capabilities.filter((capability) => capability !== "early") };
-  return message.kind === "fetch" ? { ...message, grant: undefined } : message;
+  const models = (said: readonly ModelEntry[]): readonly ModelEntry[] => said.map((model) => ({ ...model, profiles: [] }));
+  if (message.kind === "models") return { ...message, models: models(message.models) };
+  if (message.kind === "hello")
+    return {
+      ...message,
+      models: models(message.models),
+      capabilities: message.capabilities.filter((capability) => capability !== "early"),
+    };
+  return message.kind === "fetch" ? { ...message, grant: undefined, profiles: [] } : message;
 }

@@ -295,7 +295,8 @@ export class HeldLink implements Link {
   answer(code: number): void {
     const sent = this.submitted.shift();
     if (sent === undefined) return;
-    if (code === 0) this.tell({ kind: "acked", ...sent, lane: 0, durationUs: 100 });
+    const bytes = this.placements.get(sent.placement)?.spec.chunks[sent.chunk]?.bytes ?? 0;
+    if (code === 0) this.tell({ kind: "acked", ...sent, lane: 0, bytes, durationUs: 100 });
     else this.tell({ kind: "failed", ...sent, lane: 0, code });
   }
   #fail(gone: readonly ChunkSend[], code: number): void {

@@ -153,6 +153,20 @@ for (const suite of SUITES) {
           noisy ? whole + less > 0 && less < committed.length : less === committed.length,
           `${less} less, ${whole} whole of ${committed.length}`,
         );
+        // One codec codes at both ends here.
+        const counts = ends.out.coding!.codecs[0]!.counts();
+        const bytesOf = (spans: readonly { readonly bytes: number }[]): number => spans.reduce((sum, { bytes }) => sum + bytes, 0);
+        const coded = committed.filter(({ chunk, bytes }) => bytes < PLAN.chunks[chunk]!.bytes);
+        assert.deepEqual(
+          [counts.encodedChunks, counts.encodedBytes, counts.sentBytes],
+          [committed.length, bytesOf(PLAN.chunks), bytesOf(committed)],
+        );
+        assert.deepEqual(counts.stored, { incompressible: whole, not_finite: 0, out_of_range: 0 });
+        assert.deepEqual(
+          [counts.decodedChunks, counts.decodedBytes, counts.arrivedBytes, counts.failedChunks],
+          [coded.length, bytesOf(coded.map(({ chunk }) => PLAN.chunks[chunk]!)), bytesOf(coded), 0],
+        );
+        assert.ok(counts.encodeNs > 0 && counts.decodeNs > 0);
       }
   });
 
@@ -173,6 +187,18 @@ for (const suite of SUITES) {
     assert.ok(differ > 1_000 && worst <= 4 / 255 / 2 + 2 ** -8, `${differ} differ, by ${worst} at most`);
   });
 
+  test(`${suite.name}: under a lossy profile what is not finite travels as it is, and is counted`, { skip }, async (t) => {
+    const pair = await openPair(t, suite);
+    const ends = endsOf(pair, INT8, false);
+    ends.source.view.fill(0xff);
+    const expected = expectedOf(ends);
+    await move(pair, ends);
+    assert.equal(Buffer.compare(ends.target.view, expected), 0);
+    const { stored, encodedBytes, sentBytes, decodedChunks } = ends.out.coding!.codecs[0]!.counts();
+    assert.deepEqual(stored, { incompressible: 0, not_finite: PLAN.chunks.length, out_of_range: 0 });
+    assert.deepEqual([sentBytes, decodedChunks], [encodedBytes, 0]);
+  });
+
   test(`${suite.name}: ends that do not agree on the position refuse every coded chunk`, { skip }, async (t) => {
     const pair = await openPair(t, suite);
     const ends = endsOf(pair, LOSSLESS, false, [FIRST, FIRST + 16]);
@@ -182,6 +208,7 @@ for (const suite of SUITES) {
     assert.equal((await pair.a.event("failed", { placement: out })).code, numberOf("codec_failed"));
     assert.equal((await pair.b.event("rejected", { placement: into })).code, numberOf("codec_failed"));
     assert.equal(Buffer.compare(ends.target.view, before), 0, "nothing was written");
+    assert.equal(ends.into.coding!.codecs[0]!.counts().failedChunks, 1);
   });
 
   test(`${suite.name}: placements whose codecs do not fit their planes are refused`, { skip }, async (t) => {

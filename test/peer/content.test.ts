@@ -10,7 +10,7 @@ import { planContent } from "../../transport/peer/content.ts";
 
 const MiB = 1 << 20;
 const region = { bytes: 1_024 * MiB, path: "", nativeId: -1, view: new Uint8Array(0), close() {} };
-const remote = { layout: undefined, firstHead: 0, heads: 0, chunkBytes: limits.chunkBytesMin };
+const remote = { layout: undefined, firstHead: 0, heads: 0, chunkBytes: limits.chunkBytesMin, coding: undefined };
 const ranges = (count: number, bytes: number) => Array.from({ length: count }, () => ({ offset: 0, bytes }));
 
 test("ranges that overlap are counted as often as they are asked for, before a chunk of them is made", () => {

@@ -218,10 +218,11 @@ test("fetches of what is not there are refused one by one, the connection stays"
     tenant: "",
     priority: "normal" as const,
     grant: undefined,
+    profiles: [],
   };
   const expected = [
     [{ kind: "handle" as const, handle: "nonsense" }, "handle_unknown"],
-    [{ kind: "keys" as const, group: 0, keys: new Uint8Array(32), tokens: 16 }, "fingerprint_mismatch"],
+    [{ kind: "keys" as const, group: 0, keys: new Uint8Array(32), tokens: 16, position: undefined }, "fingerprint_mismatch"],
     [{ kind: "ranges" as const, buffer: "nonsense", ranges: [{ offset: 0, bytes: 1 }] }, "handle_unknown"],
   ] as const;
   for (const [index, [source, code]] of expected.entries()) {

@@ -23,6 +23,7 @@ const grant: EarlyGrant = {
   heads: 8,
   chunkBytes: 1 << 20,
   checksum: true,
+  coding: { profile: "0f".repeat(16), position: 7 },
 };
 
 const examples: readonly Message[] = [
@@ -42,7 +43,7 @@ const examples: readonly Message[] = [
     resumeNode: "",
     conversation: 1,
     tenant: "blue",
-    models: [{ fingerprint: "f".repeat(64), layout: bytes(100) }],
+    models: [{ fingerprint: "f".repeat(64), layout: bytes(100), profiles: [{ id: "0f".repeat(16), decodeBytesPerSecond: 2 ** 33 }] }],
   },
   { kind: "models", models: [] },
   { kind: "refuse", code: 31, detail: "no", version: 1, minVersion: 1, re: 0 },
@@ -63,12 +64,13 @@ const examples: readonly Message[] = [
     tenant: "blue",
     priority: "normal" as const,
     grant,
+    profiles: ["0f".repeat(16), "10".repeat(16)],
   },
   {
     kind: "fetch",
     id: 2,
     fingerprint: "",
-    source: { kind: "keys", group: 1, keys: bytes(64), tokens: 32 },
+    source: { kind: "keys", group: 1, keys: bytes(64), tokens: 32, position: 0 },
     firstHead: 4,
     heads: 4,
     chunkBytes: 4096,
@@ -78,6 +80,23 @@ const examples: readonly Message[] = [
     tenant: "",
     priority: "normal" as const,
     grant: undefined,
+    profiles: [],
+  },
+  {
+    kind: "fetch",
+    id: 4,
+    fingerprint: "",
+    source: { kind: "keys", group: 1, keys: bytes(64), tokens: 32, position: undefined },
+    firstHead: 4,
+    heads: 4,
+    chunkBytes: 4096,
+    deadlineMs: 1,
+    trace: "",
+    readers: 1,
+    tenant: "",
+    priority: "normal" as const,
+    grant: undefined,
+    profiles: [],
   },
   {
     kind: "fetch",
@@ -92,7 +111,8 @@ const examples: readonly Message[] = [
     readers: 1,
     tenant: "",
     priority: "normal" as const,
-    grant: { ...grant, layout: bytes(0), held: bytes(0), groups: [] },
+    grant: { ...grant, layout: bytes(0), held: bytes(0), groups: [], coding: undefined },
+    profiles: [],
   },
   {
     kind: "offer",
@@ -110,6 +130,7 @@ const examples: readonly Message[] = [
     trace: "",
     layout: bytes(10),
     generation: 2,
+    coding: { profile: "0f".repeat(16), position: 0 },
   },
   { kind: "accept", id: 9, grant: 2 ** 53 - 1, generation: 2, committed: bytes(3), layout: bytes(9), order: "flat" },
   { kind: "resume", id: 9, grant: 2 ** 53 - 1, fromReceiver: false },
@@ -137,12 +158,31 @@ test("the golden messages of a pull in one round trip mean what schemas/peer.pro
   const [fingerprint, groups] = ["0123456789abcdef".repeat(4), [{ group: 1, tokens: 300 }]];
   const common = { fingerprint, firstHead: 4, heads: 4, chunkBytes: 65_536, deadlineMs: 30_000, trace: "t" };
   const terms = { groups, firstHead: 4, heads: 4, chunkBytes: 65_536, checksum: true };
-  const early = { grant: 2 ** 53 - 1, generation: 2, layout: text('{"blockCount":1}'), order: "canonical", held: bytes(32), ...terms };
+  const plainly = { coding: undefined };
+  const early = {
+    grant: 2 ** 53 - 1,
+    generation: 2,
+    layout: text('{"blockCount":1}'),
+    order: "canonical",
+    held: bytes(32),
+    ...terms,
+    ...plainly,
+  };
   const source = { kind: "handle", handle: `0123abcd-${"0".repeat(32)}` } as const;
   const offer = { ...common, ...terms, ranges: undefined, keys: bytes(0), layout: text('{"blockCount":2}') };
   const golden: Readonly<Record<string, Message>> = {
-    "control-fetch-grant": { kind: "fetch", id: 7, ...common, source, readers: 1, tenant: "", priority: "normal", grant: early },
-    "control-offer-taken": { kind: "offer", id: 9, fetch: 7, ...offer, generation: 2 },
+    "control-fetch-grant": {
+      kind: "fetch",
+      id: 7,
+      ...common,
+      source,
+      readers: 1,
+      tenant: "",
+      priority: "normal",
+      grant: early,
+      profiles: [],
+    },
+    "control-offer-taken": { kind: "offer", id: 9, fetch: 7, ...offer, generation: 2, ...plainly },
     "control-done-fetch": { kind: "done", id: 0, grant: 2 ** 53 - 1, fetch: 7 },
   };
   for (const { name, means } of readGolden("control")) {
@@ -173,6 +213,13 @@ test("numbers and lengths that the limits do not allow are refused", () => {
     ...[{ grant: 0 }, { grant: 2 ** 54 }, { generation: 0 }, { held: bytes(33) }, { layout: bytes(limits.layoutJsonBytes + 1) }].map(
       (wrong) => ({ ...ask, grant: { ...grant, ...wrong } }),
     ),
+    ...["", "0", "g".repeat(32), "0f".repeat(17)].map((profile) => ({ ...ask, profiles: [profile] })),
+    ...[
+      { profile: "", position: 0 },
+      { profile: "0f".repeat(16), position: limits.keyTokensMax + 1 },
+    ].map((coding) => ({ ...ask, grant: { ...grant, coding } })),
+    { ...ask, profiles: Array.from({ length: limits.profilesMax + 1 }, () => "0f".repeat(16)) },
+    { ...ask, source: { kind: "keys", group: 0, keys: bytes(32), tokens: 16, position: limits.keyTokensMax } },
   ];
   for (const message of hostile)
     assert.throws(() => decodeMessage(encodeMessage(message)), { code: "protocol_error" }, JSON.stringify(message));

@@ -50,6 +50,22 @@ test("the rate of all lanes together is found with the first interval", () => {
   near(new Play(16).at(100 * MB, 1).estimate.goodputBytesPerSecond, 100 * MB);
 });
 
+test("what a wire takes is known from four readings on, or from stored chunks that were over before one; coded ones say nothing of it", () => {
+  const play = new Play(4);
+  assert.equal(play.at(100 * MB, 3).estimator.wireRate(play.nowUs), 0);
+  near(play.at(100 * MB, 1).estimator.wireRate(play.nowUs), 100 * MB);
+  // A megabyte each half millisecond, one after the other: 2 GB/s, in less than a reading's time.
+  const acknowledge = (count: number, isCoded: boolean): number => {
+    for (let chunk = 0; chunk < count; chunk++)
+      play.estimator.handleAcked((play.nowUs += isCoded ? 5_000 : 500), MB, isCoded ? 5_000 : 500, isCoded);
+    return play.estimator.wireRate(play.nowUs);
+  };
+  near(acknowledge(100, true), 100 * MB);
+  near(acknowledge(39, false), 100 * MB);
+  near(acknowledge(200, false), 2_000 * MB);
+  near(acknowledge(1_000, true), 2_000 * MB);
+});
+
 test("readings are a tenth of a second apart, or a round trip where that is longer, at most three tenths", () => {
   const pauses = [1_000, 50_000, 200_000, 2_000_000].map((rttUs) => {
     const { estimator, nowUs } = new Play(1, { rttUs }).at(MB, 1);

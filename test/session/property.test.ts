@@ -106,7 +106,7 @@ function answer({ sender, receiver, flights, acked, nowUs }: World, pick: number
   if ((result === "acked" || (result === "lane_lost" && landed)) && !has) receiver.handleCommitted(nowUs, chunk);
   if (result === "acked") {
     if (sender.state !== "done" && sender.state !== "failed") acked.add(chunk);
-    sender.handleAcked(nowUs, chunk, sequence, 100);
+    sender.handleAcked(nowUs, chunk);
   } else sender.handleFailed(nowUs, chunk, sequence, has ? "duplicate_chunk" : result);
   if (has && sender.state !== "done" && sender.state !== "failed") acked.add(chunk);
 }

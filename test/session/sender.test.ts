@@ -27,7 +27,7 @@ test("sends nothing before it is accepted, and only layers that are ready", () =
 
 test("is done when the receiver says so, not when the last chunk is acknowledged", () => {
   const sender = movingSender({ chunks: 2 });
-  for (const { chunk, sequence } of send(sender, 1)) sender.handleAcked(2, chunk, sequence, 1);
+  for (const { chunk } of send(sender, 1)) sender.handleAcked(2, chunk);
   assert.equal(sender.state, "sending");
   assert.equal(sender.ackedBytes, 2 * CHUNK_BYTES);
   assert.deepEqual(eventsOf(sender), []);
@@ -56,7 +56,7 @@ test("keeps to the window in chunks and in bytes, but one chunk may always go", 
   const byChunks = movingSender({ chunks: 9, windowChunks: 2 });
   assert.deepEqual(chunksSent(send(byChunks, 1)), [0, 1]);
   assert.deepEqual(send(byChunks, 1), []);
-  byChunks.handleAcked(2, 1, 1, 1);
+  byChunks.handleAcked(2, 1);
   assert.deepEqual(chunksSent(send(byChunks, 2)), [2]);
   const byBytes = movingSender({ chunks: 9, windowBytes: 3 * CHUNK_BYTES + 1 });
   assert.deepEqual(chunksSent(send(byBytes, 1)), [0, 1, 2]);
@@ -78,7 +78,7 @@ test("a lost chunk is sent again after a pause, before fresh ones, with the next
   send(sender, 1);
   sender.handleFailed(10, 0, 1, "lane_lost");
   assert.deepEqual(chunksSent(send(sender, 10)), [1], "the pause is not the others'");
-  sender.handleAcked(20, 1, 1, 10);
+  sender.handleAcked(20, 1);
   const againUs = 10 + limits.retryPauseMinUs;
   assert.deepEqual(send(sender, againUs), [{ chunk: 0, sequence: 2 }]);
   assert.equal(sender.retries, 1);
@@ -94,7 +94,7 @@ test("wakes for a retry once, and then waits for the window", () => {
   sender.handleTimeout(dueUs);
   assert.deepEqual(send(sender, dueUs), [], "chunk 1 fills the window");
   assert.ok(sender.nextDeadlineUs() > dueUs, "no timer can help");
-  sender.handleAcked(dueUs + 1, 1, 1, 1);
+  sender.handleAcked(dueUs + 1, 1);
   assert.deepEqual(chunksSent(send(sender, dueUs + 1)), [0]);
 });
 
@@ -122,7 +122,7 @@ test("goes on with a failing chunk while others move", () => {
   for (let now = 1; failures < 20; now++) {
     for (const { chunk, sequence } of send(sender, now)) {
       if (chunk !== 0) {
-        sender.handleAcked(now, chunk, sequence, 1);
+        sender.handleAcked(now, chunk);
         continue;
       }
       assert.equal(sequence, ++lastSequence);
@@ -174,7 +174,7 @@ for (const code of ["cancelled", "seal_broken", "peer_restarted"] as const) {
 test("grant_unknown for a repeated chunk waits for Done: the lost attempt may have been the last that was missing", () => {
   const sender = movingSender({ chunks: 2 });
   send(sender, 1);
-  sender.handleAcked(2, 0, 1, 1);
+  sender.handleAcked(2, 0);
   sender.handleFailed(2, 1, 1, "lane_lost");
   const againUs = sender.nextDeadlineUs();
   assert.deepEqual(send(sender, againUs), [{ chunk: 1, sequence: 2 }]);
@@ -233,8 +233,8 @@ test("each chunk is acknowledged once, also by a word for another attempt", () =
   const sender = movingSender({ chunks: 1 });
   send(sender, 1);
   sender.handleFailed(2, 0, 1, "lane_lost");
-  sender.handleAcked(3, 0, 1, 1);
-  sender.handleAcked(4, 0, 1, 1);
+  sender.handleAcked(3, 0);
+  sender.handleAcked(4, 0);
   assert.equal(sender.ackedBytes, CHUNK_BYTES);
   assert.deepEqual(send(sender, 1_000_000), [], "it is not sent again");
 });
@@ -256,14 +256,14 @@ test("an acknowledgement shows that the link has room again", () => {
   const sender = movingSender({ chunks: 3 });
   const first = send(sender, 1);
   sender.handleFull(1, first.slice(1));
-  sender.handleAcked(2, 0, 1, 1);
+  sender.handleAcked(2, 0);
   assert.deepEqual(chunksSent(send(sender, 2)), [1, 2]);
 });
 
 test("a lost connection suspends; the bitmap says what is still to be sent", () => {
   const sender = movingSender({ chunks: 4 });
   send(sender, 1);
-  sender.handleAcked(2, 0, 1, 1);
+  sender.handleAcked(2, 0);
   sender.handleDisconnected(3);
   assert.equal(sender.state, "suspended");
   assert.equal(sender.inFlightBytes, 0);
@@ -281,7 +281,7 @@ test("a lost connection suspends; the bitmap says what is still to be sent", () 
 test("a bitmap that lacks an acknowledged chunk, or has more than there are, is a protocol error", () => {
   const lacking = movingSender({ chunks: 4 });
   send(lacking, 1);
-  lacking.handleAcked(2, 0, 1, 1);
+  lacking.handleAcked(2, 0);
   lacking.handleDisconnected(3);
   lacking.handleAccept(4, bitmap(4, [1]));
   assert.deepEqual(eventsOf(lacking), failed("protocol_error"));
@@ -314,7 +314,7 @@ test("two silent seconds are told once; going on is told too", () => {
   sender.handleTimeout(STALL_US + 1);
   assert.deepEqual(eventsOf(sender), [{ kind: "stalled", silentUs: STALL_US }]);
   assert.equal(sender.nextDeadlineUs(), DEADLINE_US);
-  sender.handleAcked(STALL_US + 5, 0, 1, 1);
+  sender.handleAcked(STALL_US + 5, 0);
   assert.deepEqual(eventsOf(sender), [{ kind: "moving" }]);
   assert.equal(sender.nextDeadlineUs(), 2 * STALL_US + 5);
 });
@@ -323,7 +323,7 @@ test("a stall that ended before anybody looked is not told", () => {
   const sender = movingSender({ chunks: 2 });
   send(sender, 1);
   sender.handleTimeout(STALL_US);
-  sender.handleAcked(STALL_US + 1, 0, 1, 1);
+  sender.handleAcked(STALL_US + 1, 0);
   assert.deepEqual(eventsOf(sender), []);
 });
 
@@ -334,12 +334,12 @@ test("waiting for an engine that has not produced its layer is no stall; waiting
   sender.handleReady(3_000_000, 0);
   assert.equal(sender.nextDeadlineUs(), 3_000_000 + STALL_US, "the silence counts from when there was something to send");
   send(sender, 3_000_000);
-  sender.handleAcked(3_000_001, 0, 1, 1);
+  sender.handleAcked(3_000_001, 0);
   sender.handleTimeout(3_000_001 + 2 * STALL_US);
   assert.deepEqual(eventsOf(sender), []);
   sender.handleReady(7_500_000, 1);
   send(sender, 7_500_000);
-  sender.handleAcked(7_500_001, 1, 1, 1);
+  sender.handleAcked(7_500_001, 1);
   sender.handleTimeout(7_500_001 + STALL_US);
   assert.deepEqual(eventsOf(sender), [{ kind: "stalled", silentUs: STALL_US }]);
 });
@@ -367,7 +367,7 @@ test("cancel ends it with the given code, once; afterwards nothing changes it", 
   sender.handleCancel(2, "handle_unknown");
   sender.handleCancel(3, "cancelled");
   sender.handleDone(4);
-  sender.handleAcked(4, 0, 1, 1);
+  sender.handleAcked(4, 0);
   sender.handleFailed(4, 1, 1, "lane_lost");
   sender.handleAccept(4, new Uint8Array(0));
   sender.handleDisconnected(4);

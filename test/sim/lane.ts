@@ -180,7 +180,8 @@ export class VirtualLane implements PipeEnd {
     if (payload !== undefined) exchange.link.write(placement, head.chunk, payload);
     const wrong = flipped && placement.spec.checksum;
     const code = payload === undefined ? CODE.cancelled : wrong ? CODE.checksumMismatch : 0;
-    if (code !== 0) exchange.link.emit({ kind: "rejected", placement: placement.id, chunk: head.chunk, lane: this.index, code });
+    const { chunk, bytes } = head;
+    if (code !== 0) exchange.link.emit({ kind: "rejected", placement: placement.id, chunk, lane: this.index, bytes, code });
     exchange.leave(placement, head, code === 0, this.index);
     this.#answerWith(head, { ack: code === 0, code });
   }
@@ -203,7 +204,8 @@ export class VirtualLane implements PipeEnd {
     else if (placement !== undefined) {
       exchange.answer(placement, chunk);
       const durationUs = exchange.link.world.nowUs - submittedUs;
-      exchange.link.emit({ kind: "acked", placement: placement.id, chunk, sequence, lane: this.index, durationUs });
+      const { bytes } = entry.head;
+      exchange.link.emit({ kind: "acked", placement: placement.id, chunk, sequence, lane: this.index, bytes, durationUs });
     }
     this.pump();
   }

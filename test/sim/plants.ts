@@ -135,7 +135,7 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
     plant: () =>
       replace(Sender, "handleFailed", (handleFailed) => {
         return function (this: Sender, nowUs, chunk, sequence, code: ErrorCode): void {
-          if (code === "lane_lost") this.handleAcked(nowUs, chunk, sequence, 1);
+          if (code === "lane_lost") this.handleAcked(nowUs, chunk);
           else handleFailed.call(this, nowUs, chunk, sequence, code);
         };
       }),

@@ -1,9 +1,9 @@
 /**
  * Nodes that speak otherwise than this version, by what their link says and hears for them: one of the former version, that knows nothing of grants in
- * fetches, and one whose models are not laid out as it says.
+ * fetches and of profiles, and one whose models are not laid out as it says.
  */
 import type { ConnectionId, LinkEvent } from "../../transport/link/link.ts";
-import { decodeMessage, encodeMessage, type Hello, type Message } from "../../transport/peer/messages.ts";
+import { decodeMessage, encodeMessage, type Hello, type Message, type ModelEntry } from "../../transport/peer/messages.ts";
 import { VirtualLink, type VirtualLinkOptions } from "./link.ts";
 
 export interface Tongue {
@@ -14,10 +14,13 @@ export interface Tongue {
   readonly holdsLanes: boolean;
 }
 
+const plainModels = (models: readonly ModelEntry[]): readonly ModelEntry[] => models.map((model) => ({ ...model, profiles: [] }));
+
 /** Only a listener has a token in it; only an initiator counts its conversations. */
 const plainHello = (hello: Hello): Hello => ({
   ...hello,
   capabilities: hello.capabilities.filter((capability) => capability !== "early"),
+  models: plainModels(hello.models),
   laneToken: hello.conversation === 0 ? hello.laneToken : new Uint8Array(0),
 });
 
@@ -26,8 +29,8 @@ export const FORMER: Tongue = {
   say: (message) => (message.kind === "hello" ? plainHello(message) : undefined),
   hear(message) {
     if (message.kind === "hello") return plainHello(message);
-    if (message.kind === "fetch" && message.grant !== undefined) return { ...message, grant: undefined };
-    return undefined;
+    if (message.kind === "models") return { ...message, models: plainModels(message.models) };
+    return message.kind === "fetch" ? { ...message, grant: undefined, profiles: [] } : undefined;
   },
   holdsLanes: false,
 };
@@ -36,7 +39,7 @@ export const FORMER: Tongue = {
 export const staleTongue = (layout: Uint8Array): Tongue => ({
   say(message) {
     if (message.kind !== "hello" && message.kind !== "models") return undefined;
-    return { ...message, models: message.models.map(({ fingerprint }) => ({ fingerprint, layout })) };
+    return { ...message, models: message.models.map((model) => ({ ...model, layout })) };
   },
   hear: () => undefined,
   holdsLanes: true,

@@ -18,6 +18,7 @@ import {
   layout,
   model,
   name,
+  position,
   priority,
   safeInteger,
   text,
@@ -69,7 +70,10 @@ const keySeed = z.strictObject({ tenant: text.optional(), lora: text.optional(),
 const namespace = z.string().max(limits.namespaceCharacters);
 const identity = z.string().min(1).max(limits.identityCharacters);
 const heads = z.strictObject({ first: whole(0, limits.headsMax - 1), count: whole(1, limits.headsMax) });
-const source = z.union([z.strictObject({ handle }), z.strictObject({ keys, group, tokens })], "{handle} or {keys, group, tokens}");
+const source = z.union(
+  [z.strictObject({ handle }), z.strictObject({ keys, group, tokens, position: position.optional() })],
+  "{handle} or {keys, group, tokens}",
+);
 const groups = z.array(groupBlocks).min(1).max(limits.groupsMax);
 const range = z.strictObject({ local: safeInteger, remote: safeInteger, bytes: safeInteger });
 const ranges = z.strictObject({
@@ -117,6 +121,7 @@ export const operations = {
       handle: handle.optional(),
       peers: z.array(identity).min(1).max(limits.tenantEntriesMax).optional(),
       ready: z.boolean().optional(),
+      position: position.optional(),
       deadlineMs: deadlineMs.optional(),
       trace: text.optional(),
     }),
@@ -161,6 +166,7 @@ export const operations = {
       blocks,
       tokens,
       keys,
+      position: position.optional(),
       deadlineMs: deadlineMs.optional(),
       priority: priority.optional(),
       trace: text.optional(),

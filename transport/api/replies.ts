@@ -19,6 +19,9 @@ const report = z.object({
   link: z.string(),
   order: z.string(),
   resumed: count,
+  // Of a sidecar that does not know of profiles.
+  profile: z.string().default(""),
+  lossy: z.boolean().default(false),
 });
 
 const event = z.discriminatedUnion("event", [

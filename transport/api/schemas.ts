@@ -20,6 +20,7 @@ export const priority = z.enum(PRIORITIES);
 export const model = whole(0, U32_MAX);
 export const group = whole(0, limits.groupsMax - 1);
 export const tokens = whole(0, Number.MAX_SAFE_INTEGER);
+export const position = whole(0, limits.keyTokensMax - 1);
 
 export const keys = z.custom<Uint8Array>(
   (value) => value instanceof Uint8Array && value.length % KEY_BYTES === 0 && value.length / KEY_BYTES <= limits.apiBatchMax,

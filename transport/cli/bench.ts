@@ -26,6 +26,7 @@ Examples:
   kvferry bench --layout-local nhd16 --layout-remote hnd32
   kvferry bench --impair continental -t 5           1 Gbit/s, 50 ms, 0.1 % loss, both ends here
   kvferry bench --impair rate=2000,delay=20,loss=0.05 --latency-under-load
+  kvferry bench --data kv:A.safetensors,B.safetensors --profile cpu-fast --calibration CAL.safetensors --impair rate=1000
 ${IMPAIRMENT_HELP}
 
 Bits are SI (Gbit/s), sizes binary. Exit codes: 0 done, 1 a threshold or a verification failed, 2 usage or environment.`;
@@ -44,7 +45,8 @@ export function benchCommand(): Command {
     try {
       if (raw.daemon === true) await serveInBackground(options);
       else if (options.role === "server") await serve(options, output, raw.withParent === true);
-      else if (options.impairment !== undefined && options.labName === "") await measureInLab(options.impairment);
+      else if (options.impairment !== undefined && options.labName === "" && options.coding === undefined)
+        await measureInLab(options.impairment);
       else await measure(options, output);
     } finally {
       output.close();
@@ -106,7 +108,8 @@ async function measure(options: BenchOptions, output: Output): Promise<void> {
   const isInLab = options.labName !== "";
   // Whoever made the link may be killed.
   if (isInLab) process.stdin.resume().once("end", () => interrupt("SIGTERM"));
-  const document = await runBench(options, {
+  const run = options.coding === undefined ? runBench : (await import("../../bench/codec-run.ts")).runProfile;
+  const document = await run(options, {
     version: packageVersion(),
     args: isInLab ? process.argv.slice(2, -IN_LAB_WORDS) : process.argv.slice(2),
     environment: process.env,

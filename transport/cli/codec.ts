@@ -1,22 +1,21 @@
 /** kvferry codec: what compression there is, and what it makes of KV that lies in files. */
-import { readFileSync, statSync, writeFileSync } from "node:fs";
-import { basename, dirname, extname, join, resolve } from "node:path";
+import { statSync, writeFileSync } from "node:fs";
+import { basename, extname, join } from "node:path";
 import { Command } from "commander";
 import { expected, integer } from "../check.ts";
 import { type Component, COMPONENTS, type Parameter, STAGES } from "../codec/components.ts";
 import { profileId } from "../codec/identity.ts";
-import { parseProfileJson } from "../codec/parse.ts";
 import { PRESETS, YARDSTICKS } from "../codec/presets.ts";
 import { profileSchemaText } from "../codec/schema.ts";
+import { loadCalibration, readProfile } from "../config/profile-files.ts";
 import { KvferryError } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
 import { limits } from "../limits.ts";
-import { driftLines, loadCalibration, makeCalibration, parseKlt } from "./codec/calibration-file.ts";
+import { driftLines, makeCalibration, parseKlt } from "./codec/calibration-file.ts";
 import { compare, type NamedProfile, tableOf } from "./codec/compare.ts";
 import { openDump, type RopeFlags } from "./codec/dump.ts";
 import { decodeFile, encodeFile, type Written } from "./codec/encoded-file.ts";
 import { plotOf } from "./codec/plot.ts";
-import { readScores } from "./codec/scores-file.ts";
 import type { TileOptions } from "./codec/tiles.ts";
 import { usage } from "./failure.ts";
 
@@ -222,20 +221,8 @@ function runCalibrate(dumps: readonly string[], { klt, exempt, json, ...options 
   for (const line of driftLines(made.drift)) console.log(line);
 }
 
-/** A preset's name, or a file. */
 function profileNamed(name: string): NamedProfile {
-  const preset = NAMED.get(name);
-  if (preset !== undefined) return { name, profile: preset.profile };
-  let bytes: Uint8Array;
-  try {
-    bytes = readFileSync(name);
-  } catch (error) {
-    const there = [...NAMED.keys()].join(", ");
-    throw new KvferryError("invalid_argument", `--profile: ${name} is none of ${there}, and no file (${(error as Error).message})`, {
-      cause: error,
-    });
-  }
-  return { name, profile: parseProfileJson(bytes, name, (path) => readScores(resolve(dirname(name), path))) };
+  return { name, profile: readProfile(name, "--profile", NAMED) };
 }
 
 function calibrationOf({ calibration }: Pick<TileFlags, "calibration">): ReturnType<typeof loadCalibration> | undefined {

@@ -12,13 +12,14 @@ import type { FerryHost } from "../ferry/host.ts";
 import type { NodeObserver } from "../ferry/node.ts";
 import { type OpenNode, openNode, type World } from "../ferry/open.ts";
 import { makeFolder } from "../folder.ts";
+import { limits } from "../limits.ts";
 import type { Pool } from "../memory/pool.ts";
 import { Metrics } from "../metrics.ts";
 import { missingCongestion } from "./checks/network.ts";
 import { thisHost } from "./checks/host.ts";
 import { packageVersion } from "./package.ts";
 import { privateFolder } from "./runtime-folder.ts";
-import { pathFigures, refusalsOf, statusOf } from "./status.ts";
+import { codecFigures, pathFigures, refusalsOf, statusOf } from "./status.ts";
 
 const REFUSAL_LINE_MS = 1_000;
 /** Of who had come in. */
@@ -203,6 +204,9 @@ function observed(metrics: Metrics, log: Logger): NodeObserver {
       counters.peer(name, up);
       log.info({ peer: name, ...(tenant === "" ? {} : { tenant }), up, detail }, up ? "peer up" : "peer down");
     },
+    coding: codingLog(log, counters.coding),
+    profileMissing: (profile, model, why) =>
+      log.warn({ profile, ...(model === "" ? {} : { model }), why }, "PROFILE NOT TO BE HAD: peers are not told of it"),
     refused: refusalLog(log),
     reach: (address, problem) => {
       if (problem === "") return log.info({ address }, "the address that peers are told leads here");
@@ -238,6 +242,21 @@ function seldom(log: Logger): (fields: object, message: string) => void {
     log.warn({ ...fields, untold }, message);
     nextMs = nowMs + REFUSAL_LINE_MS;
     untold = 0;
+  };
+}
+
+/** Once for each peer and reason: KV that could travel in fewer bytes, and does not. */
+function codingLog(log: Logger, count: NonNullable<NodeObserver["coding"]>): NonNullable<NodeObserver["coding"]> {
+  const told = new Set<string>();
+  return (peer, choice) => {
+    count(peer, choice);
+    const { profile, reason } = choice;
+    const key = `${peer} ${reason}`;
+    if (profile !== "" || reason === "fixed" || told.has(key)) return;
+    // Names of peers that come and go are many.
+    if (told.size >= limits.peersMax) told.clear();
+    told.add(key);
+    log.info({ peer, reason }, "KV goes there as it is");
   };
 }
 
@@ -297,6 +316,7 @@ function observeNode(opened: OpenNode, engines: () => number, metrics: Metrics):
       worlds.flatMap((world) =>
         world.node.peers.all().map((peer) => ({ ...tenantOf(world), peer: peer.name, lanes: peer.lanes.up, info: peer.lanes.read() })),
       ),
+    codecs: () => worlds.flatMap((world) => codecFigures(world).map((one) => ({ ...tenantOf(world), ...one }))),
     paths: () =>
       worlds.flatMap((world) =>
         world.node.peers.all().map((peer) => ({ ...tenantOf(world), peer: peer.name, ...pathFigures(peer, world.node.runtime.nowUs()) })),

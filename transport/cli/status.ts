@@ -7,6 +7,7 @@ import { limits } from "../limits.ts";
 import type { PathFigures } from "../metrics.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { ChunkSize } from "../policy/chunk-size.ts";
+import { type CodecCounts, sumOfCounts } from "../policy/codec-speed.ts";
 import type { Path } from "../policy/path.ts";
 import { packageVersion } from "./package.ts";
 
@@ -49,8 +50,32 @@ function worldStatus({ node, pool, tenant }: World): object {
     bytes_sent: node.bytesSent,
     bytes_received: node.bytesReceived,
     pool: { path: node.pool.region.path, bytes: pool.bytes, block_bytes: pool.blockBytes, ...snakeCased(node.pool.stats()) },
-    peers: node.peers.all().map((peer) => peerStatus(peer, node.runtime.nowUs())),
+    codec: node.profiles.isNone ? null : codecStatus(node),
+    peers: node.peers.all().map((peer) => ({ ...peerStatus(peer, node.runtime.nowUs()), sent_coded: node.choices.get(peer) ?? null })),
   };
+}
+
+/** What this node can code, and what that has spared so far. */
+function codecStatus(node: World["node"]): object {
+  const models = node.models.all().map(({ fingerprint, codecs }) => ({
+    fingerprint,
+    profiles: codecs.profiles.map(({ name, id, isLossless }) => ({
+      ...{ name, id, lossless: isLossless },
+      ...snakeCased(codecs.speedOf(id)),
+      ...snakeCased(codecs.countsOf(id)),
+    })),
+    misfits: codecs.misfits,
+  }));
+  const { use, acceptsLossy } = node.profiles;
+  return { use, accept_lossy: acceptsLossy, missing: node.profiles.missing ?? null, models };
+}
+
+/** For metrics: by profile, of all models together. */
+export function codecFigures({ node }: World): readonly ({ readonly profile: string } & CodecCounts)[] {
+  const byName = new Map<string, CodecCounts[]>();
+  for (const { codecs } of node.models.all())
+    for (const { name, id } of codecs.profiles) byName.set(name, [...(byName.get(name) ?? []), codecs.countsOf(id)]);
+  return [...byName].map(([profile, counts]) => ({ profile, ...sumOfCounts(counts) }));
 }
 
 function snakeCased(stats: object): object {

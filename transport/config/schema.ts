@@ -135,6 +135,20 @@ export const configSchema = z.strictObject({
     'the name of a congestion control or ""',
     "TCP congestion control of lanes; empty: the host's",
   ),
+  codec: z.strictObject({
+    profiles: field(
+      list(path, limits.profilesMax),
+      `a list of at most ${limits.profilesMax} presets (kvferry codec list) and JSON files`,
+      "profiles that KV may travel coded with, those that are liked best first; empty: it travels as it is",
+    ),
+    calibration: field(list(path, limits.modelsMax), "a list of paths", "files of kvferry codec calibrate, one for each model"),
+    use: field(
+      path,
+      '"auto", "none" or one of codec.profiles',
+      "what this node sends coded, where the reader takes it: auto: what pays by the path and the coders; a profile: always; none: nothing",
+    ),
+    acceptLossy: field(boolean(), "true or false", "take KV through profiles that lose something, too"),
+  }),
   deadlines: z.strictObject({
     localMs: field(
       duration(1, limits.deadlineMaxMs),
@@ -188,6 +202,7 @@ export const configDefaults: Omit<ConfigValues, "name"> = {
   checksum: true,
   rateBytesPerSecond: 0,
   congestionControl: "",
+  codec: { profiles: [], calibration: [], use: "auto", acceptLossy: false },
   deadlines: { localMs: limits.deadlineLocalMs, remoteMs: limits.deadlineRemoteMs },
   stallMs: limits.stallMs,
   heartbeatMs: limits.heartbeatMs,

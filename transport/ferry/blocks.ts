@@ -21,6 +21,7 @@ export function kvContent(
     fingerprint: model.fingerprint,
     layout: model.layout,
     layoutBytes: model.layoutBytes,
+    codecs: model.codecs,
     groups: groups.map(({ group, blocks, tokens }) => ({ group, ids: blocks.ids, tokens })),
   };
 }

@@ -5,7 +5,8 @@ import type { RefusalReason } from "../link/refusals.ts";
 import type { Jobs } from "../memory/jobs.ts";
 import type { HolderId, Pool } from "../memory/pool.ts";
 import type { Region } from "../memory/region.ts";
-import type { PeerHost, PeerOptions } from "../peer/host.ts";
+import type { PeerHost, PeerOptions, PeerPort } from "../peer/host.ts";
+import type { CodecReason } from "../policy/choose-codec.ts";
 import type { DeadlineDefaults } from "../policy/deadline.ts";
 import type { Message, ModelEntry } from "../peer/messages.ts";
 import type { Peer } from "../peer/peer.ts";
@@ -17,6 +18,8 @@ import type { Denial, Denials } from "./denials.ts";
 import type { ModelTable } from "./models.ts";
 import type { BlockNamespaces } from "./namespaces.ts";
 import type { OfferTable } from "./offers.ts";
+import type { BlockOrigins } from "./origins.ts";
+import type { Profiles } from "./profiles.ts";
 
 export interface NodeSettings extends AccessRules {
   readonly name: string;
@@ -45,6 +48,12 @@ export interface TransferAbout {
   readonly trace: string;
 }
 
+/** What a transfer to a peer goes by: the profile's name, or "" as it is. */
+export interface CodingChoice {
+  readonly profile: string;
+  readonly reason: CodecReason;
+}
+
 export type Denied = "hello" | "fetch" | "push";
 
 /** What happened, for metrics and logs; never decides anything. */
@@ -61,6 +70,10 @@ export interface NodeObserver {
   refused?(reason: RefusalReason | Denial, remote: Endpoint, detail: string): void;
   /** Another policy is in force, or is not, because its file is broken or asks for a restart. */
   policy?(outcome: { readonly tenants: readonly string[] } | KvferryError): void;
+  /** A profile of the configuration that is not to be had, for one model or ("") for any. */
+  profileMissing?(profile: string, model: string, why: string): void;
+  /** How something goes to a peer, where this node has profiles. */
+  coding?(peer: string, choice: CodingChoice): void;
   /** Whether the address that others are told leads here. `problem`: why it does not, or "". */
   reach?(address: string, problem: string): void;
   /** A peer was not let in, or did not get what it asked for. `remote`: its name, or its address where it has none yet. */
@@ -87,6 +100,11 @@ export interface NodeContext extends PeerHost {
   /** Makes a registered buffer's memory reachable by the link. */
   readonly bufferRegion: (memory: Uint8Array | { readonly path: string; readonly bytes: number }) => Region;
   readonly models: ModelTable;
+  readonly profiles: Profiles;
+  /** Blocks that came through a profile that loses something. */
+  readonly origins: BlockOrigins;
+  /** Of what is sent to each peer. */
+  readonly choices: WeakMap<PeerPort, CodingChoice>;
   readonly offers: OfferTable;
   readonly buffers: BufferTable;
   readonly admissions: Admissions;

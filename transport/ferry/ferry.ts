@@ -41,7 +41,15 @@ export interface GroupBlocks {
   readonly tokens: number;
 }
 
-export type FetchSource = { readonly handle: string } | { readonly keys: Uint8Array; readonly group: number; readonly tokens: number };
+export type FetchSource =
+  | { readonly handle: string }
+  | {
+      readonly keys: Uint8Array;
+      readonly group: number;
+      readonly tokens: number;
+      /** Of the first of these tokens in its sequence. Not said: profiles that turn keys back do not serve. */
+      readonly position?: number | undefined;
+    };
 
 export interface FetchRequest {
   /** Name from the configuration's peers, or host:port on the allow-list; TENANT@ and that, for what is another tenant's there. */
@@ -70,6 +78,8 @@ export interface PushRequest {
   readonly tokens: number;
   /** Published there under these page keys: its whole blocks, a partly filled last block is not. */
   readonly keys: Uint8Array;
+  /** Of the first of these tokens in its sequence; as of FetchSource. */
+  readonly position?: number;
   readonly deadlineMs?: number;
   readonly priority?: Priority;
   readonly trace?: string;
@@ -96,6 +106,8 @@ export interface OfferRequest {
   readonly peers?: readonly string[];
   /** false: layers follow by ready(); true (default): all is there. */
   readonly ready?: boolean;
+  /** Of the first token of every group in its sequence, 0 for a prompt from its beginning; as of FetchSource. */
+  readonly position?: number;
   readonly deadlineMs?: number;
   readonly trace?: string;
 }
@@ -111,6 +123,10 @@ export interface TransferReport {
   readonly link: string;
   readonly order: string;
   readonly resumed: number;
+  /** What it travelled coded with: an id, or "". */
+  readonly profile: string;
+  /** Whether that profile loses something: these blocks are not what the model computed. */
+  readonly lossy: boolean;
 }
 
 export interface Transfer {

@@ -72,6 +72,12 @@ export class Landing {
     const node = this.#node;
     const { pool } = node;
     const model = node.models.byFingerprint(offer.fingerprint);
+    const { coding } = offer;
+    if (coding !== undefined && !node.profiles.pushed(model).includes(coding.profile))
+      throw new KvferryError(
+        "profile_refused",
+        `a push coded with ${coding.profile} would be published as what it is not, or is not known here`,
+      );
     const [wanted] = offer.groups;
     if (wanted === undefined || offer.groups.length !== 1) throw new KvferryError("protocol_error", "a push moves one group");
     const { blockTokens } = groupOf(model, wanted.group);

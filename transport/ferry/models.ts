@@ -4,6 +4,7 @@ import { fingerprint, type ModelIdentity } from "../kv/identity.ts";
 import type { GroupLayout, Layout } from "../kv/layout.ts";
 import { limits } from "../limits.ts";
 import type { Sight } from "../policy/tenancy.ts";
+import { type ModelCodecs, NO_PROFILES, type Profiles } from "./profiles.ts";
 
 export interface Model {
   readonly id: number;
@@ -12,13 +13,21 @@ export interface Model {
   readonly namespace: string;
   readonly layout: Layout;
   readonly layoutBytes: Uint8Array;
+  /** That its identity names: what its KV came through; "" = exact. */
+  readonly profile: string;
+  readonly codecs: ModelCodecs;
 }
 
 export class ModelTable {
+  readonly #profiles: Profiles;
   readonly #models = new Map<number, Model>();
   /** Who has registered each, and is still here. */
   readonly #users = new Map<number, Set<object>>();
   #nextId = 1;
+
+  constructor(profiles: Profiles = NO_PROFILES) {
+    this.#profiles = profiles;
+  }
 
   /** The same identity, layout and namespace give the same model. When the table is full, one that nobody here uses any more makes room. */
   register(
@@ -40,7 +49,9 @@ export class ModelTable {
     // Every Hello tells each with its layout.
     const most = Math.min(limits.modelsMax, Math.floor(limits.modelsLayoutBytesMax / layoutBytes.length));
     if (this.#models.size >= most) this.#makeRoom();
-    const model = Object.freeze({ id: this.#nextId++, fingerprint: print, namespace, layout, layoutBytes });
+    const codecs = this.#profiles.of(identity, layout);
+    const { profile } = identity;
+    const model = Object.freeze({ id: this.#nextId++, fingerprint: print, namespace, layout, layoutBytes, profile, codecs });
     this.#models.set(model.id, model);
     this.#users.set(model.id, new Set([user]));
     return { model, added: true };

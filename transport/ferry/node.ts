@@ -12,14 +12,14 @@ import type { Region } from "../memory/region.ts";
 import { type Caller, callerOf } from "../peer/caller.ts";
 import { CAPABILITIES, SOFTWARE } from "../peer/greeting.ts";
 import type { PeerPort } from "../peer/host.ts";
-import { encodeMessage, type Fetch, type Hello, type Lookup, type LookupReply, type Offer } from "../peer/messages.ts";
+import { encodeMessage, type Fetch, type Hello, type Lookup, type LookupReply, type ModelEntry, type Offer } from "../peer/messages.ts";
 import type { PlacedTransfer } from "../peer/transfer.ts";
 import type { TenantShare } from "../policy/path.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { Access } from "./access.ts";
 import { Admissions } from "./admissions.ts";
 import { BufferTable } from "./buffers.ts";
-import type { NodeObserver, NodeSettings } from "./context.ts";
+import type { CodingChoice, NodeObserver, NodeSettings } from "./context.ts";
 import { Denials } from "./denials.ts";
 import type { FerryEvent } from "./ferry.ts";
 import type { FerryHost, FerrySession, SessionOptions } from "./host.ts";
@@ -27,7 +27,9 @@ import { Landing } from "./landing.ts";
 import { ModelTable } from "./models.ts";
 import { BlockNamespaces } from "./namespaces.ts";
 import { OfferTable } from "./offers.ts";
+import { BlockOrigins } from "./origins.ts";
 import { PeerTable } from "./peers.ts";
+import { NO_PROFILES, type Profiles } from "./profiles.ts";
 import { Reach } from "./reach.ts";
 import { Serving } from "./serving.ts";
 import { Session } from "./session.ts";
@@ -44,6 +46,8 @@ export interface NodeOptions {
   /** Makes a registered buffer's memory reachable by the link. */
   readonly bufferRegion: (memory: Uint8Array | { readonly path: string; readonly bytes: number }) => Region;
   readonly observer: NodeObserver;
+  /** What KV may be coded with; absent: it travels as it is. */
+  readonly profiles?: Profiles;
   /** Where others are told to reach it, to be tried at the start; `identity`: of its own certificate, over TLS. */
   readonly reach?: { readonly address: Endpoint; readonly identity: string | undefined };
   /** One of several in this process, each a tenant's. */
@@ -58,7 +62,10 @@ export class FerryNode implements FerryHost, TenantNode {
   readonly jobs: Jobs;
   readonly observer: NodeObserver;
   readonly bufferRegion: NodeOptions["bufferRegion"];
-  readonly models = new ModelTable();
+  readonly profiles: Profiles;
+  readonly models: ModelTable;
+  readonly origins = new BlockOrigins();
+  readonly choices = new WeakMap<PeerPort, CodingChoice>();
   readonly offers: OfferTable;
   readonly buffers: BufferTable;
   readonly admissions: Admissions;
@@ -90,6 +97,8 @@ export class FerryNode implements FerryHost, TenantNode {
     this.jobs = options.jobs;
     this.observer = options.observer;
     this.bufferRegion = options.bufferRegion;
+    this.profiles = options.profiles ?? NO_PROFILES;
+    this.models = new ModelTable(this.profiles);
     const random = (count: number): Uint8Array => this.runtime.random(count);
     this.nodeId = Buffer.from(random(16)).toString("hex");
     this.offers = new OfferTable(this.pool.incarnation, random);
@@ -224,8 +233,11 @@ export class FerryNode implements FerryHost, TenantNode {
     };
   }
 
-  modelEntries(): { fingerprint: string; layout: Uint8Array }[] {
-    return this.models.all().map(({ fingerprint, layoutBytes }) => ({ fingerprint, layout: layoutBytes }));
+  modelEntries(): ModelEntry[] {
+    return this.models.all().map(({ fingerprint, layoutBytes, codecs }) => {
+      const profiles = codecs.profiles.map(({ id }) => ({ id, decodeBytesPerSecond: Math.round(codecs.speedOf(id).decodeBytesPerSecond) }));
+      return { fingerprint, layout: layoutBytes, profiles };
+    });
   }
 
   meet(caller: Caller): void {
@@ -319,7 +331,7 @@ export class FerryNode implements FerryHost, TenantNode {
       const bound = this.#placements.get(event.placement);
       if (bound === undefined) return;
       bound.peer.heard(nowUs);
-      this.#observeChunk(event);
+      this.#observeChunk(event, bound.transfer);
       bound.transfer.handlePlacementEvent(nowUs, event);
     } else if (event.kind === "accepted") this.peers.handleAccepted(nowUs, event.connection, callerOf(event));
     else if (event.kind === "refused") this.observer.refused?.(event.reason, event.remote, event.detail);
@@ -327,11 +339,12 @@ export class FerryNode implements FerryHost, TenantNode {
     else this.peers.handleConnectionEvent(nowUs, event);
   }
 
-  #observeChunk(event: LinkEvent): void {
-    if (event.kind === "acked") this.observer.chunk?.("out", 0, event.durationUs);
+  #observeChunk(event: LinkEvent, transfer: PlacedTransfer): void {
+    if (event.kind === "acked") this.observer.chunk?.("out", transfer.bytesOf(event.chunk), event.durationUs);
     else if (event.kind === "committed") {
-      this.bytesReceived += event.bytes;
-      this.observer.chunk?.("in", event.bytes, 0);
+      const bytes = transfer.bytesOf(event.chunk);
+      this.bytesReceived += bytes;
+      this.observer.chunk?.("in", bytes, 0);
     } else if (event.kind === "failed" || event.kind === "rejected") this.observer.chunkFailed?.(event.code);
   }
 

@@ -12,6 +12,8 @@ export interface OfferRecord {
   readonly groups: readonly GroupBlocks[];
   readonly endsUs: number;
   readonly trace: string;
+  /** Of the first token in its sequence; undefined: not said. */
+  readonly position: number | undefined;
   /** Identities of the peers that may fetch it; undefined: whoever knows the handle. */
   readonly peers: readonly string[] | undefined;
   /** "all", or the layers that the engine has reported so far. */
@@ -52,7 +54,7 @@ export class OfferTable {
   /** Under a handle that the user chose, or a new one. */
   add(
     chosen: string | undefined,
-    record: Pick<OfferRecord, "model" | "groups" | "endsUs" | "trace" | "peers" | "ready" | "onEnd">,
+    record: Pick<OfferRecord, "model" | "groups" | "endsUs" | "trace" | "position" | "peers" | "ready" | "onEnd">,
   ): OfferRecord {
     if (this.#offers.size >= limits.offersMax) throw new KvferryError("full", `${limits.offersMax} offers are open`);
     const handle = chosen === undefined ? newHandle(this.#incarnation, this.#random) : checkHandle(this.#incarnation, chosen);

@@ -20,6 +20,8 @@ import type { NodeObserver, NodeSettings } from "./context.ts";
 import { FerryNode, type NodeOptions } from "./node.ts";
 import { NodePolicy } from "./node-policy.ts";
 import { NodeTls } from "./node-tls.ts";
+import { openProfiles } from "./open-profiles.ts";
+import type { Profiles } from "./profiles.ts";
 import type { TenantHost } from "./tenant.ts";
 
 export interface OpenOptions {
@@ -76,7 +78,13 @@ export async function openNode(config: Config, options: OpenOptions = {}): Promi
     tls?.watch(choice.link);
     const address = config.listen === undefined ? undefined : await choice.link.listen(config.listen);
     const settings = settingsOf(config, address);
-    const parts = { settings, jobs, observer, ...reachOf(settings.advertise, address, tls) };
+    const parts = {
+      settings,
+      jobs,
+      observer,
+      profiles: openProfiles(config, choice.kind, observer),
+      ...reachOf(settings.advertise, address, tls),
+    };
     const worlds =
       policy === undefined ? [openWorld(parts, memory, loop, choice.link)] : openWorlds(parts, memory, loop, choice.link, policy);
     const tell = (tenant: TenantConfig | undefined, keys: Uint8Array): void =>
@@ -130,6 +138,7 @@ interface Parts {
   readonly settings: NodeSettings;
   readonly jobs: Jobs;
   readonly observer: NodeObserver;
+  readonly profiles: Profiles;
   readonly reach?: NonNullable<NodeOptions["reach"]>;
 }
 

@@ -14,5 +14,7 @@ export function reportOf(node: NodeContext, transfer: number, outcome: Outcome):
     link: node.link.kind,
     order: outcome.order,
     resumed: outcome.resumed,
+    profile: outcome.profile,
+    lossy: outcome.lossy,
   };
 }

@@ -4,14 +4,15 @@ import { planKeys } from "../kv/identity.ts";
 import { limits } from "../limits.ts";
 import { commonHeads, type Content } from "../peer/content.ts";
 import type { PeerPort } from "../peer/host.ts";
-import type { Fetch, Lookup, LookupReply } from "../peer/messages.ts";
+import type { Coding, Fetch, Lookup, LookupReply } from "../peer/messages.ts";
 import type { Outcome } from "../peer/transfer.ts";
 import type { Sight } from "../policy/tenancy.ts";
 import { checkSeals, contentBytes, kvContent, leaseSeen, matchedKeys } from "./blocks.ts";
+import { chooseCoding } from "./choice.ts";
 import type { NodeContext } from "./context.ts";
 import type { Denial } from "./denials.ts";
 import { unknownHandle } from "./handles.ts";
-import { groupOf } from "./models.ts";
+import { groupOf, type Model } from "./models.ts";
 import type { OfferRecord } from "./offers.ts";
 import { reportOf } from "./report.ts";
 
@@ -21,6 +22,8 @@ type Ending = Pick<Outcome, "ok" | "code">;
 interface Answer {
   readonly content: Content;
   readonly ready: "all" | readonly number[];
+  /** Of KV: which model's, and where in its sequence the first token stands, if that was said. */
+  readonly kv?: { readonly model: Model; readonly position: number | undefined };
   readonly offer?: OfferRecord;
   /** Compares the content with its seals first. */
   readonly check?: (done: (failure?: KvferryError) => void) => void;
@@ -120,6 +123,7 @@ export class Serving {
     const offer = this.#told(peer, () => node.offers.claim(node.runtime.nowUs(), handle, fetch.fingerprint, fetch.readers));
     return {
       content,
+      kv: named,
       ready: offer.ready === "all" ? "all" : [...offer.ready],
       offer,
       end: ({ ok, code }) => node.offers.settle(offer, ok, code),
@@ -138,6 +142,7 @@ export class Serving {
     const release = (): void => node.pool.release(node.holder, blocks);
     return {
       content: kvContent(node, model, [{ group: source.group, blocks, tokens: source.tokens }]),
+      kv: { model, position: source.position },
       ready: "all",
       check: (done) => checkSeals(node, model, source.group, blocks, done),
       end: release,
@@ -145,23 +150,35 @@ export class Serving {
     };
   }
 
-  #serve(peer: PeerPort, fetch: Fetch, { content, ready, offer, end }: Answer, ticket: number): void {
+  /** What of the profiles that the asker takes its content is coded with. */
+  #choose(peer: PeerPort, fetch: Fetch, { content, kv }: Answer, heads: number, chunkBytes: number): Coding | undefined {
+    const node = this.#node;
+    if (kv === undefined) return undefined;
+    const previous = fetch.grant?.coding?.profile;
+    const of = { ...kv, heads, chunkBytes, previous, bytes: contentBytes(node, content) };
+    return chooseCoding(node, { peer, ...of, accepted: fetch.profiles });
+  }
+
+  #serve(peer: PeerPort, fetch: Fetch, answer: Answer, ticket: number): void {
     const node = this.#node;
     const nowUs = node.runtime.nowUs();
+    const { content, ready, offer, end } = answer;
     const heads = content.kind === "kv" ? commonHeads(content.layout, fetch) : { first: 0, count: 0 };
+    const chunkBytes = Math.min(fetch.chunkBytes, limits.chunkBytesMax);
     const request = {
       fetch: fetch.id,
       fingerprint: fetch.fingerprint,
       groups: content.kind === "kv" ? content.groups.map(({ group, tokens }) => ({ group, tokens })) : [],
       firstHead: heads.first,
       heads: heads.count,
-      chunkBytes: Math.min(fetch.chunkBytes, limits.chunkBytesMax),
+      chunkBytes,
       checksum: node.settings.checksum,
       ranges: content.kind === "ranges" ? { buffer: "", ranges: content.ranges } : undefined,
       keys: new Uint8Array(0),
       deadlineMs: fetch.deadlineMs,
       trace: fetch.trace,
       layout: content.kind === "kv" ? content.layoutBytes : new Uint8Array(0),
+      coding: this.#choose(peer, fetch, answer, heads.count, chunkBytes),
     };
     const transfer = peer.serve(nowUs, node.deadlineUs(nowUs, fetch.deadlineMs), request, content, ready, fetch.priority, {
       onEvent: (event) => {

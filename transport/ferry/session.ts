@@ -29,7 +29,7 @@ import type {
   Transfer,
 } from "./ferry.ts";
 import type { FerrySession, SessionOptions } from "./host.ts";
-import { groupOf } from "./models.ts";
+import { groupOf, type Model } from "./models.ts";
 import { kvContent, matchedKeys, publishBlocks } from "./blocks.ts";
 import type { NodeContext } from "./context.ts";
 import { layerCount, type OfferRecord } from "./offers.ts";
@@ -102,8 +102,17 @@ export class Session implements FerrySession, Ferry {
     const layoutBytes = serializeLayout(parsed);
     pool.setLayout(layoutBytes, parsed.blockCount);
     const { model, added } = models.register(this, identity, parsed, layoutBytes, checkNamespace(namespace));
-    if (added) node.peers.tell({ kind: "models", models: node.modelEntries() });
+    if (added) this.#tellModel(node, model, identity.model);
     return { model: model.id, fingerprint: model.fingerprint };
+  }
+
+  /** Peers hear of it at once, and again when it is known how fast this node decodes its KV. */
+  #tellModel(node: NodeContext, { codecs }: Model, name: string): void {
+    const tell = (): void => node.peers.tell({ kind: "models", models: node.modelEntries() });
+    for (const misfit of codecs.misfits) node.observer.profileMissing?.(misfit.name, name, misfit.why);
+    tell();
+    // What cannot be tried stays unknown, and is not chosen by its speed.
+    codecs.measure()?.then(tell, () => {});
   }
 
   async keys(model: number, group: number, tokens: Uint32Array, seed: KeySeed = {}): Promise<Uint8Array> {
@@ -129,6 +138,7 @@ export class Session implements FerrySession, Ferry {
       if (blockKeys.length !== 32 * blocks.ids.length) {
         throw expected(`page keys of ${blocks.ids.length} blocks`, "keys", `those of ${blockKeys.length / 32}`);
       }
+      node.origins.check(blocks, known.profile);
       publishBlocks(node, this.holder, known, group, blocks, blockKeys, (failure) => {
         if (failure !== undefined) return reject(failure);
         node.broadcast({ kind: "published", model, group, keys, from: "" });
@@ -176,6 +186,7 @@ export class Session implements FerrySession, Ferry {
     const model = node.models.get(request.model);
     const groups = this.#checkGroups(request.model, request.groups);
     for (const { blocks } of groups) pool.check(this.holder, blocks);
+    for (const { blocks } of groups) node.origins.check(blocks, model.profile);
     for (const { blocks } of groups) pool.pin(blocks);
     const unpin = (): void => {
       for (const { blocks } of groups) pool.unpin(blocks);
@@ -186,6 +197,7 @@ export class Session implements FerrySession, Ferry {
         groups,
         endsUs: node.runtime.nowUs() + Math.min(request.deadlineMs ?? limits.offerDeadlineMs, limits.deadlineMaxMs) * 1000,
         trace: request.trace ?? "",
+        position: checkPosition(request.position),
         peers: request.peers,
         ready: request.ready === false ? new Set() : "all",
         onEnd: (ok, code) => {
@@ -345,6 +357,10 @@ export class Session implements FerrySession, Ferry {
     this.#transfers.cancelAll(code);
     for (const offer of [...this.#offers]) this.#node.offers.withdraw(nowUs, offer, "cancelled");
   }
+}
+
+function checkPosition(position: number | undefined): number | undefined {
+  return position === undefined ? undefined : integer(position, "position", 0, limits.keyTokensMax - 1);
 }
 
 function checkNamespace(namespace: string): string {

@@ -12,8 +12,9 @@ import type { Outcome, PlacedTransfer } from "../peer/transfer.ts";
 import { defaultDeadline } from "../policy/deadline.ts";
 import type { Priority } from "../policy/priority.ts";
 import type { FerryEvent, FetchRequest, GroupBlocks, PushRequest, RangeRequest, Transfer, TransferReport } from "./ferry.ts";
-import { groupOf, type Model } from "./models.ts";
 import { contentBytes } from "./blocks.ts";
+import { chooseCoding } from "./choice.ts";
+import { groupOf, type Model } from "./models.ts";
 import type { NodeContext } from "./context.ts";
 import { reportOf } from "./report.ts";
 
@@ -21,7 +22,8 @@ interface Start {
   readonly direction: "in" | "out";
   readonly peer: Peer;
   readonly content: Content;
-  readonly release: () => void;
+  /** @param outcome undefined: it never began */
+  readonly release: (outcome?: Outcome) => void;
   readonly deadlineMs: number | undefined;
   /** The caller wants to hear of each layer. */
   readonly layers?: boolean;
@@ -60,7 +62,12 @@ export class Transfers {
   fetch(request: FetchRequest, model: Model, content: KvContent, groups: readonly GroupBlocks[]): Transfer {
     const node = this.#node;
     const { peer, tenant } = node.peers.at(request.peer);
-    const release = this.#fill(groups);
+    const filled = this.#fill(groups);
+    const release = (outcome?: Outcome): void => {
+      // Also of one that failed: some of it may have come.
+      if (outcome?.lossy === true) for (const { blocks } of groups) node.origins.note(blocks, outcome.profile);
+      filled();
+    };
     return this.#run(
       {
         direction: "in",
@@ -76,7 +83,7 @@ export class Transfers {
         const wanted = request.heads ?? headsOf(model.layout);
         const ask: Ask = {
           fingerprint: model.fingerprint,
-          source: "handle" in request.source ? { kind: "handle", handle: request.source.handle } : { kind: "keys", ...request.source },
+          source: sourceOf(request.source),
           firstHead: wanted.first,
           heads: wanted.count,
           chunkBytes,
@@ -85,6 +92,7 @@ export class Transfers {
           readers: request.readers ?? 1,
           priority,
           tenant,
+          profiles: node.profiles.accepted(model.codecs, model.profile, wanted.count),
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
@@ -100,10 +108,15 @@ export class Transfers {
       throw expected("a key for every whole page", "keys", `${request.keys.length / 32} keys`);
     }
     const heads = headsOf(model.layout);
+    for (const { blocks } of groups) node.origins.check(blocks, model.profile);
     const release = this.#pin(groups);
     return this.#run(
       { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority, trace: request.trace },
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
+        const coding = chooseCoding(node, {
+          ...{ peer, model, chunkBytes, heads: heads.count, position: request.position, bytes: contentBytes(node, content) },
+          accepted: node.profiles.pushed(model),
+        });
         const offer: Proposal = {
           fetch: 0,
           fingerprint: model.fingerprint,
@@ -117,6 +130,7 @@ export class Transfers {
           deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
           trace: request.trace ?? "",
           layout: model.layoutBytes,
+          coding,
         };
         const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", priority, handlers);
         if (placed !== undefined) attach(placed);
@@ -142,6 +156,7 @@ export class Transfers {
           readers: 1,
           priority,
           tenant,
+          profiles: [],
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
@@ -168,6 +183,7 @@ export class Transfers {
           deadlineMs: this.#deadlineMs(nowUs, deadlineUs),
           trace: "",
           layout: new Uint8Array(0),
+          coding: undefined,
         };
         const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", priority, handlers);
         if (placed !== undefined) attach(placed);
@@ -266,7 +282,7 @@ export class Transfers {
         onEnd: (outcome) => {
           this.#running.delete(number);
           node.admissions.end(number);
-          release();
+          release(outcome);
           const report = reportOf(node, number, outcome);
           if (direction === "out") node.bytesSent += outcome.bytes;
           node.observer.transferEnded?.(direction, outcome.ok, outcome.code, report, { peer: peer.name, trace });
@@ -295,6 +311,12 @@ export class Transfers {
     const nowUs = this.#node.runtime.nowUs();
     for (const placed of [...this.#running.values()]) placed.cancel(nowUs, code, "its client has gone", true);
   }
+}
+
+function sourceOf(source: FetchRequest["source"]): Ask["source"] {
+  if ("handle" in source) return { kind: "handle", handle: source.handle };
+  const { keys, group, tokens, position } = source;
+  return { kind: "keys", keys, group, tokens, position };
 }
 
 function remoteRanges(request: RangeRequest): { readonly offset: number; readonly bytes: number }[] {

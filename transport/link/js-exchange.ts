@@ -201,7 +201,7 @@ export class Exchange {
       const { chunk, sequence } = sent;
       const about = { placement: sent.placement.id, chunk, sequence, lane: ledger.lane };
       const durationUs = Math.max(nowUs - sent.submittedUs, 0);
-      if (header.type === "ack") this.#events.emit("submission", { kind: "acked", ...about, durationUs });
+      if (header.type === "ack") this.#events.emit("submission", { kind: "acked", ...about, bytes: sent.bytes, durationUs });
       else this.#events.emit("submission", { kind: "failed", ...about, code: header.status });
       sent.placement = undefined;
     }
@@ -235,7 +235,7 @@ export class Exchange {
     const about = { placement: placement.id, chunk, lane: ledger.lane };
     if (!isWhole || !isRight) {
       const status = isWhole ? "checksum_mismatch" : "cancelled";
-      this.#events.emit("arrival", { kind: "rejected", ...about, code: ERRORS[status].number });
+      this.#events.emit("arrival", { kind: "rejected", ...about, bytes: header.bytes, code: ERRORS[status].number });
       return { type: "nack", status };
     }
     placement.commit(chunk, header.sequence);

@@ -111,13 +111,14 @@ export type LinkEvent =
   | { readonly kind: "laneUp"; readonly connection: ConnectionId; readonly lane: number }
   /** Codes: closed (we asked), lane_lost, connect_failed, connect_timeout, protocol_error, tls_failed, certificate_rejected. */
   | { readonly kind: "laneDown"; readonly connection: ConnectionId; readonly lane: number; readonly code: number }
-  /** `out`: the peer verified and placed it. `durationUs` from submit to acknowledgement. */
+  /** `out`: the peer verified and placed it. `durationUs` from submit to acknowledgement; `bytes` of payload as it travelled. */
   | {
       readonly kind: "acked";
       readonly placement: PlacementId;
       readonly chunk: number;
       readonly sequence: number;
       readonly lane: number;
+      readonly bytes: number;
       readonly durationUs: number;
     }
   /** `out`: refused by the peer, or its lane died (`lane_lost`), or the placement was revoked (`cancelled`). */
@@ -129,7 +130,7 @@ export type LinkEvent =
       readonly lane: number;
       readonly code: number;
     }
-  /** `in`: verified and placed, for the first time (or again, if standing). */
+  /** `in`: verified and placed, for the first time (or again, if standing); `bytes` of payload as it travelled. */
   | {
       readonly kind: "committed";
       readonly placement: PlacementId;
@@ -139,7 +140,14 @@ export type LinkEvent =
       readonly bytes: number;
     }
   /** `in`: a chunk was thrown away: checksum_mismatch, codec_failed or cancelled. */
-  | { readonly kind: "rejected"; readonly placement: PlacementId; readonly chunk: number; readonly lane: number; readonly code: number }
+  | {
+      readonly kind: "rejected";
+      readonly placement: PlacementId;
+      readonly chunk: number;
+      readonly lane: number;
+      readonly bytes: number;
+      readonly code: number;
+    }
   /** Nothing can read or write the placement's memory any more, and no event of it follows. */
   | { readonly kind: "revoked"; readonly placement: PlacementId }
   /** A stranger was turned away by a listener. Not all of them are told of: `refusals` counts them. */

@@ -31,14 +31,22 @@ export function readEvent(mover: NativeMover, words: Uint32Array, doubles: Float
       return { kind: "laneDown", connection: subject, lane, code };
     case 7: {
       const durationUs = doubles[index * DOUBLES + 4] as number;
-      return { kind: "acked", placement: subject, chunk, sequence: words[at + 3] as number, lane, durationUs };
+      return {
+        kind: "acked",
+        placement: subject,
+        chunk,
+        sequence: words[at + 3] as number,
+        lane,
+        bytes: words[at + 5] as number,
+        durationUs,
+      };
     }
     case 8:
       return { kind: "failed", placement: subject, chunk, sequence: words[at + 3] as number, lane, code };
     case 9:
       return { kind: "committed", placement: subject, chunk, sequence: words[at + 3] as number, lane, bytes: words[at + 5] as number };
     case 10:
-      return { kind: "rejected", placement: subject, chunk, lane, code };
+      return { kind: "rejected", placement: subject, chunk, lane, bytes: words[at + 5] as number, code };
     case 11:
       return { kind: "revoked", placement: subject };
     case 12:

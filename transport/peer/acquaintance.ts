@@ -2,7 +2,7 @@
 import { LayoutCache } from "../kv/layout-cache.ts";
 import { limits } from "../limits.ts";
 import type { Capability } from "./greeting.ts";
-import type { Hello, ModelEntry } from "./messages.ts";
+import type { Hello, ModelEntry, ModelProfile, Offer } from "./messages.ts";
 
 export class Acquaintance {
   /** The remote's, as they come with its offers and grants. */
@@ -11,19 +11,35 @@ export class Acquaintance {
   checksum: boolean | undefined;
   #hello: Hello | undefined;
   /** The newest of a fingerprint is the one that it serves. */
-  #models: ReadonlyMap<string, Uint8Array> = new Map();
+  #models: ReadonlyMap<string, ModelEntry> = new Map();
+  /** By fingerprint, what the last offer was coded with. */
+  readonly #chosen = new Map<string, string>();
 
   /** True if another process said the last Hello. */
   meet(hello: Hello): boolean {
     const isAnother = this.#hello !== undefined && this.#hello.node !== hello.node;
     this.#hello = hello;
-    if (isAnother) this.checksum = undefined;
+    if (isAnother) {
+      this.checksum = undefined;
+      this.#chosen.clear();
+    }
     this.learn(hello.models);
     return isAnother;
   }
 
   learn(models: readonly ModelEntry[]): void {
-    this.#models = new Map(models.map(({ fingerprint, layout }) => [fingerprint, layout]));
+    this.#models = new Map(models.map((model) => [model.fingerprint, model]));
+  }
+
+  /** What its offers are like, so that the next can be foretold. */
+  note({ checksum, fetch, fingerprint, coding }: Offer): void {
+    this.checksum = checksum;
+    // What is pushed was chosen from what this side says, not from what it asked for.
+    if (fetch === 0) return;
+    this.#chosen.delete(fingerprint);
+    if (coding === undefined) return;
+    if (this.#chosen.size >= limits.modelsMax) this.#chosen.clear();
+    this.#chosen.set(fingerprint, coding.profile);
   }
 
   /** The process that was last seen there, or "". */
@@ -45,6 +61,13 @@ export class Acquaintance {
 
   /** As it travels; undefined: it has no such model. */
   layoutOf(fingerprint: string): Uint8Array | undefined {
-    return this.#models.get(fingerprint);
+    return this.#models.get(fingerprint)?.layout;
+  }
+  /** What KV of the model may be sent to it coded with. */
+  profilesOf(fingerprint: string): readonly ModelProfile[] {
+    return this.#models.get(fingerprint)?.profiles ?? [];
+  }
+  profileOf(fingerprint: string): string | undefined {
+    return this.#chosen.get(fingerprint);
   }
 }

@@ -4,11 +4,20 @@
  */
 import { KvferryError } from "../errors.ts";
 import type { Layout } from "../kv/layout.ts";
-import { type Order, planTransfer } from "../kv/plan.ts";
+import { type CodedPlane, type Order, planTransfer, type TransferPlan } from "../kv/plan.ts";
 import { limits } from "../limits.ts";
-import type { ChunkSpan, Plane } from "../link/link.ts";
+import type { ChunkSpan, PlacementCoding, Plane } from "../link/link.ts";
 import type { Region } from "../memory/region.ts";
-import type { ByteRange, Fetch } from "./messages.ts";
+import type { ByteRange, Coding, Fetch } from "./messages.ts";
+
+/** What KV of a model can be coded with on this side; for one profile both ends come to the same codecs. */
+export interface KvCodecs {
+  isLossy(profile: string): boolean;
+  /** Layers that a chunk joins. Throws profile_refused: there is no such profile here, or not for this model. */
+  layersOf(profile: string): number;
+  /** One for each plane of a plan made for so many layers. Throws profile_refused for planes that it cannot code. */
+  codecsOf(profile: string, coded: readonly (CodedPlane | undefined)[]): PlacementCoding["codecs"];
+}
 
 export interface KvContent {
   readonly kind: "kv";
@@ -20,6 +29,8 @@ export interface KvContent {
   /** The same as it travels. */
   readonly layoutBytes: Uint8Array;
   readonly groups: readonly { readonly group: number; readonly ids: Uint32Array; readonly tokens: number }[];
+  /** undefined: it travels as it is. */
+  readonly codecs?: KvCodecs | undefined;
   /** KV heads that a fetch must bring, all of them; undefined: those that both ends hold. */
   readonly heads?: { readonly first: number; readonly count: number };
 }
@@ -38,6 +49,7 @@ export interface RemoteContent {
   readonly firstHead: number;
   readonly heads: number;
   readonly chunkBytes: number;
+  readonly coding: Coding | undefined;
 }
 
 export interface LocalPlan {
@@ -49,11 +61,16 @@ export interface LocalPlan {
   readonly layers: readonly number[];
   readonly planes: readonly Plane[];
   readonly blockLists: readonly Uint32Array[];
+  readonly coding?: PlacementCoding;
 }
 
-/** Throws layout_unconvertible, range_invalid or invalid_argument. */
+/** Throws layout_unconvertible, range_invalid, invalid_argument or profile_refused. */
 export function planContent(side: "sender" | "receiver", content: Content, remote: RemoteContent): LocalPlan {
-  if (content.kind === "ranges") return planRanges(content, remote.chunkBytes);
+  const { coding } = remote;
+  if (content.kind === "ranges") {
+    if (coding !== undefined) throw new KvferryError("profile_refused", "ranges of a buffer have no profile");
+    return planRanges(content, remote.chunkBytes);
+  }
   if (remote.layout === undefined) throw new KvferryError("layout_unconvertible", "one side holds KV, the other a buffer");
   const [sender, receiver] = side === "sender" ? [content.layout, remote.layout] : [remote.layout, content.layout];
   const manifest = {
@@ -62,7 +79,8 @@ export function planContent(side: "sender" | "receiver", content: Content, remot
     firstHead: remote.firstHead,
     heads: remote.heads,
   };
-  const plan = planTransfer(sender, receiver, manifest, remote.chunkBytes);
+  const joined = coding === undefined ? undefined : { layers: codecsIn(content).layersOf(coding.profile) };
+  const plan = planTransfer(sender, receiver, manifest, remote.chunkBytes, joined);
   const needed = side === "sender" ? plan.senderBlocks : plan.receiverBlocks;
   const blockLists = content.groups.map(({ group, ids }, index) => {
     const count = needed[index] ?? 0;
@@ -79,7 +97,17 @@ export function planContent(side: "sender" | "receiver", content: Content, remot
     layers: plan.layers,
     planes: planes.map((plane) => ({ ...plane, offset: plane.offset + content.dataOffset })),
     blockLists,
+    ...(coding === undefined ? {} : { coding: placementCoding(content, coding, plan) }),
   };
+}
+
+function placementCoding(content: KvContent, { profile, position }: Coding, { coded }: TransferPlan): PlacementCoding {
+  return { codecs: codecsIn(content).codecsOf(profile, coded), position };
+}
+
+function codecsIn({ codecs }: KvContent): KvCodecs {
+  if (codecs === undefined) throw new KvferryError("profile_refused", "this side codes nothing");
+  return codecs;
 }
 
 /**

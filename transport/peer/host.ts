@@ -2,11 +2,11 @@
 import type { ErrorCode, KvferryError } from "../errors.ts";
 import type { Endpoint, Link, PlacementId } from "../link/link.ts";
 import type { CongestionChoice } from "../policy/congestion.ts";
-import type { TenantShare } from "../policy/path.ts";
+import type { Path, TenantShare } from "../policy/path.ts";
 import type { Priority } from "../policy/priority.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Caller } from "./caller.ts";
-import type { Fetch, Hello, Lookup, LookupReply, Offer } from "./messages.ts";
+import type { Fetch, Hello, Lookup, LookupReply, ModelProfile, Offer } from "./messages.ts";
 import type { Content } from "./content.ts";
 import type { IncomingEvent } from "./incoming.ts";
 import type { OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
@@ -58,7 +58,11 @@ export interface PeerPort {
   readonly caller: Caller;
   /** Tells apart this node's peers, to one that it may know by several addresses. */
   readonly conversation: number;
+  /** What is known of the way to it. */
+  readonly path: Path;
   heard(nowUs: number): void;
+  /** What KV of the model may be sent to it coded with. */
+  profilesOf(fingerprint: string): readonly ModelProfile[];
   serve(
     nowUs: number,
     deadlineUs: number,

@@ -12,7 +12,7 @@ import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import { encodeMessage, type Fetch, type Offer } from "./messages.ts";
 import { checkOffer, earlyGrantOf, foretell, sameTerms, type Terms } from "./terms.ts";
-import { failureOf, type Failure, type Outcome, type PlacedTransfer, type Remote } from "./transfer.ts";
+import { failureOf, type Failure, outcomeOf, type Outcome, type PlacedTransfer, type Remote } from "./transfer.ts";
 
 export interface IncomingOptions {
   readonly nowUs: number;
@@ -166,6 +166,7 @@ export class IncomingTransfer implements PlacedTransfer {
       firstHead: terms.firstHead,
       heads: terms.heads,
       chunkBytes: terms.chunkBytes,
+      coding: terms.coding,
     });
     this.#terms = terms;
     this.#plan = plan;
@@ -196,6 +197,7 @@ export class IncomingTransfer implements PlacedTransfer {
       chunks: plan.chunks,
       committed: receiver.committedChunks(),
       checksum: terms.checksum,
+      ...(plan.coding === undefined ? {} : { coding: plan.coding }),
     });
     if (placement === "full") throw new KvferryError("full", "the link's placement table");
     this.#placement = placement;
@@ -254,10 +256,10 @@ export class IncomingTransfer implements PlacedTransfer {
 
   handlePlacementEvent(nowUs: number, event: LinkEvent): void {
     if (event.kind === "committed") {
-      this.#receiver?.handleCommitted(nowUs, event.chunk);
+      this.#receiver?.handleCommitted(nowUs, event.chunk, event.bytes);
       this.#remote.path.handleCommitted(nowUs, event.bytes, this.#grantedUs);
     }
-    if (event.kind === "rejected") this.#receiver?.handleRejected(nowUs, event.chunk, codeOfNumber(event.code));
+    if (event.kind === "rejected") this.#receiver?.handleRejected(nowUs, event.chunk, codeOfNumber(event.code), event.bytes);
     else if (event.kind === "revoked") this.#handleRevoked(nowUs);
     this.#remote.touch(this);
   }
@@ -377,19 +379,14 @@ export class IncomingTransfer implements PlacedTransfer {
 
   #finish(nowUs: number): void {
     this.#ended = true;
-    this.#options.onEnd({
-      ok: this.#failure === undefined,
-      code: this.#failure?.code ?? "",
-      detail: this.#failure?.detail ?? "",
-      bytes: this.#receiver?.committedBytes ?? 0,
-      wireBytes: this.#receiver?.receivedBytes ?? 0,
-      chunks: this.#plan?.chunks.length ?? 0,
-      retries: this.#receiver?.rejected ?? 0,
-      resumed: this.#resumed,
-      order: this.#plan?.order ?? "",
-      startedUs: this.#options.nowUs,
-      endedUs: nowUs,
-    });
+    const { committedBytes: bytes = 0, receivedBytes: wireBytes = 0, rejected: retries = 0 } = this.#receiver ?? {};
+    const counts = { bytes, wireBytes, retries, resumed: this.#resumed };
+    const times = { startedUs: this.#options.nowUs, endedUs: nowUs };
+    this.#options.onEnd(outcomeOf(times, this.#failure, this.#options.content, this.#plan, this.#terms?.coding, counts));
+  }
+
+  bytesOf(chunk: number): number {
+    return this.#plan?.chunkBytes[chunk] ?? 0;
   }
 
   nextDeadlineUs(): number {

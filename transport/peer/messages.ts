@@ -8,6 +8,8 @@ import { PRIORITIES, type Priority, rankOf } from "../policy/priority.ts";
 import { bytesOf, type Fields, list, number, text, textOf } from "./fields.ts";
 import {
   type BufferRanges,
+  type Coding,
+  codingOf,
   type EarlyGrant,
   grantOf,
   type GroupTokens,
@@ -16,13 +18,14 @@ import {
   lostOf,
   type ModelEntry,
   modelsOf,
+  profilesOf,
   rangesOf,
   sourceOf,
   type WireSource,
 } from "./message-parts.ts";
 import { kvferry } from "./wire/peer.js";
 
-export type { BufferRanges, ByteRange, EarlyGrant, GroupTokens, ModelEntry, WireSource } from "./message-parts.ts";
+export type { BufferRanges, ByteRange, Coding, EarlyGrant, GroupTokens, ModelEntry, ModelProfile, WireSource } from "./message-parts.ts";
 
 const { Envelope } = kvferry.peer.v1;
 
@@ -87,6 +90,8 @@ export interface Fetch {
   readonly grant: EarlyGrant | undefined;
   /** Whose content is meant; "": of the connection's own tenant. */
   readonly tenant: string;
+  /** That the content may come coded with. */
+  readonly profiles: readonly string[];
 }
 export interface Offer {
   readonly kind: "offer";
@@ -105,6 +110,8 @@ export interface Offer {
   readonly layout: Uint8Array;
   /** Of the fetch's grant, which is taken; 0: an Accept is waited for. */
   readonly generation: number;
+  /** undefined: chunks travel as they are. */
+  readonly coding: Coding | undefined;
 }
 export interface Accept {
   readonly kind: "accept";
@@ -197,8 +204,12 @@ export function encodeMessage(message: Message): Uint8Array {
 function wireFetch({ source, kind: _, priority, ...others }: Fetch): object {
   const rest = { ...others, priority: rankOf(priority) + 1 };
   if (source.kind === "handle") return { ...rest, handle: source.handle };
-  if (source.kind === "keys") return { ...rest, keys: { group: source.group, keys: source.keys, tokens: source.tokens } };
+  if (source.kind === "keys") return { ...rest, keys: wireKeys(source) };
   return { ...rest, ranges: { buffer: source.buffer, ranges: source.ranges } };
+}
+
+function wireKeys({ group, keys, tokens, position }: WireSource & { readonly kind: "keys" }): object {
+  return { group, keys, tokens, position: position === undefined ? 0 : position + 1 };
 }
 
 /** Throws KvferryError protocol_error for anything that schemas/peer.proto or limits.ts do not allow. */
@@ -268,6 +279,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     priority: PRIORITIES[number(f, "priority", 0, PRIORITIES.length) - 1] ?? "normal",
     grant: f["grant"] === null || f["grant"] === undefined ? undefined : grantOf(f["grant"] as Fields),
     tenant: text(f, "tenant", limits.tenantCharacters),
+    profiles: profilesOf(f),
   }),
   lanes: (f) => ({ kind: "lanes", lanes: number(f, "lanes", 0, limits.lanesMax), lost: lostOf(f) }),
   prewarm: (f) => ({
@@ -292,6 +304,7 @@ const parsers: Partial<Record<NonNullable<kvferry.peer.v1.Envelope["kind"]>, (fi
     trace: text(f, "trace", 256),
     layout: bytesOf(f, "layout", limits.layoutJsonBytes),
     generation: number(f, "generation"),
+    coding: codingOf(f),
   }),
   accept: (f) => ({
     kind: "accept",

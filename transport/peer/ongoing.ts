@@ -10,11 +10,16 @@ import { cancelOf, EndedTransfers } from "./ended.ts";
 import type { IncomingTransfer } from "./incoming.ts";
 import type { OutgoingTransfer } from "./outgoing.ts";
 import type { Accept, Cancel, Done, EarlyGrant, Fetch, Offer, Resume } from "./messages.ts";
-import type { PlacedTransfer, Remote } from "./transfer.ts";
+import type { Outcome, PlacedTransfer, Remote } from "./transfer.ts";
 
 /** Where an urgent transfer was others will be: for so long the path is kept ready for them. */
 const URGENT_US = 5_000_000;
 const NOBODY = new KvferryError("cancelled", "nobody waits for this fetch any more");
+
+/** Who waits for the end. */
+interface Ending {
+  readonly onEnd: (outcome: Outcome) => void;
+}
 
 export class Ongoing {
   /** By this node's id of the offer. */
@@ -142,26 +147,34 @@ export class Ongoing {
     return [...this.outgoing.values(), ...this.incoming.values()];
   }
 
-  addOutgoing(nowUs: number, id: number, transfer: OutgoingTransfer): void {
-    this.outgoing.set(id, transfer);
+  addOutgoing(nowUs: number, transfer: OutgoingTransfer): void {
+    this.outgoing.set(transfer.id, transfer);
     this.#started.set(transfer, nowUs);
     this.#noteUrgent(nowUs, transfer);
   }
 
-  addIncoming(nowUs: number, grant: number, transfer: IncomingTransfer): void {
-    assert(!this.incoming.has(grant), "grants are unique");
-    this.incoming.set(grant, transfer);
+  addIncoming(nowUs: number, transfer: IncomingTransfer): void {
+    assert(!this.incoming.has(transfer.grant), "grants are unique");
+    this.incoming.set(transfer.grant, transfer);
     this.#started.set(transfer, nowUs);
   }
 
-  removeOutgoing(id: number, transfer: OutgoingTransfer): void {
-    this.outgoing.delete(id);
+  endOutgoing(transfer: OutgoingTransfer, outcome: Outcome, { onEnd }: Ending): void {
+    const { ok, code } = outcome;
+    this.outgoing.delete(transfer.id);
     this.#forget(transfer);
+    this.sent.add(transfer.id, { ok, code, grant: transfer.grant });
+    onEnd(outcome);
   }
 
-  removeIncoming(grant: number, transfer: IncomingTransfer): void {
+  endIncoming(transfer: IncomingTransfer, outcome: Outcome, { onEnd }: Ending): void {
+    const { grant, id, fetch } = transfer;
+    const { ok, code } = outcome;
     this.incoming.delete(grant);
     this.#forget(transfer);
+    if (id !== 0) this.received.add(id, { ok, code, grant });
+    if (fetch !== 0) this.fetched.add(fetch, { ok, code, grant });
+    onEnd(outcome);
   }
 
   /** Chunks of it are on their way, or may be. */
@@ -175,7 +188,7 @@ export class Ongoing {
     let backlogBytes = 0;
     const moving = [...this.outgoing.values()].filter(({ isMoving }) => isMoving);
     for (const transfer of moving) {
-      backlogBytes += transfer.waitingBytes;
+      if (!transfer.isCoded) backlogBytes += transfer.waitingBytes;
       this.#noteUrgent(nowUs, transfer);
       transfer.reconsider(nowUs, goodputBytesPerSecond, moving.length);
     }

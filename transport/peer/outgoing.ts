@@ -14,8 +14,8 @@ import { type Content, type LocalPlan, planContent } from "./content.ts";
 import { cancelOf } from "./ended.ts";
 import type { Capability } from "./greeting.ts";
 import { type Accept, type EarlyGrant, encodeMessage, type Offer } from "./messages.ts";
-import { isFor } from "./terms.ts";
-import { failureOf, type Failure, type Outcome, type PlacedTransfer, type Remote } from "./transfer.ts";
+import { chunkBytesOf, isFor } from "./terms.ts";
+import { failureOf, type Failure, outcomeOf, type Outcome, type PlacedTransfer, type Remote } from "./transfer.ts";
 
 export interface OutgoingOptions {
   readonly nowUs: number;
@@ -70,7 +70,7 @@ export class OutgoingTransfer implements PlacedTransfer {
 
   /** To what the remote takes, which is known when it is up. */
   #cut(offer: Offer): Offer {
-    return { ...offer, chunkBytes: Math.min(offer.chunkBytes, this.#remote.chunkBytesMax) };
+    return { ...offer, chunkBytes: chunkBytesOf(offer, this.#remote) };
   }
 
   /** False: the grant is of no use, and the receiver is to answer the offer. */
@@ -112,6 +112,9 @@ export class OutgoingTransfer implements PlacedTransfer {
   get waitingBytes(): number {
     return this.#sender?.waitingBytes ?? 0;
   }
+  get isCoded(): boolean {
+    return this.#offer.coding !== undefined;
+  }
   /** Something of it waits for a lane or for its answer. */
   get isMoving(): boolean {
     return this.waitingBytes > 0 || (this.#sender?.inFlightBytes ?? 0) > 0;
@@ -123,7 +126,7 @@ export class OutgoingTransfer implements PlacedTransfer {
   /** It may become urgent as its deadline comes near, or be so no more. */
   reconsider(nowUs: number, goodputBytesPerSecond: number, sharing: number): void {
     if (this.#sender === undefined || this.#plan === undefined) return;
-    const leftBytes = this.#plan.bytes - this.#sender.ackedBytes;
+    const leftBytes = (this.#plan.bytes - this.#sender.ackedBytes) * this.#sender.wireShare;
     const leftUs = this.deadlineUs - nowUs;
     const { priority } = urgencyOf({ priority: this.#options.priority, leftBytes, leftUs, goodputBytesPerSecond, sharing });
     if (priority === this.#priority) return;
@@ -170,6 +173,7 @@ export class OutgoingTransfer implements PlacedTransfer {
       firstHead: offer.firstHead,
       heads: offer.heads,
       chunkBytes: offer.chunkBytes,
+      coding: offer.coding,
     });
     const plan = this.#plan;
     if (accept.order !== plan.order) throw new KvferryError("protocol_error", `order ${accept.order}, expected ${plan.order}`);
@@ -185,6 +189,7 @@ export class OutgoingTransfer implements PlacedTransfer {
       chunks: plan.chunks,
       checksum: offer.checksum,
       rank: rankOf(this.#priority),
+      ...(plan.coding === undefined ? {} : { coding: plan.coding }),
     });
     if (placement === "full") throw new KvferryError("full", "the link's placement table");
     this.#placement = placement;
@@ -215,8 +220,8 @@ export class OutgoingTransfer implements PlacedTransfer {
 
   handlePlacementEvent(nowUs: number, event: LinkEvent): void {
     if (event.kind === "acked") {
-      this.#remote.path.handleAcked(nowUs, this.#plan?.chunkBytes[event.chunk] ?? 0, event.durationUs);
-      this.#sender?.handleAcked(nowUs, event.chunk, event.sequence, event.durationUs);
+      this.#remote.path.handleAcked(nowUs, event.bytes, event.durationUs, this.isCoded);
+      this.#sender?.handleAcked(nowUs, event.chunk, event.bytes);
     } else if (event.kind === "failed") this.#sender?.handleFailed(nowUs, event.chunk, event.sequence, codeOfNumber(event.code));
     else if (event.kind === "revoked") this.#handleRevoked(nowUs);
     this.#remote.touch(this);
@@ -325,20 +330,14 @@ export class OutgoingTransfer implements PlacedTransfer {
 
   #finish(nowUs: number): void {
     this.#ended = true;
-    const plan = this.#plan;
-    this.#options.onEnd({
-      ok: this.#failure === undefined,
-      code: this.#failure?.code ?? "",
-      detail: this.#failure?.detail ?? "",
-      bytes: this.#sender?.ackedBytes ?? 0,
-      wireBytes: this.#sender?.sentBytes ?? 0,
-      chunks: plan?.chunks.length ?? 0,
-      retries: this.#sender?.retries ?? 0,
-      resumed: this.#resumed,
-      order: plan?.order ?? "",
-      startedUs: this.#options.nowUs,
-      endedUs: nowUs,
-    });
+    const { ackedBytes: bytes = 0, sentBytes: wireBytes = 0, retries = 0 } = this.#sender ?? {};
+    const counts = { bytes, wireBytes, retries, resumed: this.#resumed };
+    const times = { startedUs: this.#options.nowUs, endedUs: nowUs };
+    this.#options.onEnd(outcomeOf(times, this.#failure, this.#options.content, this.#plan, this.#offer.coding, counts));
+  }
+
+  bytesOf(chunk: number): number {
+    return this.#plan?.chunkBytes[chunk] ?? 0;
   }
 
   nextDeadlineUs(): number {

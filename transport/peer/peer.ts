@@ -20,7 +20,7 @@ import type { Ask, Caller, PeerHost, PeerOptions, PeerPort, Proposal, TransferHa
 import { type IncomingEvent, IncomingTransfer } from "./incoming.ts";
 import { type Hint, PendingLookups } from "./lookups.ts";
 import { Ongoing, refuseIncapable } from "./ongoing.ts";
-import type { Fetch, Hello, Lookup, Message, Offer } from "./messages.ts";
+import type { Fetch, Hello, Lookup, Message, ModelProfile, Offer } from "./messages.ts";
 import { type OutgoingEvent, OutgoingTransfer } from "./outgoing.ts";
 import type { PlacedTransfer, Remote } from "./transfer.ts";
 
@@ -130,6 +130,12 @@ export class Peer implements Remote, PeerPort {
   layoutOf(fingerprint: string): Uint8Array | undefined {
     return this.#known.layoutOf(fingerprint);
   }
+  profileOf(fingerprint: string): string | undefined {
+    return this.#known.profileOf(fingerprint);
+  }
+  profilesOf(fingerprint: string): readonly ModelProfile[] {
+    return this.#known.profilesOf(fingerprint);
+  }
   get isSending(): boolean {
     return this.#ongoing.isSending;
   }
@@ -201,13 +207,9 @@ export class Peer implements Remote, PeerPort {
       ready,
       priority,
       onEvent: handlers.onEvent,
-      onEnd: (outcome) => {
-        this.#ongoing.removeOutgoing(offer.id, transfer);
-        this.#ongoing.sent.add(offer.id, { ok: outcome.ok, code: outcome.code, grant: transfer.grant });
-        handlers.onEnd(outcome);
-      },
+      onEnd: (outcome) => this.#ongoing.endOutgoing(transfer, outcome, handlers),
     });
-    this.#ongoing.addOutgoing(nowUs, offer.id, transfer);
+    this.#ongoing.addOutgoing(nowUs, transfer);
     refuseIncapable(nowUs, transfer, this);
     this.touch(transfer);
     return transfer;
@@ -289,15 +291,9 @@ export class Peer implements Remote, PeerPort {
       grant,
       onEvent: handlers.onEvent,
       onPlaced,
-      onEnd: (outcome) => {
-        this.#ongoing.removeIncoming(grant, transfer);
-        const ended = { ok: outcome.ok, code: outcome.code, grant };
-        if (transfer.id !== 0) this.#ongoing.received.add(transfer.id, ended);
-        if (transfer.fetch !== 0) this.#ongoing.fetched.add(transfer.fetch, ended);
-        handlers.onEnd(outcome);
-      },
+      onEnd: (outcome) => this.#ongoing.endIncoming(transfer, outcome, handlers),
     });
-    this.#ongoing.addIncoming(nowUs, grant, transfer);
+    this.#ongoing.addIncoming(nowUs, transfer);
     refuseIncapable(nowUs, transfer, this);
     this.#connection.want(nowUs);
     this.touch(transfer);
@@ -333,7 +329,7 @@ export class Peer implements Remote, PeerPort {
       case "fetch":
         return this.#handleFetch(message);
       case "offer":
-        this.#known.checksum = message.checksum;
+        this.#known.note(message);
         return this.#ongoing.handleOffer(nowUs, message, this) ? undefined : this.#host.onOffer(this, message);
       case "accept":
         return this.#ongoing.handleAccept(nowUs, message, this);

@@ -4,11 +4,12 @@
  */
 import { createHash } from "node:crypto";
 import { KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
 import { commonHeads, type Content, headsOf, type KvContent } from "./content.ts";
-import type { EarlyGrant, Fetch, GroupTokens, Offer } from "./messages.ts";
+import type { Coding, EarlyGrant, Fetch, GroupTokens, Offer } from "./messages.ts";
 import type { Remote } from "./transfer.ts";
 
-export type Terms = Pick<Offer, "groups" | "firstHead" | "heads" | "chunkBytes" | "checksum" | "layout">;
+export type Terms = Pick<Offer, "groups" | "firstHead" | "heads" | "chunkBytes" | "checksum" | "layout" | "coding">;
 
 const NOTHING = new Uint8Array(0);
 
@@ -17,7 +18,8 @@ const NOTHING = new Uint8Array(0);
  * is: in most fleets the sidecars are alike. Throws layout_unconvertible, invalid_argument.
  */
 export function foretell(content: Content, fetch: Fetch, remote: Remote): Terms | undefined {
-  const common = { chunkBytes: Math.min(fetch.chunkBytes, remote.chunkBytesMax), checksum: remote.checksum };
+  const coding = content.kind === "kv" ? foretellCoding(fetch, remote) : undefined;
+  const common = { chunkBytes: chunkBytesOf({ chunkBytes: fetch.chunkBytes, coding }, remote), checksum: remote.checksum, coding };
   if (content.kind === "ranges") return { ...common, groups: [], firstHead: 0, heads: 0, layout: NOTHING };
   const layout = remote.layoutOf(content.fingerprint) ?? (remote.up ? undefined : content.layoutBytes);
   if (layout === undefined) return undefined;
@@ -26,6 +28,18 @@ export function foretell(content: Content, fetch: Fetch, remote: Remote): Terms 
   const terms = { ...common, groups, firstHead: heads.first, heads: heads.count, layout };
   checkHeads(content, terms);
   return terms;
+}
+
+/** The profile that the holder chose last, if it may choose that again. Of a handle the holder alone knows the position: most begin with the sequence. */
+function foretellCoding({ fingerprint, profiles, source }: Fetch, remote: Remote): Coding | undefined {
+  const profile = remote.profileOf(fingerprint);
+  if (profile === undefined || !profiles.includes(profile)) return undefined;
+  return { profile, position: source.kind === "keys" ? (source.position ?? 0) : 0 };
+}
+
+/** What both ends take, of what is wished for. */
+export function chunkBytesOf({ chunkBytes, coding }: Pick<Offer, "chunkBytes" | "coding">, remote: Pick<Remote, "chunkBytesMax">): number {
+  return Math.min(chunkBytes, remote.chunkBytesMax, coding === undefined ? limits.chunkBytesMax : limits.codedChunkBytesMax);
 }
 
 export function earlyGrantOf(content: Content, terms: Terms, of: Pick<EarlyGrant, "grant" | "generation" | "order">): EarlyGrant {
@@ -40,6 +54,7 @@ export function isFor(grant: EarlyGrant, offer: Terms): boolean {
     grant.heads === offer.heads &&
     grant.chunkBytes === offer.chunkBytes &&
     grant.checksum === offer.checksum &&
+    sameCoding(grant.coding, offer.coding) &&
     sameGroups(grant.groups, offer.groups) &&
     Buffer.compare(grant.held, digestOf(offer.layout)) === 0
   );
@@ -52,12 +67,20 @@ export function sameTerms(one: Terms, other: Terms): boolean {
     one.heads === other.heads &&
     one.chunkBytes === other.chunkBytes &&
     one.checksum === other.checksum &&
+    sameCoding(one.coding, other.coding) &&
     Buffer.compare(one.layout, other.layout) === 0
   );
 }
 
+function sameCoding(one: Coding | undefined, other: Coding | undefined): boolean {
+  return one?.profile === other?.profile && one?.position === other?.position;
+}
+
 /** The offer must be of what was asked, into memory that is there. */
 export function checkOffer(content: Content, offer: Offer, fetch: Fetch | undefined): void {
+  const { coding } = offer;
+  if (coding !== undefined && fetch !== undefined && !fetch.profiles.includes(coding.profile))
+    throw new KvferryError("profile_refused", `offered coded with ${coding.profile}, which was not asked for`);
   if (content.kind === "ranges") {
     const offered = offer.ranges?.ranges ?? [];
     const same = offered.length === content.ranges.length && offered.every((range, i) => range.bytes === content.ranges[i]?.bytes);

@@ -7,7 +7,7 @@ import type { Path } from "../policy/path.ts";
 import type { WindowPolicy } from "../policy/window.ts";
 import type { Content, LocalPlan } from "./content.ts";
 import type { Capability } from "./greeting.ts";
-import type { Message } from "./messages.ts";
+import type { Coding, Message } from "./messages.ts";
 
 /** The remote, from a transfer's point of view. */
 export interface Remote {
@@ -28,6 +28,8 @@ export interface Remote {
   isCapable(capability: Capability): boolean;
   /** How the remote says that it lays out a model; undefined: it has none of this fingerprint. */
   layoutOf(fingerprint: string): Uint8Array | undefined;
+  /** What the remote's last offer of such a model was coded with; undefined: nothing. */
+  profileOf(fingerprint: string): string | undefined;
   /** Queues a control message, or its bytes; it is lost if the connection goes, and said again after a resume. `early`: also if the remote is only greeted. */
   send(message: Message | Uint8Array, early?: boolean): void;
   /** Link events of this placement come to the transfer until it is forgotten. */
@@ -52,6 +54,10 @@ export interface Outcome {
   readonly retries: number;
   readonly resumed: number;
   readonly order: string;
+  /** What chunks were coded with, or "". */
+  readonly profile: string;
+  /** That loses something. */
+  readonly lossy: boolean;
   readonly startedUs: number;
   readonly endedUs: number;
 }
@@ -76,6 +82,29 @@ export function failureOf(
   return { code, detail: describeMissing({ kind: content.kind, ...plan }, isThere) };
 }
 
+/** What both ends tell of themselves when it is over. */
+export function outcomeOf(
+  { startedUs, endedUs }: Pick<Outcome, "startedUs" | "endedUs">,
+  failure: Failure | undefined,
+  content: Content,
+  plan: LocalPlan | undefined,
+  coding: Coding | undefined,
+  counts: Pick<Outcome, "bytes" | "wireBytes" | "retries" | "resumed">,
+): Outcome {
+  return {
+    ok: failure === undefined,
+    code: failure?.code ?? "",
+    detail: failure?.detail ?? "",
+    ...counts,
+    chunks: plan?.chunks.length ?? 0,
+    order: plan?.order ?? "",
+    profile: coding?.profile ?? "",
+    lossy: coding !== undefined && content.kind === "kv" && content.codecs?.isLossy(coding.profile) === true,
+    startedUs,
+    endedUs,
+  };
+}
+
 export interface PlacedTransfer {
   readonly ended: boolean;
   readonly deadlineUs: number;
@@ -83,6 +112,8 @@ export interface PlacedTransfer {
   readonly startedMoving: boolean;
   /** What both ends must be capable of for it, or "". */
   readonly needs: Capability | "";
+  /** Of a chunk as it lies in memory. */
+  bytesOf(chunk: number): number;
   handlePlacementEvent(nowUs: number, event: LinkEvent): void;
   /** The connection is away. */
   handleDown(nowUs: number): void;

@@ -11,6 +11,8 @@ export interface Estimate {
   readonly goodputBytesPerSecond: number;
   /** 0 = nothing known .. 1 = measured long and recently. */
   readonly confidence: number;
+  /** Measurements so far. */
+  readonly rounds: number;
   readonly reason: string;
 }
 
@@ -54,7 +56,7 @@ class GoodputEstimate implements EstimatePolicy {
     let confidence = measured;
     for (let left = silentUs; left >= SILENCE_HALF_US && confidence > 0.001; left -= SILENCE_HALF_US) confidence /= 2;
     const reason = this.#rounds === 0 ? "nothing measured" : `${this.#rounds} measurements, the last acknowledgement ${silentUs} us ago`;
-    return { goodputBytesPerSecond: this.#goodputBytesPerSecond, confidence, reason };
+    return { goodputBytesPerSecond: this.#goodputBytesPerSecond, confidence, rounds: this.#rounds, reason };
   }
 
   /** The first measurement stands until a full round is there, so that somebody who asks early gets an order of magnitude. */

@@ -37,6 +37,8 @@ export interface PathEstimate {
 export const READING_US = 100_000;
 
 const SAMPLES = 7;
+/** From so many on a rate is believed where it decides what is coded. */
+const KNOWN_SAMPLES = 4;
 /** A sample agrees with another if it is within a quarter of it. */
 const AGREES_PARTS = 4;
 /** So many above, or below, all that were before are a step. */
@@ -75,6 +77,8 @@ interface Interval {
 export class PathEstimator {
   /** For a link whose kernel counters nobody can read: acknowledgements alone. */
   readonly #acks: EstimatePolicy = createEstimate();
+  /** Of chunks that were stored: what is coded may have waited for its coder. */
+  readonly #storedAcks: EstimatePolicy = createEstimate();
   #before = new Map<number, LaneInfo>();
   #readUs = -1;
   #wasBacklogged = false;
@@ -90,9 +94,20 @@ export class PathEstimator {
   #held = 0;
   #reason = "nothing measured";
 
-  /** A chunk of `bytes` was acknowledged `durationUs` after it was submitted. */
-  handleAcked(nowUs: number, bytes: number, durationUs: number): void {
+  /** A chunk of `bytes` was acknowledged `durationUs` after it was submitted. `isCoded`: its transfer goes by a profile. */
+  handleAcked(nowUs: number, bytes: number, durationUs: number, isCoded = false): void {
     this.#acks.handleSample(nowUs, bytes, durationUs);
+    if (!isCoded) this.#storedAcks.handleSample(nowUs, bytes, durationUs);
+  }
+
+  /**
+   * Bytes a second that the wire takes if nothing is coded: what readings say, or what stored chunks did where they were over before there was a reading of
+   * them. 0 = not known yet: the first chunks over a path say too little.
+   */
+  wireRate(nowUs: number): number {
+    const stored = this.#storedAcks.estimate(nowUs);
+    const measured = this.#measured >= KNOWN_SAMPLES ? this.#goodput : 0;
+    return Math.max(measured, stored.rounds >= KNOWN_SAMPLES ? stored.goodputBytesPerSecond : 0);
   }
 
   /** When the next reading would say something. */

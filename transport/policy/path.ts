@@ -35,7 +35,7 @@ export interface PathOptions extends LaneCountOptions {
 
 /** What the one who owns the path knows at the time of a reading. */
 export interface PathLoad extends TenantShare {
-  /** Bytes that wait for a lane or for the window. */
+  /** Bytes that wait for a lane or for the window; but those that will be coded, which may wait for their coder. */
   readonly backlogBytes: number;
   /** Lanes that take chunks. */
   readonly lanesActive: number;
@@ -93,8 +93,13 @@ export class Path {
     return this.decision;
   }
 
-  handleAcked(nowUs: number, bytes: number, durationUs: number): void {
-    this.#estimator.handleAcked(nowUs, bytes, durationUs);
+  handleAcked(nowUs: number, bytes: number, durationUs: number, isCoded = false): void {
+    this.#estimator.handleAcked(nowUs, bytes, durationUs, isCoded);
+  }
+
+  /** What chooses a codec has to know: bytes a second of what is not coded, 0 = not known; and that there is no wire at all. */
+  wire(nowUs: number): { readonly bytesPerSecond: number; readonly isLocal: boolean } {
+    return { bytesPerSecond: this.#estimator.wireRate(nowUs), isLocal: this.#options.local };
   }
 
   /** A chunk was placed here, of a transfer whose sender may send since `sinceUs`. */

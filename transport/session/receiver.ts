@@ -39,7 +39,7 @@ export class Receiver {
   #committedCount = 0;
   #committedBytes = 0;
   #rejected = 0;
-  #rejectedBytes = 0;
+  #receivedBytes = 0;
 
   constructor(options: ReceiverOptions) {
     const { chunkBytes, chunkLayer } = options;
@@ -62,9 +62,9 @@ export class Receiver {
   get committedBytes(): number {
     return this.#committedBytes;
   }
-  /** Payload that arrived, what was thrown away counted. */
+  /** Payload that arrived, as it travelled; what was thrown away counted. */
   get receivedBytes(): number {
-    return this.#committedBytes + this.#rejectedBytes;
+    return this.#receivedBytes;
   }
   /** Chunks that arrived and were thrown away. */
   get rejected(): number {
@@ -87,11 +87,15 @@ export class Receiver {
     return chunks;
   }
 
-  /** The link verified and placed it; also while suspended, until its memory is taken back: the sender was told so. */
-  handleCommitted(nowUs: number, chunk: number): void {
+  /**
+   * The link verified and placed it, which came in `wireBytes` (not coded: its own); also while suspended, until its memory is taken back: the sender was
+   * told so.
+   */
+  handleCommitted(nowUs: number, chunk: number, wireBytes = this.#chunkBytes[chunk]!): void {
     if (this.#over) return;
     assert(chunk < this.#chunkBytes.length, "the link commits chunks of the transfer");
     assert(!this.has(chunk), "a chunk is committed at most once");
+    this.#receivedBytes += wireBytes;
     this.#bitmap[chunk >> 3]! |= 1 << (chunk & 7);
     this.#committedCount += 1;
     this.#committedBytes += this.#chunkBytes[chunk]!;
@@ -103,10 +107,10 @@ export class Receiver {
   }
 
   /** Thrown away: the sender hears of it from the link and sends it again. No progress. */
-  handleRejected(_nowUs: number, chunk: number, _code: ErrorCode): void {
+  handleRejected(_nowUs: number, chunk: number, _code: ErrorCode, wireBytes = this.#chunkBytes[chunk] ?? 0): void {
     if (this.#over) return;
     this.#rejected += 1;
-    this.#rejectedBytes += this.#chunkBytes[chunk] ?? 0;
+    this.#receivedBytes += wireBytes;
   }
 
   handleDisconnected(_nowUs: number): void {

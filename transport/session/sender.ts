@@ -52,7 +52,10 @@ export class Sender {
   readonly #events = new EventQueue<SenderEvent>();
   #state: SenderState = "offered";
   #retries = 0;
-  #sentBytes = 0;
+  /** Of attempts, as they lie in memory: all, those that were acknowledged; and of these what travelled. */
+  #takenBytes = 0;
+  #answeredBytes = 0;
+  #wireBytes = 0;
   /** Nothing is submitted before: the link was full, so often in a row. */
   #gateUs = -1;
   #fulls = 0;
@@ -90,9 +93,13 @@ export class Sender {
   get ackedBytes(): number {
     return this.#outbox.placedBytes;
   }
-  /** Payload given to the link, repeats counted. */
+  /** Of the bytes of chunks, the share that travels: less than 1 where they are coded, as far as acknowledged ones have shown. */
+  get wireShare(): number {
+    return this.#answeredBytes === 0 ? 1 : this.#wireBytes / this.#answeredBytes;
+  }
+  /** Payload given to the link as it travels, repeats counted; what was not acknowledged by its share. */
   get sentBytes(): number {
-    return this.#sentBytes;
+    return this.#wireBytes + Math.round((this.#takenBytes - this.#answeredBytes) * this.wireShare);
   }
   /** Attempts that failed and were made again. */
   get retries(): number {
@@ -121,8 +128,14 @@ export class Sender {
     this.#expect(nowUs);
   }
 
-  /** The peer placed it, now or before. */
-  handleAcked(nowUs: number, chunk: number, _sequence: number, _durationUs: number): void {
+  /** The peer placed what an attempt brought in `wireBytes` (a chunk that is not coded: in its own), now or before. */
+  handleAcked(nowUs: number, chunk: number, wireBytes = this.#chunkBytes[chunk]!): void {
+    this.#answeredBytes += this.#chunkBytes[chunk]!;
+    this.#wireBytes += wireBytes;
+    this.#handlePlaced(nowUs, chunk);
+  }
+
+  #handlePlaced(nowUs: number, chunk: number): void {
     // Another attempt's word, or one that comes while the connection is away, is as good: placed is placed.
     if (this.#over || this.#outbox.isPlaced(chunk)) return;
     this.#outbox.place(chunk);
@@ -133,7 +146,7 @@ export class Sender {
 
   handleFailed(nowUs: number, chunk: number, sequence: number, code: ErrorCode): void {
     if (this.#over || !this.#outbox.isInFlight(chunk, sequence)) return;
-    if (code === "duplicate_chunk") return this.handleAcked(nowUs, chunk, sequence, 0);
+    if (code === "duplicate_chunk") return this.#handlePlaced(nowUs, chunk);
     const attempt = this.#outbox.fail(chunk, LOST.has(code));
     if (code === "grant_unknown") return this.#handleGrantOver(nowUs, chunk);
     const decision = this.#retry.decide(nowUs, attempt, code);
@@ -196,24 +209,24 @@ export class Sender {
     const due: Attempt[] = [];
     while (chunk >= 0 && due.length < maxChunks && this.#fits(chunk, window.bytes, window.chunks)) {
       due.push({ chunk, sequence: this.#outbox.take(chunk) });
-      this.#sentBytes += this.#chunkBytes[chunk]!;
+      this.#takenBytes += this.#chunkBytes[chunk]!;
       chunk = this.#outbox.peek(nowUs);
     }
     return due;
   }
 
-  /** One chunk may always be under way, or a window smaller than it would stop everything. */
+  /** One chunk may always be under way, or a window smaller than it would stop everything. Windows count what travels, chunks what lies in memory. */
   #fits(chunk: number, windowBytes: number, windowChunks: number): boolean {
     const { inFlightBytes, inFlightChunks } = this.#outbox;
     if (inFlightChunks === 0) return true;
-    return inFlightChunks < windowChunks && inFlightBytes + this.#chunkBytes[chunk]! <= windowBytes;
+    return inFlightChunks < windowChunks && (inFlightBytes + this.#chunkBytes[chunk]!) * this.wireShare <= windowBytes;
   }
 
   /** The link took only the first of what pollSend gave: these others are to be sent later, no attempt counted. */
   handleFull(nowUs: number, refused: readonly Attempt[]): void {
     if (this.#over || refused.length === 0) return;
     this.#outbox.untake(refused);
-    for (const { chunk } of refused) this.#sentBytes -= this.#chunkBytes[chunk]!;
+    for (const { chunk } of refused) this.#takenBytes -= this.#chunkBytes[chunk]!;
     this.#fulls += 1;
     const decision = this.#retry.decide(nowUs, this.#fulls, "full");
     if (decision.again) this.#gateUs = decision.atUs;

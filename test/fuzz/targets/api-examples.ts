@@ -71,6 +71,8 @@ const REPORT = {
   link: "tcp",
   order: "flat",
   resumed: 0,
+  profile: "0f".repeat(16),
+  lossy: true,
 };
 const POOL_STATS = {
   ...{ blockCount: 8, free: 1, held: 2, published: 3, leased: 1, quarantined: 0, pinned: 1, evictions: 4, evictedIdleUs: 5 },

@@ -10,7 +10,13 @@ import { ABSURD_NUMBERS, mutateValue } from "../values.ts";
 
 const FINGERPRINT = "f0".repeat(32);
 const KEYS = Uint8Array.from({ length: 96 }, (_, at) => at);
-const MODEL = { fingerprint: FINGERPRINT, layout: new TextEncoder().encode('{"blockCount":1,"groups":[]}') };
+const PROFILE = "0f".repeat(16);
+const MODEL = {
+  fingerprint: FINGERPRINT,
+  layout: new TextEncoder().encode('{"blockCount":1,"groups":[]}'),
+  profiles: [{ id: PROFILE, decodeBytesPerSecond: 2 ** 33 }],
+};
+const CODING = { profile: PROFILE, position: 16 };
 const GRANT = {
   ...{
     grant: 2 ** 52 + 3,
@@ -21,7 +27,7 @@ const GRANT = {
     firstHead: 0,
     heads: 8,
   },
-  ...{ groups: [{ group: 0, tokens: 2_048 }], chunkBytes: 1 << 20, checksum: true },
+  ...{ groups: [{ group: 0, tokens: 2_048 }], chunkBytes: 1 << 20, checksum: true, coding: CODING },
 };
 const ASK = {
   ...{ fingerprint: FINGERPRINT, firstHead: 0, heads: 8, chunkBytes: 1 << 20, deadlineMs: 30_000 },
@@ -34,19 +40,34 @@ const PEER_MESSAGES: readonly Message[] = [
     ...{ capabilities: ["resume", "keys"], chunkBytesMax: limits.chunkBytesMax, lanesMax: 8, laneToken: new Uint8Array(16).fill(3) },
     ...{ secret: "s".repeat(16), resumeNode: "", conversation: 1, tenant: "", models: [MODEL] },
   },
-  { kind: "models", models: [MODEL, { fingerprint: "", layout: new Uint8Array(0) }] },
+  { kind: "models", models: [MODEL, { fingerprint: "", layout: new Uint8Array(0), profiles: [] }] },
   { kind: "refuse", code: 31, detail: "no", version: 1, minVersion: 1, re: 7 },
   { kind: "lookup", id: 7, fingerprint: FINGERPRINT, group: 2, keys: KEYS, tenant: "" },
   { kind: "lookupReply", id: 7, code: 0, matched: 3 },
-  { kind: "fetch", id: 1, ...ASK, source: { kind: "handle", handle: `0123abcd-${"0".repeat(32)}` }, grant: GRANT },
-  { kind: "fetch", id: 2, ...ASK, source: { kind: "keys", group: 1, keys: KEYS, tokens: 48 }, grant: undefined },
+  {
+    kind: "fetch",
+    id: 1,
+    ...ASK,
+    source: { kind: "handle", handle: `0123abcd-${"0".repeat(32)}` },
+    grant: GRANT,
+    profiles: [PROFILE, "0".repeat(32)],
+  },
+  {
+    kind: "fetch",
+    id: 2,
+    ...ASK,
+    source: { kind: "keys", group: 1, keys: KEYS, tokens: 48, position: 32 },
+    grant: undefined,
+    profiles: [],
+  },
   {
     ...{ kind: "fetch", id: 3, ...ASK, source: { kind: "ranges", buffer: "b", ranges: [{ offset: 2 ** 40, bytes: 5 }] } },
-    grant: { ...GRANT, layout: new Uint8Array(0), held: new Uint8Array(0), groups: [] },
+    grant: { ...GRANT, layout: new Uint8Array(0), held: new Uint8Array(0), groups: [], coding: undefined },
+    profiles: [],
   },
   {
     ...{ kind: "offer", id: 9, fetch: 1, ...ASK, groups: [{ group: 0, tokens: 2_048 }], checksum: true, keys: KEYS, layout: MODEL.layout },
-    ...{ ranges: { buffer: "b", ranges: [{ offset: 0, bytes: 4_096 }] }, generation: 1 },
+    ...{ ranges: { buffer: "b", ranges: [{ offset: 0, bytes: 4_096 }] }, generation: 1, coding: CODING },
   },
   { kind: "accept", id: 9, grant: 2 ** 52 + 1, generation: 2, committed: Uint8Array.of(5), layout: MODEL.layout, order: "flat" },
   { kind: "resume", id: 9, grant: 77, fromReceiver: true },

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { denseLayout } from "../../../transport/kv/build.ts";
 import { fingerprint } from "../../../transport/kv/identity.ts";
 import { serializeLayout } from "../../../transport/kv/parse.ts";
-import type { EarlyGrant, Hello, Message } from "../../../transport/peer/messages.ts";
+import type { Coding, EarlyGrant, Hello, Message } from "../../../transport/peer/messages.ts";
 import type { Random } from "../random.ts";
 import { BLOCK_COUNT, handleOf } from "./api-examples.ts";
 
@@ -18,6 +18,7 @@ const LAYOUTS = [LAYOUT, ...OTHERS].map(serializeLayout);
 const DIGEST = createHash("sha256").update(serializeLayout(LAYOUT)).digest();
 export const IDENTITY = { model: "m", revision: "r", element: "bf16", rope: "", profile: "", extra: "" };
 const FINGERPRINT = fingerprint(IDENTITY);
+const PROFILE = "0f".repeat(16);
 export const OFFER = handleOf(3);
 export const BUFFER = handleOf(4);
 /** What the node calls itself: its first draw. */
@@ -54,8 +55,12 @@ function earlyGrant(random: Random, layout: Uint8Array): EarlyGrant {
   return {
     ...{ grant: random.between(1, 12), generation: random.pick([1, 1, 2, 3]), layout, order: random.pick(["flat", "flat", "canonical"]) },
     ...{ held: DIGEST, groups: [{ group: 0, tokens: 32 }], firstHead: 0, heads: random.pick([2, 2, 1]), chunkBytes: 4_096, checksum: true },
+    coding: coding(random),
   };
 }
+
+/** Nobody has a profile in these sessions: what names one is refused, or foretells what is not offered. */
+const coding = (random: Random): Coding | undefined => random.pick([undefined, undefined, { profile: PROFILE, position: random.below(3) }]);
 
 /** What a remote may say that is about something: numbers and handles that are, or were, or will be. */
 export function saying(random: Random): Message {
@@ -71,6 +76,7 @@ export function saying(random: Random): Message {
     readers: 1,
     tenant: "",
     priority: "normal" as const,
+    profiles: random.pick([[], [PROFILE]]),
   };
   const keys = keysOf(random.pick([1, 1, 9]), random.pick([2, 1, 3]));
   const ranges = { buffer: BUFFER, ranges: [{ offset: random.pick([0, 4_096]), bytes: random.pick([512, 4_096]) }] };
@@ -82,13 +88,20 @@ export function saying(random: Random): Message {
     keys,
     layout,
     generation: 0,
+    coding: coding(random),
   };
   const grant = random.between(1, 12);
   const early = random.chance(1, 2) ? earlyGrant(random, layout) : undefined;
   const ofRanges = early && { ...early, groups: [], heads: 0, layout: new Uint8Array(0), held: new Uint8Array(0) };
   return random.pick<Message>([
     { kind: "fetch", id, ...ask, source: { kind: "handle", handle: OFFER }, grant: early },
-    { kind: "fetch", id, ...ask, source: { kind: "keys", group: 0, keys, tokens: 32 }, grant: early },
+    {
+      kind: "fetch",
+      id,
+      ...ask,
+      source: { kind: "keys", group: 0, keys, tokens: 32, position: random.pick([undefined, 0, 16]) },
+      grant: early,
+    },
     { kind: "fetch", id, ...ask, fingerprint: "", source: { kind: "ranges", ...ranges }, grant: ofRanges },
     { kind: "offer", id, ...push, ranges: undefined },
     { kind: "offer", id, ...push, ranges: undefined, layout: serializeLayout(LAYOUT) },
@@ -99,7 +112,10 @@ export function saying(random: Random): Message {
     { kind: "cancel", id, fetch: random.pick([0, id]), grant, code: 8, detail: "", fromReceiver: random.chance(1, 2) },
     { kind: "lookup", id, fingerprint: FINGERPRINT, group: 0, keys, tenant: "" },
     { kind: "lookupReply", id, code: 0, matched: 2 },
-    { kind: "models", models: [{ fingerprint: FINGERPRINT, layout }] },
+    {
+      kind: "models",
+      models: [{ fingerprint: FINGERPRINT, layout, profiles: random.pick([[], [{ id: PROFILE, decodeBytesPerSecond: 1 }]]) }],
+    },
     { kind: "refuse", code: 31, detail: "", version: 1, minVersion: 1, re: random.below(2) },
     { kind: "bye", reason: "" },
     { kind: "ping", id },

@@ -124,7 +124,15 @@ function land({ link }: HeldNode, argument: number): void {
   for (let left = argument % 4 === 0 ? 1 : spec.chunks.length, chunk = 0; chunk < spec.chunks.length && left > 0; chunk++) {
     if (committed.has(chunk)) continue;
     left -= 1;
-    if (wrong) link.tell({ kind: "rejected", placement, chunk, lane: 0, code: ERRORS.checksum_mismatch.number });
+    if (wrong)
+      link.tell({
+        kind: "rejected",
+        placement,
+        chunk,
+        lane: 0,
+        bytes: spec.chunks[chunk]?.bytes ?? 0,
+        code: ERRORS.checksum_mismatch.number,
+      });
     else {
       committed.add(chunk);
       link.tell({ kind: "committed", placement, chunk, sequence: 1, lane: 0, bytes: spec.chunks[chunk]?.bytes ?? 0 });

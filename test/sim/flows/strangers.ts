@@ -94,6 +94,8 @@ function nonsense(random: Random): Message {
   const grant = random.between(1, 1_000);
   const fingerprint = "ab".repeat(32);
   const keys = random.bytes(32 * random.below(4));
+  const profile = "0f".repeat(16);
+  const coding = { profile, position: random.below(3) };
   const common = {
     fingerprint,
     firstHead: 0,
@@ -104,10 +106,11 @@ function nonsense(random: Random): Message {
     readers: 1,
     tenant: "",
     priority: "normal" as const,
+    profiles: random.pick([[], [profile]]),
   };
   const source = random.pick([
     { kind: "handle" as const, handle: "12345678-0123456789abcdef0123456789abcdef" },
-    { kind: "keys" as const, group: 0, keys, tokens: 5 },
+    { kind: "keys" as const, group: 0, keys, tokens: 5, position: random.pick([undefined, 3]) },
     { kind: "ranges" as const, buffer: "none", ranges: [{ offset: 0, bytes: 16 }] },
   ]);
   const offer = {
@@ -119,10 +122,11 @@ function nonsense(random: Random): Message {
     checksum: true,
     ranges: undefined,
     generation: random.below(2),
+    coding: random.pick([undefined, coding]),
   };
   const early = {
     ...{ grant, generation: 1, layout: random.bytes(20), order: "flat", held: random.bytes(32), groups: [], firstHead: 0, heads: 0 },
-    ...{ chunkBytes: 4_096, checksum: true },
+    ...{ chunkBytes: 4_096, checksum: true, coding: random.pick([undefined, coding]) },
   };
   return random.pick<Message>([
     { kind: "accept", id, grant, generation: 1, committed: new Uint8Array(3), layout: new Uint8Array(2), order: "flat" },
@@ -134,7 +138,7 @@ function nonsense(random: Random): Message {
     { ...common, kind: "fetch", id, source, grant: random.pick([undefined, early]) },
     { ...offer, keys, layout: random.bytes(20) },
     { ...offer, keys, layout: new Uint8Array(0), ranges: { buffer: "none", ranges: [{ offset: 0, bytes: 16 }] } },
-    { kind: "models", models: [{ fingerprint, layout: random.bytes(9) }] },
+    { kind: "models", models: [{ fingerprint, layout: random.bytes(9), profiles: [{ id: profile, decodeBytesPerSecond: 1 }] }] },
     { kind: "ping", id },
     { kind: "pong", id },
     { kind: "bye", reason: "leaving" },

@@ -1,14 +1,14 @@
 /** kvferry codec calibrate, and the files that it makes. */
 import { expected } from "../../check.ts";
-import { type Calibration, openCalibration } from "../../codec/calibration.ts";
 import { calibrate } from "../../codec/calibrate.ts";
 import type { Rope } from "../../codec/calibration.ts";
 import type { Rotation } from "../../codec/source.ts";
 import { KvferryError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import { type Drift, driftOf } from "./drift.ts";
-import { type Dump, floats, openDump, type RopeFlags, rotationOf } from "./dump.ts";
-import { hashOfFile, TensorFile, writeTensors } from "./tensor-file.ts";
+import { type Dump, openDump, type RopeFlags, rotationOf } from "./dump.ts";
+import { loadCalibration } from "../../config/profile-files.ts";
+import { floats, TensorFile, writeTensors } from "../../config/tensor-file.ts";
 
 export interface CalibrateOptions extends RopeFlags {
   readonly out: string;
@@ -26,12 +26,6 @@ export interface Calibrated {
   readonly hasQueries: boolean;
   readonly hasSensitivity: boolean;
   readonly drift: readonly Drift[];
-}
-
-/** Throws KvferryError. Its matrices are read from the file as they are needed. */
-export function loadCalibration(path: string): Calibration {
-  const file = new TensorFile(path);
-  return openCalibration(file.head, (tensor, from, bytes) => file.read(tensor, from, bytes), hashOfFile(path), path);
 }
 
 /** Throws KvferryError. @param onStep hears of each step: those of wide KLTs take minutes */

@@ -88,7 +88,7 @@ export function compare({ name, profile }: NamedProfile, dump: Dump, options: Ti
   };
 }
 
-function halvesOf(bytes: Uint8Array): Uint16Array {
+export function halvesOf(bytes: Uint8Array): Uint16Array {
   return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
 }
 
@@ -116,7 +116,7 @@ function tokensLeft(maps: Maps | undefined, { layers, heads, tokens }: KvShape):
   return maps === undefined ? 1 : maps.flat().reduce((sum, { sets }) => sum + sets.length, 0) / (layers * heads * tokens);
 }
 
-class Difference {
+export class Difference {
   largest = 0;
   #square = 0;
   #difference = 0;

@@ -5,7 +5,7 @@ import type { Side } from "../../codec/profile.ts";
 import type { KvSource, Rotation } from "../../codec/source.ts";
 import type { ModelShape } from "../../codec/spec.ts";
 import { limits } from "../../limits.ts";
-import { TensorFile } from "./tensor-file.ts";
+import { floats, TensorFile } from "../../config/tensor-file.ts";
 
 export interface RopeFlags {
   readonly ropeTheta?: string;
@@ -65,16 +65,6 @@ export function kvShape(shape: readonly unknown[], path: string): KvShape {
     tokens: integer(tokens, `tokens of ${path}`, 0, limits.keyTokensMax),
     channels: integer(channels, `head_dim of ${path}`, 1, limits.channelsMax),
   };
-}
-
-/** Throws invalid_argument. */
-export function floats(file: TensorFile, name: string, shape: readonly number[]): Float32Array {
-  const tensor = file.tensor(name);
-  if (tensor.dtype !== "F32" || tensor.shape.join() !== shape.join()) {
-    throw expected(`F32 [${shape.join(", ")}]`, `${name} (of ${file.path})`, `${tensor.dtype} [${tensor.shape.join(", ")}]`);
-  }
-  const bytes = file.read(name);
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
 /** Of `rope_theta` and `rope_pairing` in the metadata or of flags; frequencies that are no powers of theta stand in `inverse_frequencies`. */

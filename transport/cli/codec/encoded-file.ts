@@ -15,7 +15,7 @@ import type { ModelShape } from "../../codec/spec.ts";
 import { KvferryError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import { type Dump, type KvShape, kvShape, ropeOf } from "./dump.ts";
-import { TensorFile, writeTensors } from "./tensor-file.ts";
+import { TensorFile, writeTensors } from "../../config/tensor-file.ts";
 import { MAP, type Maps, readMapsOf, rowsOfLayers, sourceOf } from "./merged.ts";
 import { emptyParts, gather, scatter, type Tile, type TileOptions, tilesOfKv } from "./tiles.ts";
 

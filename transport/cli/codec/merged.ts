@@ -7,8 +7,8 @@ import { mergeLayer, readMaps } from "../../codec/merge-layer.ts";
 import { mapBytes, type MergeMap } from "../../codec/merge-map.ts";
 import type { Profile, Side } from "../../codec/profile.ts";
 import type { TileLayers } from "../../codec/spec.ts";
-import { type Dump, floats, type KvShape } from "./dump.ts";
-import type { TensorFile } from "./tensor-file.ts";
+import { type Dump, type KvShape } from "./dump.ts";
+import { floats, type TensorFile } from "../../config/tensor-file.ts";
 
 export const MAP = "merge_map";
 

@@ -356,6 +356,9 @@ export namespace kvferry {
                 /** Model layout. */
                 layout: Uint8Array;
 
+                /** Model profiles. */
+                profiles: kvferry.peer.v1.Profile.$Properties[];
+
                 /**
                  * Encodes the specified Model message. Does not implicitly {@link kvferry.peer.v1.Model.verify|verify} messages.
                  * @param m Model message or plain object to encode
@@ -386,12 +389,141 @@ export namespace kvferry {
                     /** Model layout */
                     layout?: (Uint8Array|null);
 
+                    /** Model profiles */
+                    profiles?: (kvferry.peer.v1.Profile.$Properties[]|null);
+
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
                 }
 
                 /** Shape of a Model. */
                 type $Shape = kvferry.peer.v1.Model.$Properties;
+            }
+
+            /**
+             * Properties of a Profile.
+             * @deprecated Use kvferry.peer.v1.Profile.$Properties instead.
+             */
+            interface IProfile extends kvferry.peer.v1.Profile.$Properties {
+            }
+
+            /** Represents a Profile. */
+            class Profile {
+
+                /**
+                 * Constructs a new Profile.
+                 * @param [p] Properties to set
+                 */
+                constructor(p?: kvferry.peer.v1.Profile.$Properties);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+
+                /** Profile id. */
+                id: string;
+
+                /** Profile decodeBytesPerSecond. */
+                decodeBytesPerSecond: number;
+
+                /**
+                 * Encodes the specified Profile message. Does not implicitly {@link kvferry.peer.v1.Profile.verify|verify} messages.
+                 * @param m Profile message or plain object to encode
+                 * @param [w] Writer to encode to
+                 * @returns Writer
+                 */
+                static encode(m: kvferry.peer.v1.Profile.$Properties, w?: $protobuf.Writer): $protobuf.Writer;
+
+                /**
+                 * Decodes a Profile message from the specified reader or buffer.
+                 * @param r Reader or buffer to decode from
+                 * @param [l] Message length if known beforehand
+                 * @returns {kvferry.peer.v1.Profile & kvferry.peer.v1.Profile.$Shape} Profile
+                 * @throws {Error} If the payload is not a reader or valid buffer
+                 * @throws {$protobuf.util.ProtocolError} If required fields are missing
+                 */
+                static decode(r: ($protobuf.Reader|Uint8Array), l?: number): kvferry.peer.v1.Profile & kvferry.peer.v1.Profile.$Shape;
+            }
+
+            namespace Profile {
+
+                /** Properties of a Profile. */
+                interface $Properties {
+
+                    /** Profile id */
+                    id?: (string|null);
+
+                    /** Profile decodeBytesPerSecond */
+                    decodeBytesPerSecond?: (number|null);
+
+                    /** Unknown fields preserved while decoding when enabled */
+                    $unknowns?: Uint8Array[];
+                }
+
+                /** Shape of a Profile. */
+                type $Shape = kvferry.peer.v1.Profile.$Properties;
+            }
+
+            /**
+             * Properties of a Coding.
+             * @deprecated Use kvferry.peer.v1.Coding.$Properties instead.
+             */
+            interface ICoding extends kvferry.peer.v1.Coding.$Properties {
+            }
+
+            /** Represents a Coding. */
+            class Coding {
+
+                /**
+                 * Constructs a new Coding.
+                 * @param [p] Properties to set
+                 */
+                constructor(p?: kvferry.peer.v1.Coding.$Properties);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+
+                /** Coding profile. */
+                profile: string;
+
+                /** Coding position. */
+                position: number;
+
+                /**
+                 * Encodes the specified Coding message. Does not implicitly {@link kvferry.peer.v1.Coding.verify|verify} messages.
+                 * @param m Coding message or plain object to encode
+                 * @param [w] Writer to encode to
+                 * @returns Writer
+                 */
+                static encode(m: kvferry.peer.v1.Coding.$Properties, w?: $protobuf.Writer): $protobuf.Writer;
+
+                /**
+                 * Decodes a Coding message from the specified reader or buffer.
+                 * @param r Reader or buffer to decode from
+                 * @param [l] Message length if known beforehand
+                 * @returns {kvferry.peer.v1.Coding & kvferry.peer.v1.Coding.$Shape} Coding
+                 * @throws {Error} If the payload is not a reader or valid buffer
+                 * @throws {$protobuf.util.ProtocolError} If required fields are missing
+                 */
+                static decode(r: ($protobuf.Reader|Uint8Array), l?: number): kvferry.peer.v1.Coding & kvferry.peer.v1.Coding.$Shape;
+            }
+
+            namespace Coding {
+
+                /** Properties of a Coding. */
+                interface $Properties {
+
+                    /** Coding profile */
+                    profile?: (string|null);
+
+                    /** Coding position */
+                    position?: (number|null);
+
+                    /** Unknown fields preserved while decoding when enabled */
+                    $unknowns?: Uint8Array[];
+                }
+
+                /** Shape of a Coding. */
+                type $Shape = kvferry.peer.v1.Coding.$Properties;
             }
 
             /**
@@ -869,6 +1001,9 @@ export namespace kvferry {
                 /** Fetch tenant. */
                 tenant: string;
 
+                /** Fetch profiles. */
+                profiles: string[];
+
                 /** Fetch source. */
                 source?: ("handle"|"keys"|"ranges");
 
@@ -938,6 +1073,9 @@ export namespace kvferry {
                     /** Fetch tenant */
                     tenant?: (string|null);
 
+                    /** Fetch profiles */
+                    profiles?: (string[]|null);
+
                     /** Fetch source */
                     source?: ("handle"|"keys"|"ranges");
 
@@ -961,6 +1099,7 @@ export namespace kvferry {
                   readers?: number|null;
                   grant?: kvferry.peer.v1.Grant.$Shape|null;
                   tenant?: string|null;
+                  profiles?: string[]|null;
                   $unknowns?: Uint8Array[];
                 } & (
                   ({ source?: undefined; handle?: null; keys?: null; ranges?: null }|{ source?: "handle"; handle: string; keys?: null; ranges?: null }|{ source?: "keys"; handle?: null; keys: kvferry.peer.v1.Keys.$Shape; ranges?: null }|{ source?: "ranges"; handle?: null; keys?: null; ranges: kvferry.peer.v1.Ranges.$Shape })
@@ -1016,6 +1155,9 @@ export namespace kvferry {
                 /** Grant checksum. */
                 checksum: boolean;
 
+                /** Grant coding. */
+                coding?: (kvferry.peer.v1.Coding.$Properties|null);
+
                 /**
                  * Encodes the specified Grant message. Does not implicitly {@link kvferry.peer.v1.Grant.verify|verify} messages.
                  * @param m Grant message or plain object to encode
@@ -1070,6 +1212,9 @@ export namespace kvferry {
                     /** Grant checksum */
                     checksum?: (boolean|null);
 
+                    /** Grant coding */
+                    coding?: (kvferry.peer.v1.Coding.$Properties|null);
+
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
                 }
@@ -1106,6 +1251,9 @@ export namespace kvferry {
                 /** Keys tokens. */
                 tokens: number;
 
+                /** Keys position. */
+                position: number;
+
                 /**
                  * Encodes the specified Keys message. Does not implicitly {@link kvferry.peer.v1.Keys.verify|verify} messages.
                  * @param m Keys message or plain object to encode
@@ -1138,6 +1286,9 @@ export namespace kvferry {
 
                     /** Keys tokens */
                     tokens?: (number|null);
+
+                    /** Keys position */
+                    position?: (number|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];
@@ -1454,6 +1605,9 @@ export namespace kvferry {
                 /** Offer generation. */
                 generation: number;
 
+                /** Offer coding. */
+                coding?: (kvferry.peer.v1.Coding.$Properties|null);
+
                 /**
                  * Encodes the specified Offer message. Does not implicitly {@link kvferry.peer.v1.Offer.verify|verify} messages.
                  * @param m Offer message or plain object to encode
@@ -1519,6 +1673,9 @@ export namespace kvferry {
 
                     /** Offer generation */
                     generation?: (number|null);
+
+                    /** Offer coding */
+                    coding?: (kvferry.peer.v1.Coding.$Properties|null);
 
                     /** Unknown fields preserved while decoding when enabled */
                     $unknowns?: Uint8Array[];

@@ -522,6 +522,7 @@ export const kvferry = $root.kvferry = (() => {
             v1.Model = (function() {
 
                 const Model = function (p) {
+                    this.profiles = [];
                     if (p)
                         for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
                             if (p[ks[i]] != null && ks[i] !== "__proto__")
@@ -530,6 +531,7 @@ export const kvferry = $root.kvferry = (() => {
 
                 Model.prototype.fingerprint = "";
                 Model.prototype.layout = $util.newBuffer([]);
+                Model.prototype.profiles = $util.emptyArray;
 
                 Model.encode = function (m, w, q) {
                     if (!w)
@@ -542,6 +544,10 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(10).string(m.fingerprint);
                     if (m.layout != null && $Object.hasOwnProperty.call(m, "layout") && m.layout.length)
                         w.uint32(18).bytes(m.layout);
+                    if (m.profiles != null && m.profiles.length) {
+                        for (var i = 0; i < m.profiles.length; ++i)
+                            $root.kvferry.peer.v1.Profile.encode(m.profiles[i], w.uint32(26).fork(), q + 1).ldelim();
+                    }
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -593,6 +599,14 @@ export const kvferry = $root.kvferry = (() => {
                                     delete m.layout;
                                 continue;
                             }
+                        case 3: {
+                                if (u !== 2)
+                                    break;
+                                if (!(m.profiles && m.profiles.length))
+                                    m.profiles = [];
+                                m.profiles.push($root.kvferry.peer.v1.Profile.decode(r, r.size(), $undefined, q + 1));
+                                continue;
+                            }
                         }
                         r.skipType(u, q, t);
                         if (!r.discardUnknown) {
@@ -611,6 +625,194 @@ export const kvferry = $root.kvferry = (() => {
                 };
 
                 return Model;
+            })();
+
+            v1.Profile = (function() {
+
+                const Profile = function (p) {
+                    if (p)
+                        for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
+                            if (p[ks[i]] != null && ks[i] !== "__proto__")
+                                this[ks[i]] = p[ks[i]];
+                };
+
+                Profile.prototype.id = "";
+                Profile.prototype.decodeBytesPerSecond = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+
+                Profile.encode = function (m, w, q) {
+                    if (!w)
+                        w = $Writer.create();
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    if (m.id != null && $Object.hasOwnProperty.call(m, "id") && m.id !== "")
+                        w.uint32(10).string(m.id);
+                    if (m.decodeBytesPerSecond != null && $Object.hasOwnProperty.call(m, "decodeBytesPerSecond") && (typeof m.decodeBytesPerSecond === "object" ? m.decodeBytesPerSecond.low || m.decodeBytesPerSecond.high : m.decodeBytesPerSecond !== 0))
+                        w.uint32(16).uint64(m.decodeBytesPerSecond);
+                    if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
+                        for (var i = 0; i < m.$unknowns.length; ++i)
+                            w.raw(m.$unknowns[i]);
+                    return w;
+                };
+
+                Profile.decode = function (r, l, z, q, g) {
+                    if (!(r instanceof $Reader))
+                        r = $Reader.create(r);
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $Reader.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    var c, m, v;
+                    if (l === $undefined)
+                        c = r.len;
+                    else {
+                        c = r.pos + l;
+                        if (c > r.len)
+                            throw $RangeError("index out of range");
+                        l = r.len;
+                        r.len = c;
+                    }
+                    m = g || new $root.kvferry.peer.v1.Profile();
+                    while (r.pos < c) {
+                        var s = r.pos;
+                        var t = r.tag();
+                        if (t === z) {
+                            z = $undefined;
+                            break;
+                        }
+                        var u = t & 7;
+                        switch (t >>>= 3) {
+                        case 1: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.stringVerify()).length)
+                                    m.id = v;
+                                else
+                                    delete m.id;
+                                continue;
+                            }
+                        case 2: {
+                                if (u !== 0)
+                                    break;
+                                if (typeof (v = r.uint64()) === "object" ? v.low || v.high : v !== 0)
+                                    m.decodeBytesPerSecond = v;
+                                else
+                                    delete m.decodeBytesPerSecond;
+                                continue;
+                            }
+                        }
+                        r.skipType(u, q, t);
+                        if (!r.discardUnknown) {
+                            $util.makeProp(m, "$unknowns", false);
+                            (m.$unknowns || (m.$unknowns = [])).push(r.raw(s, r.pos));
+                        }
+                    }
+                    if (l !== $undefined) {
+                        if (r.pos !== c)
+                            throw $RangeError("index out of range");
+                        r.len = l;
+                    }
+                    if (z !== $undefined)
+                        throw $Error("missing end group");
+                    return m;
+                };
+
+                return Profile;
+            })();
+
+            v1.Coding = (function() {
+
+                const Coding = function (p) {
+                    if (p)
+                        for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
+                            if (p[ks[i]] != null && ks[i] !== "__proto__")
+                                this[ks[i]] = p[ks[i]];
+                };
+
+                Coding.prototype.profile = "";
+                Coding.prototype.position = 0;
+
+                Coding.encode = function (m, w, q) {
+                    if (!w)
+                        w = $Writer.create();
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $util.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    if (m.profile != null && $Object.hasOwnProperty.call(m, "profile") && m.profile !== "")
+                        w.uint32(10).string(m.profile);
+                    if (m.position != null && $Object.hasOwnProperty.call(m, "position") && m.position !== 0)
+                        w.uint32(16).uint32(m.position);
+                    if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
+                        for (var i = 0; i < m.$unknowns.length; ++i)
+                            w.raw(m.$unknowns[i]);
+                    return w;
+                };
+
+                Coding.decode = function (r, l, z, q, g) {
+                    if (!(r instanceof $Reader))
+                        r = $Reader.create(r);
+                    if (q === $undefined)
+                        q = 0;
+                    if (q > $Reader.recursionLimit)
+                        throw $Error("max depth exceeded");
+                    var c, m, v;
+                    if (l === $undefined)
+                        c = r.len;
+                    else {
+                        c = r.pos + l;
+                        if (c > r.len)
+                            throw $RangeError("index out of range");
+                        l = r.len;
+                        r.len = c;
+                    }
+                    m = g || new $root.kvferry.peer.v1.Coding();
+                    while (r.pos < c) {
+                        var s = r.pos;
+                        var t = r.tag();
+                        if (t === z) {
+                            z = $undefined;
+                            break;
+                        }
+                        var u = t & 7;
+                        switch (t >>>= 3) {
+                        case 1: {
+                                if (u !== 2)
+                                    break;
+                                if ((v = r.stringVerify()).length)
+                                    m.profile = v;
+                                else
+                                    delete m.profile;
+                                continue;
+                            }
+                        case 2: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.position = v;
+                                else
+                                    delete m.position;
+                                continue;
+                            }
+                        }
+                        r.skipType(u, q, t);
+                        if (!r.discardUnknown) {
+                            $util.makeProp(m, "$unknowns", false);
+                            (m.$unknowns || (m.$unknowns = [])).push(r.raw(s, r.pos));
+                        }
+                    }
+                    if (l !== $undefined) {
+                        if (r.pos !== c)
+                            throw $RangeError("index out of range");
+                        r.len = l;
+                    }
+                    if (z !== $undefined)
+                        throw $Error("missing end group");
+                    return m;
+                };
+
+                return Coding;
             })();
 
             v1.Models = (function() {
@@ -1254,6 +1456,7 @@ export const kvferry = $root.kvferry = (() => {
             v1.Fetch = (function() {
 
                 const Fetch = function (p) {
+                    this.profiles = [];
                     if (p)
                         for (var ks = $Object.keys(p), i = 0; i < ks.length; ++i)
                             if (p[ks[i]] != null && ks[i] !== "__proto__")
@@ -1274,6 +1477,7 @@ export const kvferry = $root.kvferry = (() => {
                 Fetch.prototype.readers = 0;
                 Fetch.prototype.grant = null;
                 Fetch.prototype.tenant = "";
+                Fetch.prototype.profiles = $util.emptyArray;
 
                 let $oneOfFields;
 
@@ -1315,6 +1519,10 @@ export const kvferry = $root.kvferry = (() => {
                         $root.kvferry.peer.v1.Grant.encode(m.grant, w.uint32(98).fork(), q + 1).ldelim();
                     if (m.tenant != null && $Object.hasOwnProperty.call(m, "tenant") && m.tenant !== "")
                         w.uint32(106).string(m.tenant);
+                    if (m.profiles != null && m.profiles.length) {
+                        for (var i = 0; i < m.profiles.length; ++i)
+                            w.uint32(114).string(m.profiles[i]);
+                    }
                     if (m.priority != null && $Object.hasOwnProperty.call(m, "priority") && m.priority !== 0)
                         w.uint32(160).uint32(m.priority);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
@@ -1467,6 +1675,14 @@ export const kvferry = $root.kvferry = (() => {
                                     delete m.tenant;
                                 continue;
                             }
+                        case 14: {
+                                if (u !== 2)
+                                    break;
+                                if (!(m.profiles && m.profiles.length))
+                                    m.profiles = [];
+                                m.profiles.push(r.stringVerify());
+                                continue;
+                            }
                         }
                         r.skipType(u, q, t);
                         if (!r.discardUnknown) {
@@ -1507,6 +1723,7 @@ export const kvferry = $root.kvferry = (() => {
                 Grant.prototype.heads = 0;
                 Grant.prototype.chunkBytes = 0;
                 Grant.prototype.checksum = false;
+                Grant.prototype.coding = null;
 
                 Grant.encode = function (m, w, q) {
                     if (!w)
@@ -1537,6 +1754,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(72).uint32(m.chunkBytes);
                     if (m.checksum != null && $Object.hasOwnProperty.call(m, "checksum") && m.checksum !== false)
                         w.uint32(80).bool(m.checksum);
+                    if (m.coding != null && $Object.hasOwnProperty.call(m, "coding"))
+                        $root.kvferry.peer.v1.Coding.encode(m.coding, w.uint32(90).fork(), q + 1).ldelim();
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -1659,6 +1878,12 @@ export const kvferry = $root.kvferry = (() => {
                                     delete m.checksum;
                                 continue;
                             }
+                        case 11: {
+                                if (u !== 2)
+                                    break;
+                                m.coding = $root.kvferry.peer.v1.Coding.decode(r, r.size(), $undefined, q + 1, m.coding);
+                                continue;
+                            }
                         }
                         r.skipType(u, q, t);
                         if (!r.discardUnknown) {
@@ -1691,6 +1916,7 @@ export const kvferry = $root.kvferry = (() => {
                 Keys.prototype.group = 0;
                 Keys.prototype.keys = $util.newBuffer([]);
                 Keys.prototype.tokens = 0;
+                Keys.prototype.position = 0;
 
                 Keys.encode = function (m, w, q) {
                     if (!w)
@@ -1705,6 +1931,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(18).bytes(m.keys);
                     if (m.tokens != null && $Object.hasOwnProperty.call(m, "tokens") && m.tokens !== 0)
                         w.uint32(24).uint32(m.tokens);
+                    if (m.position != null && $Object.hasOwnProperty.call(m, "position") && m.position !== 0)
+                        w.uint32(32).uint32(m.position);
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -1763,6 +1991,15 @@ export const kvferry = $root.kvferry = (() => {
                                     m.tokens = v;
                                 else
                                     delete m.tokens;
+                                continue;
+                            }
+                        case 4: {
+                                if (u !== 0)
+                                    break;
+                                if (v = r.uint32())
+                                    m.position = v;
+                                else
+                                    delete m.position;
                                 continue;
                             }
                         }
@@ -2182,6 +2419,7 @@ export const kvferry = $root.kvferry = (() => {
                 Offer.prototype.trace = "";
                 Offer.prototype.layout = $util.newBuffer([]);
                 Offer.prototype.generation = 0;
+                Offer.prototype.coding = null;
 
                 Offer.encode = function (m, w, q) {
                     if (!w)
@@ -2220,6 +2458,8 @@ export const kvferry = $root.kvferry = (() => {
                         w.uint32(106).bytes(m.layout);
                     if (m.generation != null && $Object.hasOwnProperty.call(m, "generation") && m.generation !== 0)
                         w.uint32(112).uint32(m.generation);
+                    if (m.coding != null && $Object.hasOwnProperty.call(m, "coding"))
+                        $root.kvferry.peer.v1.Coding.encode(m.coding, w.uint32(122).fork(), q + 1).ldelim();
                     if (m.$unknowns != null && $Object.hasOwnProperty.call(m, "$unknowns"))
                         for (var i = 0; i < m.$unknowns.length; ++i)
                             w.raw(m.$unknowns[i]);
@@ -2373,6 +2613,12 @@ export const kvferry = $root.kvferry = (() => {
                                     m.generation = v;
                                 else
                                     delete m.generation;
+                                continue;
+                            }
+                        case 15: {
+                                if (u !== 2)
+                                    break;
+                                m.coding = $root.kvferry.peer.v1.Coding.decode(r, r.size(), $undefined, q + 1, m.coding);
                                 continue;
                             }
                         }

@@ -1,8 +1,9 @@
 /** Safetensors files on disk: parts of tensors are read as they are needed, since dumps and calibrations can be larger than what a Buffer holds. */
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
-import { KvferryError } from "../../errors.ts";
-import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../../codec/safetensors.ts";
+import { expected } from "../check.ts";
+import { KvferryError } from "../errors.ts";
+import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../codec/safetensors.ts";
 
 const PIECE_BYTES = 64 * 1024 * 1024;
 
@@ -110,4 +111,14 @@ function openFile(path: string, flags: string): number {
 function asInput(error: unknown): unknown {
   if (error instanceof Error && "syscall" in error) return new KvferryError("invalid_argument", error.message, { cause: error });
   return error;
+}
+
+/** Throws invalid_argument. */
+export function floats(file: TensorFile, name: string, shape: readonly number[]): Float32Array {
+  const tensor = file.tensor(name);
+  if (tensor.dtype !== "F32" || tensor.shape.join() !== shape.join()) {
+    throw expected(`F32 [${shape.join(", ")}]`, `${name} (of ${file.path})`, `${tensor.dtype} [${tensor.shape.join(", ")}]`);
+  }
+  const bytes = file.read(name);
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }

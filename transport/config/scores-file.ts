@@ -1,12 +1,11 @@
 /** Files that rank heads, for profiles whose quantizer is mixhq. */
 import { readFileSync } from "node:fs";
-import { expected } from "../../check.ts";
-import { hashOf } from "../../codec/identity.ts";
-import { parseHeadScores, type Scores } from "../../codec/mixhq.ts";
-import { KvferryError } from "../../errors.ts";
-import { limits } from "../../limits.ts";
-import { floats } from "./dump.ts";
-import { hashOfFile, TensorFile } from "./tensor-file.ts";
+import { expected } from "../check.ts";
+import { hashOf } from "../codec/identity.ts";
+import { parseHeadScores, type Scores } from "../codec/mixhq.ts";
+import { KvferryError } from "../errors.ts";
+import { limits } from "../limits.ts";
+import { floats, hashOfFile, TensorFile } from "./tensor-file.ts";
 
 /** Throws invalid_argument. @param path .safetensors with `scores`, f32 [layers, heads], or JSON */
 export function readScores(path: string): Scores {

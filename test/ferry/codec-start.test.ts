@@ -1,0 +1,59 @@
+/** What codecs do with a tile that is made up: that each kind can be measured, and that its ratio is the one that its spec promises. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gaussianClass } from "../../transport/codec/gaussian.ts";
+import { measureCodec } from "../../transport/ferry/codec-start.ts";
+import { native, type NativeCodec, type NativeCodecSpec, nativeProblem } from "../../transport/native.ts";
+
+const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
+const newCodec = (spec: NativeCodecSpec): NativeCodec => new native!.NativeCodec(spec);
+const SHAPE = { element: "bf16", parts: 2, heads: 3, channels: 64 } as const;
+const WIDTH = SHAPE.parts * SHAPE.heads * SHAPE.channels;
+
+async function ratioOf(spec: NativeCodecSpec): Promise<number> {
+  const { encodeBytesPerSecond, decodeBytesPerSecond, ratio } = await measureCodec(newCodec, spec);
+  for (const rate of [encodeBytesPerSecond, decodeBytesPerSecond]) assert.ok(Number.isFinite(rate) && rate > 0, `${rate} bytes/s`);
+  return ratio;
+}
+
+test("columns with tables: as many bits as their deviation has, far from the mean, rotated and exempt tokens or not", {
+  skip,
+}, async () => {
+  // A normal value cut in steps has log2(deviation x sqrt(2 pi e)) bits: 4.05 for four steps.
+  for (const exempt of [0, 4])
+    for (const [deviation, bits] of [
+      [1, 2.1],
+      [4, 4.05],
+    ] as const) {
+      const spec: NativeCodecSpec = {
+        ...{ ...SHAPE, exempt },
+        transform: {
+          rope: { inverseFrequencies: Float32Array.from({ length: 32 }, (_, at) => 1 / (at + 1)), pairing: "half" },
+          mean: Float32Array.from({ length: WIDTH }, (_, at) => (at % 7 === 0 ? 40 : -1)),
+        },
+        quantizer: { kind: "step", steps: new Float32Array(WIDTH).fill(0.25) },
+        codec: { kind: "rans-static", classes: new Uint8Array(WIDTH).fill(gaussianClass(deviation)) },
+      };
+      const ratio = await ratioOf(spec);
+      assert.ok(Math.abs(ratio - 16 / bits) < 0.1 * (16 / bits), `${ratio} for ${bits} bits`);
+    }
+});
+
+test("without tables: normal values of any element", { skip }, async () => {
+  for (const element of ["bf16", "f16"] as const) {
+    const lossless = await ratioOf({ ...SHAPE, element, quantizer: { kind: "none" }, codec: { kind: "exponent" } });
+    assert.ok(lossless > 1.15 && lossless < 1.7, `${element}: ${lossless}`);
+  }
+  for (const element of ["bf16", "f16", "f32"] as const) {
+    const ratio = await ratioOf({ ...SHAPE, element, quantizer: { kind: "fp8", format: "e4m3" }, codec: { kind: "none" } });
+    assert.ok(Math.abs(ratio - (element === "f32" ? 4 : 2)) < 0.01, `${element}: ${ratio}`);
+  }
+});
+
+test("a tile of one token's width is measured as well, and what this host cannot do is refused", { skip }, async () => {
+  assert.ok(
+    (await ratioOf({ element: "bf16", parts: 1, heads: 1, channels: 1, quantizer: { kind: "none" }, codec: { kind: "exponent" } })) > 1,
+  );
+  const unfit: NativeCodecSpec = { ...SHAPE, quantizer: { kind: "step", steps: new Float32Array(1) }, codec: { kind: "none" } };
+  await assert.rejects(measureCodec(newCodec, unfit), TypeError);
+});

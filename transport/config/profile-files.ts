@@ -1,0 +1,32 @@
+/** Profiles and calibrations by the names that people give them: presets and files. */
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { type Calibration, openCalibration } from "../codec/calibration.ts";
+import { parseProfileJson } from "../codec/parse.ts";
+import { PRESETS } from "../codec/presets.ts";
+import type { Profile } from "../codec/profile.ts";
+import { KvferryError } from "../errors.ts";
+import { readScores } from "./scores-file.ts";
+import { hashOfFile, TensorFile } from "./tensor-file.ts";
+
+/** A preset's name, or a JSON file. Throws invalid_argument. @param asked by whom, in what is wrong */
+export function readProfile(name: string, asked: string, presets: typeof PRESETS = PRESETS): Profile {
+  const preset = presets.get(name);
+  if (preset !== undefined) return preset.profile;
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(name);
+  } catch (error) {
+    const there = [...presets.keys()].join(", ");
+    throw new KvferryError("invalid_argument", `${asked}: ${name} is none of ${there}, and no file (${(error as Error).message})`, {
+      cause: error,
+    });
+  }
+  return parseProfileJson(bytes, name, (path) => readScores(resolve(dirname(name), path)));
+}
+
+/** Throws invalid_argument. Its matrices are read from the file as they are needed. */
+export function loadCalibration(path: string): Calibration {
+  const file = new TensorFile(path);
+  return openCalibration(file.head, (tensor, from, bytes) => file.read(tensor, from, bytes), hashOfFile(path), path);
+}

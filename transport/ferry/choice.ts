@@ -1,0 +1,73 @@
+/** Which profile a transfer to a peer goes by: of those that both ends have and the reader takes, what the operator wants or what pays. */
+import { limits } from "../limits.ts";
+import type { PeerPort } from "../peer/host.ts";
+import type { Coding } from "../peer/messages.ts";
+import { chooseCodec, type CodecInput, type CodecReason } from "../policy/choose-codec.ts";
+import type { NodeContext } from "./context.ts";
+import type { Model } from "./models.ts";
+import type { ModelProfile } from "./profiles.ts";
+
+export interface CodingRequest {
+  readonly peer: PeerPort;
+  readonly model: Model;
+  /** Ids that the reader takes for this transfer. */
+  readonly accepted: readonly string[];
+  /** That are moved; 0 where there are none. */
+  readonly heads: number;
+  /** Of the first token in its sequence; undefined: nobody said. */
+  readonly position: number | undefined;
+  readonly bytes: number;
+  readonly chunkBytes: number;
+  /** What the reader has foretold. */
+  readonly previous?: string | undefined;
+}
+
+/** Undefined: as it is. A node without profiles has nothing to say about it. */
+export function chooseCoding(node: NodeContext, request: CodingRequest): Coding | undefined {
+  const { peer, model, accepted, heads, position, bytes, chunkBytes, previous } = request;
+  const { use, missing, isNone } = node.profiles;
+  if (isNone) return undefined;
+  const there = new Map(peer.profilesOf(model.fingerprint).map(({ id, decodeBytesPerSecond }) => [id, decodeBytesPerSecond]));
+  const common = model.codecs.profiles.filter(({ id }) => there.has(id) || accepted.includes(id));
+  const taken = common.filter(({ id }) => accepted.includes(id));
+  // Where a sequence begins counts for what has to do with it: a wrong one would come back right, and cost quality.
+  const fitting = taken.filter((profile) => model.codecs.fits(profile, heads));
+  const usable = fitting.filter(({ needsPosition }) => position !== undefined || !needsPosition);
+  const options = usable.map(({ id, isLossless: lossless }) => {
+    const { ratio, encodeBytesPerSecond } = model.codecs.speedOf(id);
+    return { profile: id, lossless, ratio, encodeBytesPerSecond, decodeBytesPerSecond: there.get(id) ?? 0 };
+  });
+  const wire = peer.path.wire(node.runtime.nowUs());
+  const found = choose(use, usable, {
+    bytes,
+    goodputBytesPerSecond: wire.bytesPerSecond,
+    isLocal: wire.isLocal,
+    options,
+    chunkBytes: Math.min(chunkBytes, limits.codedChunkBytesMax),
+    previous,
+    missing: missing ?? whyNone(common.length, taken.length, fitting.length),
+  });
+  const profile = usable.find(({ id }) => id === found.profile);
+  const choice = { profile: profile?.name ?? "", reason: found.reason };
+  node.choices.set(peer, choice);
+  node.observer.coding?.(peer.name, choice);
+  return profile === undefined ? undefined : { profile: profile.id, position: position ?? 0 };
+}
+
+/** Of how many profiles were left after each question, if none is left in the end. */
+function whyNone(common: number, taken: number, fitting: number): NonNullable<CodecInput["missing"]> {
+  if (common === 0) return "no_common_profile";
+  if (taken === 0) return "engine_refuses_lossy";
+  return fitting === 0 ? "no_common_profile" : "position_unknown";
+}
+
+/** @param use "auto", "none" or the name of a profile, which is taken whether it pays or not */
+function choose(
+  use: string,
+  usable: readonly ModelProfile[],
+  input: CodecInput,
+): { readonly profile: string | undefined; readonly reason: CodecReason } {
+  if (use === "auto" || input.options.length === 0) return chooseCodec(input);
+  const wanted = usable.find(({ name }) => name === use);
+  return { profile: wanted?.id, reason: wanted === undefined && use !== "none" ? "no_common_profile" : "fixed" };
+}

@@ -1,0 +1,66 @@
+/** The profiles of a configuration, read and checked once; what this host cannot do is said and left out. */
+import type { Config } from "../config.ts";
+import { loadCalibration, readProfile } from "../config/profile-files.ts";
+import { asKvferryError, KvferryError } from "../errors.ts";
+import type { LinkKind } from "../link/link.ts";
+import { native, nativeProblem } from "../native.ts";
+import { measureCodec, type NewCodec } from "./codec-start.ts";
+import type { NodeObserver } from "./context.ts";
+import { type NamedProfile, needs, NO_PROFILES, Profiles } from "./profiles.ts";
+
+/** Throws invalid_config. */
+export function openProfiles(
+  { codec, ioThreads: threads }: Pick<Config, "codec" | "ioThreads">,
+  link: LinkKind,
+  observer: NodeObserver,
+): Profiles {
+  if (codec.profiles.length === 0) return NO_PROFILES;
+  const profiles = codec.profiles.map(
+    (name): NamedProfile => ({ name, profile: read("codec.profiles", () => readProfile(name, "codec.profiles")) }),
+  );
+  for (const { name, profile } of profiles) {
+    const why = forFilesAlone(profile);
+    if (why !== undefined) throw new KvferryError("invalid_config", `codec.profiles: ${name} ${why}: kvferry codec`);
+  }
+  const calibrations = codec.calibration.map((path) => read("codec.calibration", () => loadCalibration(path)));
+  const uncalibrated = profiles.find(({ profile }) => needs(profile));
+  if (uncalibrated !== undefined && calibrations.length === 0) {
+    throw new KvferryError(
+      "invalid_config",
+      `Expected a file for codec.calibration: the profile ${uncalibrated.name} uses what kvferry codec calibrate measures on a model`,
+    );
+  }
+  const problem =
+    link === "js" ? "the JavaScript link has no codecs" : native === undefined ? `codecs need the addon: ${nativeProblem}` : "";
+  const zstd = native?.codecCoders.zstd().problem ?? "";
+  const usable = profiles.filter(({ name, profile }) => {
+    const why = problem || (usesZstd(profile) ? zstd : "");
+    if (why !== "") observer.profileMissing?.(name, "", why);
+    return why === "";
+  });
+  const { use, acceptLossy: acceptsLossy } = codec;
+  const newCodec: NewCodec = (spec) => new native!.NativeCodec(spec);
+  return new Profiles({
+    ...{ profiles: usable, calibrations, use, acceptsLossy, threads, newCodec },
+    measure: (spec) => measureCodec(newCodec, spec),
+    ...(usable.length === 0 ? { missing: "codec_missing" } : {}),
+  });
+}
+
+/** Why no transfer can use it. */
+function forFilesAlone({ merge, k, v }: NamedProfile["profile"]): string | undefined {
+  if (merge !== undefined) return "merges tokens, which is done to files";
+  return k.codec.kind === "lz4" || v.codec.kind === "lz4" ? "uses lz4, which is a yardstick for files" : undefined;
+}
+
+function usesZstd({ k, v }: NamedProfile["profile"]): boolean {
+  return [k, v].some(({ codec }) => codec.kind === "zstd" || codec.kind === "planes");
+}
+
+function read<T>(field: string, from: () => T): T {
+  try {
+    return from();
+  } catch (error) {
+    throw new KvferryError("invalid_config", `${field}: ${asKvferryError(error).detail}`, { cause: error });
+  }
+}

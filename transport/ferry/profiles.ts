@@ -1,0 +1,289 @@
+/**
+ * The profiles that a node may have KV coded with, and what each makes of the KV of a model: which calibration it takes, whether it fits the layout at all,
+ * and the native codec of each tile. Both ends come to the same codecs for one id; a codec refuses what another one has made.
+ */
+import type { Calibration } from "../codec/calibration.ts";
+import { has, isLossless, needsCalibration } from "../codec/fit.ts";
+import { profileId } from "../codec/identity.ts";
+import type { Profile, Side } from "../codec/profile.ts";
+import { specOf } from "../codec/spec.ts";
+import { unreachable } from "../check.ts";
+import { asKvferryError, KvferryError } from "../errors.ts";
+import type { ModelIdentity } from "../kv/identity.ts";
+import type { Layout } from "../kv/layout.ts";
+import type { CodedPlane } from "../kv/plan.ts";
+import { halvesOf } from "../kv/planes.ts";
+import type { PlacementCoding } from "../link/link.ts";
+import type { NativeCodec, NativeCodecSpec } from "../native.ts";
+import { headsOf, type KvCodecs } from "../peer/content.ts";
+import { type CodecCounts, type CodecSpeed, CodecSpeedEstimate, sumOfCounts, togetherOf } from "../policy/codec-speed.ts";
+
+export interface NamedProfile {
+  /** As the operator calls it. */
+  readonly name: string;
+  readonly profile: Profile;
+}
+
+export interface ProfileOptions {
+  /** Those that are liked best first. */
+  readonly profiles: readonly NamedProfile[];
+  readonly calibrations: readonly Calibration[];
+  /** "auto": what pays; "none"; or the name of one, which what is sent goes by wherever the reader takes it. */
+  readonly use: string;
+  /** Of what comes to this node: also through profiles that lose something, whoever asks for it. */
+  readonly acceptsLossy: boolean;
+  /** Why nothing can be coded here, if that is so. */
+  readonly missing?: "codec_missing";
+  /** That code at once. */
+  readonly threads: number;
+  /** What a codec does before it has coded anything; absent: nobody knows, and only the operator can choose. */
+  readonly measure?: (spec: NativeCodecSpec) => Promise<CodecSpeed>;
+  /** Throws TypeError on a spec that this host cannot do. */
+  readonly newCodec: (spec: NativeCodecSpec) => NativeCodec;
+}
+
+/** A profile with the calibration that it uses for one model. */
+export interface ModelProfile extends NamedProfile {
+  readonly id: string;
+  readonly isLossless: boolean;
+  /** What it does depends on where in the sequence a token stands. */
+  readonly needsPosition: boolean;
+  readonly calibration: Calibration | undefined;
+}
+
+/** Why a profile is not to be had for a model. */
+export interface Misfit {
+  readonly name: string;
+  readonly why: string;
+}
+
+export class Profiles {
+  readonly #options: ProfileOptions;
+
+  constructor(options: ProfileOptions) {
+    this.#options = options;
+  }
+
+  get acceptsLossy(): boolean {
+    return this.#options.acceptsLossy;
+  }
+  get use(): string {
+    return this.#options.use;
+  }
+  /** Nobody asked for any. */
+  get isNone(): boolean {
+    return this === NO_PROFILES;
+  }
+  get missing(): "codec_missing" | undefined {
+    return this.#options.missing;
+  }
+
+  /** Ids of what may come to this node, of a model whose identity names `profile` ("" = exact). */
+  accepted(codecs: ModelCodecs, profile: string, heads: number): readonly string[] {
+    const isTaken = (one: ModelProfile): boolean => (this.acceptsLossy || one.isLossless || one.id === profile) && codecs.fits(one, heads);
+    return codecs.profiles.filter(isTaken).map(({ id }) => id);
+  }
+
+  /** Ids of what may be pushed: it is published there under the model's identity. */
+  pushed({ codecs, profile }: { readonly codecs: ModelCodecs; readonly profile: string }): readonly string[] {
+    return codecs.profiles.filter((one) => one.isLossless || one.id === profile).map(({ id }) => id);
+  }
+
+  of(identity: ModelIdentity, layout: Layout): ModelCodecs {
+    return new ModelCodecs(this.#options, identity, layout);
+  }
+}
+
+/** Of a node that codes nothing. */
+export const NO_PROFILES: Profiles = new Profiles({
+  ...{ profiles: [], calibrations: [], use: "none", acceptsLossy: false, threads: 1 },
+  newCodec: () => unreachable(undefined as never),
+});
+
+export class ModelCodecs implements KvCodecs {
+  /** Those that fit all that the layout holds. */
+  readonly profiles: readonly ModelProfile[];
+  readonly misfits: readonly Misfit[];
+  readonly #model: string;
+  readonly #layout: Layout;
+  readonly #layers: number;
+  readonly #newCodec: ProfileOptions["newCodec"];
+  readonly #threads: number;
+  readonly #measure: ProfileOptions["measure"];
+  /** By profile, then by what they are of. */
+  readonly #codecs = new Map<string, Map<string, NativeCodec>>();
+  readonly #speeds = new Map<string, CodecSpeedEstimate>();
+  /** Whether so many heads fit, by profile and number. */
+  readonly #fits = new Map<string, boolean>();
+
+  constructor(
+    { profiles, calibrations, newCodec, threads, measure }: ProfileOptions,
+    { model }: Pick<ModelIdentity, "model">,
+    layout: Layout,
+  ) {
+    this.#model = model;
+    this.#layout = layout;
+    this.#layers = Math.max(...layout.groups.flatMap(({ layers }) => layers)) + 1;
+    this.#newCodec = newCodec;
+    this.#threads = threads;
+    this.#measure = measure;
+    const { count } = headsOf(layout);
+    const misfits: Misfit[] = [];
+    this.profiles = profiles.flatMap((named) => {
+      // Of several calibrations it is that of this model: what is another's does not fit.
+      const found = needs(named.profile) ? calibrations : [undefined];
+      const tried = found.map((calibration) => {
+        const profile = modelProfile(named, calibration);
+        return { profile, why: this.#misfitOf(profile, count) };
+      });
+      const fitting = tried.find(({ why }) => why === "");
+      if (fitting !== undefined) return [fitting.profile];
+      misfits.push({ name: named.name, why: tried.map(({ why }) => why).join("; ") });
+      return [];
+    });
+    this.misfits = misfits;
+  }
+
+  get(id: string): ModelProfile | undefined {
+    return this.profiles.find((profile) => profile.id === id);
+  }
+
+  /** Whether it can code a part of the heads. */
+  fits(profile: ModelProfile, heads: number): boolean {
+    const key = `${profile.id} ${heads}`;
+    let fits = this.#fits.get(key);
+    if (fits === undefined) {
+      fits = this.#misfitOf(profile, heads) === "";
+      this.#fits.set(key, fits);
+    }
+    return fits;
+  }
+
+  /** Of all threads, as far as it is known by now. */
+  speedOf(id: string): CodecSpeed {
+    const { ratio, encodeBytesPerSecond, decodeBytesPerSecond } = this.#estimateOf(id).handleCounts(this.countsOf(id));
+    return {
+      ratio,
+      encodeBytesPerSecond: encodeBytesPerSecond * this.#threads,
+      decodeBytesPerSecond: decodeBytesPerSecond * this.#threads,
+    };
+  }
+
+  /** Of all that links coded with it here. */
+  countsOf(id: string): CodecCounts {
+    return sumOfCounts([...(this.#codecs.get(id)?.values() ?? [])].map((codec) => codec.counts()));
+  }
+
+  /** Has each profile tried, one after the other, off this thread. Undefined: there is nothing to try. */
+  measure(): Promise<void> | undefined {
+    return this.#measure === undefined || this.profiles.length === 0 ? undefined : this.#measureAll(this.#measure);
+  }
+
+  async #measureAll(measure: NonNullable<ProfileOptions["measure"]>): Promise<void> {
+    for (const profile of this.profiles) {
+      const [k, v] = [await measure(this.#firstSpec(profile, "k")), await measure(this.#firstSpec(profile, "v"))];
+      this.#speeds.set(profile.id, new CodecSpeedEstimate(togetherOf(k, v)));
+    }
+  }
+
+  #estimateOf(id: string): CodecSpeedEstimate {
+    const found = this.#speeds.get(id) ?? new CodecSpeedEstimate();
+    this.#speeds.set(id, found);
+    return found;
+  }
+
+  isLossy(id: string): boolean {
+    return this.get(id)?.isLossless === false;
+  }
+
+  layersOf(id: string): number {
+    return this.#known(id).profile.layers;
+  }
+
+  codecsOf(id: string, coded: readonly (CodedPlane | undefined)[]): PlacementCoding["codecs"] {
+    const known = this.#known(id);
+    return coded.map((about) => (about === undefined ? undefined : this.#codecOf(known, about)));
+  }
+
+  #known(id: string): ModelProfile {
+    const found = this.get(id);
+    if (found === undefined) throw new KvferryError("profile_refused", `${id} is no profile of this side for ${this.#model}`);
+    return found;
+  }
+
+  /** Tries the first tile of each half of each group; "" if all can be coded. */
+  #misfitOf(profile: ModelProfile, heads: number): string {
+    try {
+      for (const tile of this.#firstTiles(profile, heads)) this.#codecOf(profile, tile);
+      return "";
+    } catch (error) {
+      return error instanceof TypeError ? error.message : asKvferryError(error).detail;
+    }
+  }
+
+  /** Of each half of each group with tokens, as a plan would have it. */
+  #firstTiles({ profile }: ModelProfile, heads: number): CodedPlane[] {
+    return this.#layout.groups.flatMap((group) => {
+      if (group.blockTokens === 0) return [];
+      const layers = [...group.layers].sort((a, b) => a - b).slice(0, profile.layers);
+      return halvesOf(group).map(({ name: component, element, firstHead, channels, heads: held }) => ({
+        ...{ component, element, layers, firstHead, channels },
+        heads: component === "latent" ? held : heads,
+      }));
+    });
+  }
+
+  #firstSpec(profile: ModelProfile, side: Side): NativeCodecSpec {
+    const tiles = this.#firstTiles(profile, headsOf(this.#layout).count);
+    return this.#specOf(profile, tiles.find(({ component }) => component === side) ?? tiles[0]!);
+  }
+
+  /** Throws profile_refused. */
+  #codecOf(known: ModelProfile, about: CodedPlane): NativeCodec {
+    const { element, heads, channels, layers } = about;
+    const key = [about.component, layers.join(), element, heads, channels].join(" ");
+    const codecs = this.#codecs.get(known.id) ?? new Map<string, NativeCodec>();
+    const made = codecs.get(key);
+    if (made !== undefined) return made;
+    try {
+      const codec = this.#newCodec(this.#specOf(known, about));
+      this.#codecs.set(known.id, codecs.set(key, codec));
+      return codec;
+    } catch (error) {
+      const why = error instanceof TypeError ? error.message : asKvferryError(error).detail;
+      throw new KvferryError("profile_refused", `${known.name}: ${why}`, { cause: error });
+    }
+  }
+
+  #specOf({ profile, calibration, isLossless: lossless }: ModelProfile, about: CodedPlane): NativeCodecSpec {
+    const { component, element, heads, channels, layers } = about;
+    const [firstLayer = 0] = layers;
+    if (element !== "bf16" && element !== "f16" && element !== "f32") throw new TypeError(`there are no codes of ${element}`);
+    const isApart = component !== "k" && component !== "v";
+    if (isApart && !lossless) throw new TypeError(`a profile that loses something is for K and V, not for ${component}`);
+    const isTile = firstLayer % profile.layers === 0 && layers.every((layer, at) => layer === firstLayer + at);
+    if (isByLayer(profile) && !isTile) throw new TypeError(`layers ${layers.join(", ")} are no tile of ${profile.layers}`);
+    const side: Side = component === "v" ? "v" : "k";
+    const model = { model: this.#model, element, layers: this.#layers, heads, channels, rope: undefined };
+    return specOf(profile, { side, firstLayer, layers: layers.length }, model, calibration);
+  }
+}
+
+function modelProfile({ name, profile }: NamedProfile, calibration: Calibration | undefined): ModelProfile {
+  const lossless = isLossless(profile.k) && isLossless(profile.v);
+  const needsPosition = [profile.k, profile.v].some((pipeline) => has(pipeline, "unrotate"));
+  return {
+    ...{ name, profile, calibration, needsPosition },
+    id: profileId(profile, calibration?.hash),
+    isLossless: lossless,
+  };
+}
+
+export function needs({ k, v }: Profile): boolean {
+  return needsCalibration(k) || needsCalibration(v);
+}
+
+/** Whether it does not do the same with all layers. */
+function isByLayer(profile: Profile): boolean {
+  return [profile.k, profile.v].some(({ quantizer }) => "levels" in quantizer && typeof quantizer.levels !== "number") || needs(profile);
+}
