@@ -92,7 +92,7 @@ export class Transfers {
           readers: request.readers ?? 1,
           priority,
           tenant,
-          profiles: node.profiles.accepted(model.codecs, model.profile, wanted.count),
+          profiles: node.profiles.accepted(model, wanted.count, request.exact === true),
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
