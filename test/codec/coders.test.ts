@@ -6,7 +6,8 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type NativeCoders, native, nativeProblem } from "../../transport/native.ts";
+import type { NativeCoders } from "../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../transport/native.ts";
 import { Random } from "../fuzz/random.ts";
 import { draw, encodeExponents, encodeRans, pack, tableOf } from "./coders.ts";
 

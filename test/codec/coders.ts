@@ -1,6 +1,7 @@
 /** Around the addon's coders: every implementation at once, and symbols as a table says. */
 import assert from "node:assert/strict";
-import { type NativeCoders, native } from "../../transport/native.ts";
+import type { NativeCoders } from "../../transport/native-codec.ts";
+import { native } from "../../transport/native.ts";
 import type { Random } from "../fuzz/random.ts";
 
 /** The bytes of the scalar code, which those of all others equal. */

@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { limits } from "../../transport/limits.ts";
-import { type NativeCodecSpec, native, nativeProblem } from "../../transport/native.ts";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../transport/native.ts";
 import { Random } from "../fuzz/random.ts";
 import { bytesOf, decode, encode, fromF16, HEADER_BYTES, make, randomParts, rowsOf } from "./tiles.ts";
 

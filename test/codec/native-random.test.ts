@@ -8,7 +8,8 @@ import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { crc32c } from "../../transport/kv/crc32c.ts";
-import { type NativeCodecSpec, native, nativeProblem } from "../../transport/native.ts";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../transport/native.ts";
 import { mutate } from "../fuzz/mutate.ts";
 import { Random } from "../fuzz/random.ts";
 import {

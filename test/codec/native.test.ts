@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type NativeCodecSpec, native, nativeProblem } from "../../transport/native.ts";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../transport/native.ts";
 import { Random } from "../fuzz/random.ts";
 import {
   bytesOf,

@@ -9,7 +9,8 @@ import { GAUSSIAN_TABLES, gaussianClass } from "../../transport/codec/gaussian.t
 import { parseProfile } from "../../transport/codec/parse.ts";
 import { PRESETS } from "../../transport/codec/presets.ts";
 import { type ModelShape, specOf, tilesOf } from "../../transport/codec/spec.ts";
-import { native, type NativeCodecSpec } from "../../transport/native.ts";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
+import { native } from "../../transport/native.ts";
 import { fittingProfile } from "./arbitrary.ts";
 import { refused } from "../refusal.ts";
 import { calibrationOf, plainSource, ROPE } from "./made.ts";

@@ -1,6 +1,7 @@
 /** Tiles for the tests of native codecs: elements and floats in plain JavaScript, random specs, and what a spec may lose. */
 import assert from "node:assert/strict";
-import { type NativeCodec, type NativeCodecSpec, type NativeEncoded, native } from "../../transport/native.ts";
+import type { NativeCodec, NativeCodecSpec, NativeEncoded } from "../../transport/native-codec.ts";
+import { native } from "../../transport/native.ts";
 import type { Random } from "../fuzz/random.ts";
 
 export type Element = NativeCodecSpec["element"];

@@ -1,6 +1,7 @@
 /** What the tests of device codecs work on: a spec, tiles in paged KV, and their blocks by the scalar oracle. */
 import assert from "node:assert/strict";
-import { type NativeCodecSpec, native } from "../../transport/native.ts";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
+import { native } from "../../transport/native.ts";
 import type { NativeDeviceCodec } from "../../transport/native-device.ts";
 import { encode, make, randomParts } from "../codec/tiles.ts";
 import { Random } from "../fuzz/random.ts";

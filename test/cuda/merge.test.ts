@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { mergeTokens, planMerge, setsOf } from "../../transport/codec/merge.ts";
-import { type NativeCodecSpec, native, nativeProblem } from "../../transport/native.ts";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../transport/native.ts";
 import { bytesOf, floatsOf, gaussian } from "../codec/tiles.ts";
 import { Random } from "../fuzz/random.ts";
 import { DEVICES } from "./cases.ts";

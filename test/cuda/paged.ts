@@ -1,5 +1,6 @@
 /** Paged KV for tests of device codecs: parts of a tile laid out in blocks by random strides, and taken out again. */
-import { type NativeCodecSpec, type NativePlane, planeNumbers } from "../../transport/native.ts";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
+import { type NativePlane, planeNumbers } from "../../transport/native.ts";
 import type { Random } from "../fuzz/random.ts";
 import { elementBytes } from "../codec/tiles.ts";
 

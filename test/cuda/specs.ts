@@ -1,5 +1,5 @@
 /** Random specs that a GPU does. */
-import type { NativeCodecSpec } from "../../transport/native.ts";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
 import { gaussian, randomMatrix, widthOf } from "../codec/tiles.ts";
 import type { Random } from "../fuzz/random.ts";
 

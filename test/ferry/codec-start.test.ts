@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gaussianClass } from "../../transport/codec/gaussian.ts";
 import { measureCodec } from "../../transport/ferry/codec-start.ts";
-import { native, type NativeCodec, type NativeCodecSpec, nativeProblem } from "../../transport/native.ts";
+import type { NativeCodec, NativeCodecSpec } from "../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../transport/native.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
 const newCodec = (spec: NativeCodecSpec): NativeCodec => new native!.NativeCodec(spec);

@@ -10,7 +10,7 @@
  */
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { NativeCodecSpec } from "../native.ts";
+import type { NativeCodecSpec } from "../native-codec.ts";
 import type { Calibration, Klt, Moments, Rope, SideCalibration } from "./calibration.ts";
 import { has, isLossless, needsCalibration } from "./fit.ts";
 import { gaussianClass } from "./gaussian.ts";

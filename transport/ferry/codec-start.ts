@@ -6,7 +6,7 @@
 import { deviationOfClass, gaussianClass } from "../codec/gaussian.ts";
 import { crc32c } from "../kv/crc32c.ts";
 import { limits } from "../limits.ts";
-import type { NativeCodec, NativeCodecSpec } from "../native.ts";
+import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
 import type { CodecSpeed } from "../policy/codec-speed.ts";
 
 export type NewCodec = (spec: NativeCodecSpec) => NativeCodec;

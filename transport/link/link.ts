@@ -8,7 +8,7 @@
  * Implemented by `tcp.ts` (native), `fake.ts` (native, in-process), `js.ts` (node:net) and the simulator's virtual link.
  */
 import type { Region } from "../memory/region.ts";
-import type { NativeCodec } from "../native.ts";
+import type { NativeCodec } from "../native-codec.ts";
 import type { TlsOptions, TlsPeer } from "../tls/options.ts";
 import type { RefusalCounts, RefusalReason } from "./refusals.ts";
 

@@ -3,7 +3,7 @@
  * coded since. PURE. What is newer counts more: processors get other work, and prompts differ.
  */
 import { assert } from "../check.ts";
-import type { NativeCodecCounts } from "../native.ts";
+import type { NativeCodecCounts } from "../native-codec.ts";
 
 /** Of one thread, original bytes a second; 0 = not known. */
 export interface CodecSpeed {

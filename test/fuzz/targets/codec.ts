@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { crc32c } from "../../../transport/kv/crc32c.ts";
-import { type NativeCodec, type NativeCodecSpec, native, nativeProblem } from "../../../transport/native.ts";
+import type { NativeCodec, NativeCodecSpec } from "../../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../../transport/native.ts";
 import { codersOf, emptyParts, encode, HEADER_BYTES, randomParts } from "../../codec/tiles.ts";
 import { mutate } from "../mutate.ts";
 import { Random } from "../random.ts";

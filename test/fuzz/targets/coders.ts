@@ -3,7 +3,8 @@
  * The first bytes of an input say how many symbols are expected, and of what kind; the rest is what arrived.
  */
 import assert from "node:assert/strict";
-import { native, nativeProblem, type NativeCoders } from "../../../transport/native.ts";
+import type { NativeCoders } from "../../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../../transport/native.ts";
 import { draw, encodeExponents, encodeRans, pack, tableOf } from "../../codec/coders.ts";
 import { mutate } from "../mutate.ts";
 import { Random } from "../random.ts";

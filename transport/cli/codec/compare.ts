@@ -2,7 +2,7 @@
 import { profileId } from "../../codec/identity.ts";
 import type { MergeMap } from "../../codec/merge-map.ts";
 import type { Profile } from "../../codec/profile.ts";
-import type { NativeStored } from "../../native.ts";
+import type { NativeStored } from "../../native-codec.ts";
 import type { Dump, KvShape } from "./dump.ts";
 import { planesOf } from "./encoded-file.ts";
 import { type Maps, sourceOf } from "./merged.ts";

@@ -4,7 +4,7 @@
  */
 import { createRequire } from "node:module";
 import { KvferryError } from "../../errors.ts";
-import type { NativeCodec } from "../../native.ts";
+import type { NativeCodec } from "../../native-codec.ts";
 
 interface Library {
   /** With the length in front. */
