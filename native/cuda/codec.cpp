@@ -98,7 +98,7 @@ DeviceCodec::DeviceCodec(Spec spec, Device& device, size_t work_bytes)
   const Spec& own = tiles_.spec();
   shape_.element = own.element;
   shape_.parts = own.parts, shape_.heads = own.heads, shape_.channels = own.channels;
-  shape_.lanes = power_above(own.channels / kRun);
+  while (shape_.lanes() * kRun < own.channels) shape_.lanes_log++;
   keep_transform();
   keep_quantizer();
   if (own.coder == Coder::rans_static) keep_tables();

@@ -28,7 +28,7 @@ constexpr size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlig
 
 // A tile of paged KV: `tokens` tokens from `token` of the planes' streams.
 struct TileSpan {
-  uint64_t token;
+  uint32_t token;
   uint32_t tokens, position;
   uint32_t end;  // behind the sequence
 };

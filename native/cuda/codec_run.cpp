@@ -115,7 +115,7 @@ void DeviceCodec::launch(Kernel kernel, uint32_t x, uint32_t y, const Arguments&
 
 // Of threads for so many rows of all heads.
 uint32_t DeviceCodec::blocks_of(size_t rows) const {
-  return uint32_t((rows * shape_.all_heads() * shape_.lanes + kRowThreads - 1) / kRowThreads);
+  return uint32_t((rows * shape_.all_heads() * shape_.lanes() + kRowThreads - 1) / kRowThreads);
 }
 
 void DeviceCodec::launch_rows(const Batch& batch, bool decodes) {

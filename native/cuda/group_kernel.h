@@ -77,7 +77,7 @@ using EachRanges = typename Block::template Each<Ranges<kRanges>>;
 template <typename Block>
 KVFERRY_DEVICE void share_ranges(Block& block, const GroupArguments& a, EachRanges<Block, 1>& ranges) {
   typename Block::template Each<float[2]> own, other;
-  const uint32_t lanes = a.run >= a.shape.channels ? a.shape.lanes : a.run / kRun;
+  const uint32_t lanes = a.run >= a.shape.channels ? a.shape.lanes() : a.run / kRun;
   block.each([&](uint32_t thread) {
     own[thread][0] = ranges[thread].low[0];
     own[thread][1] = ranges[thread].high[0];
@@ -137,7 +137,7 @@ KVFERRY_DEVICE void group_encode_as(Block& block, const GroupArguments& a) {
   TileState* state = a.states + block.y();
   const GroupLayout layout = layout_of(a, tile);
   const uint32_t first = block.x() * Block::threads;
-  if (first >= layout.units * a.shape.all_heads() * a.shape.lanes) return;
+  if (first >= layout.units * a.shape.all_heads() * a.shape.lanes()) return;
   Places<Block> places, here;
   EachRanges<Block, kRanges> ranges;
   Floats<Block> values;
@@ -195,7 +195,7 @@ KVFERRY_DEVICE void group_decode(Block& block, const GroupArguments& a) {
   const Tile tile = a.tiles[block.y()];
   const GroupLayout layout = layout_of(a, tile);
   const uint32_t first = block.x() * Block::threads;
-  if (first >= tile.coded * a.shape.all_heads() * a.shape.lanes) return;
+  if (first >= tile.coded * a.shape.all_heads() * a.shape.lanes()) return;
   Places<Block> places;
   Floats<Block> values;
   block.each([&](uint32_t thread) {

@@ -49,7 +49,7 @@ KVFERRY_DEVICE void wave_forward(Block& block, const WaveArguments& a) {
   const Shape& shape = a.row.shape;
   const Tile tile = a.row.tiles[block.y()];
   const uint32_t first = block.x() * Block::threads;
-  if (first >= tile.coded * shape.all_heads() * shape.lanes) return;
+  if (first >= tile.coded * shape.all_heads() * shape.lanes()) return;
   Places<Block> places;
   Floats<Block> values;
   block.each([&](uint32_t thread) { places[thread] = place_of(shape, first + thread, tile.coded); });
@@ -74,7 +74,7 @@ KVFERRY_DEVICE void wave_unstep(Block& block, const WaveArguments& a) {
   const Tile tile = a.row.tiles[block.y()];
   const uint32_t found = a.row.states[block.y()].escapes, escapes = found < tile.room ? found : tile.room;
   const uint32_t first = block.x() * Block::threads;
-  if (first >= tile.coded * shape.all_heads() * shape.lanes) return;
+  if (first >= tile.coded * shape.all_heads() * shape.lanes()) return;
   block.each([&](uint32_t thread) {
     const Place place = place_of(shape, first + thread, tile.coded);
     if (!place.is_valid) return;
@@ -97,7 +97,7 @@ KVFERRY_DEVICE void wave_inverse(Block& block, const WaveArguments& a) {
   const Shape& shape = a.row.shape;
   const Tile tile = a.row.tiles[block.y()];
   const uint32_t first = block.x() * Block::threads;
-  if (first >= tile.coded * shape.all_heads() * shape.lanes) return;
+  if (first >= tile.coded * shape.all_heads() * shape.lanes()) return;
   Places<Block> places;
   Floats<Block> values;
   block.each([&](uint32_t thread) {

@@ -19,7 +19,7 @@ KVFERRY_DEVICE void raw(Block& block, const RawArguments& a) {
   const Tile tile = a.tiles[block.y()];
   const bool is_whole = a.states[block.y()].wrong != 0;
   const uint32_t exempt = is_whole ? tile.tokens : tile.exempt, recent = is_whole ? 0 : tile.recent;
-  const uint32_t heads = a.shape.heads, lanes = a.shape.lanes, bytes = a.shape.element_bytes();
+  const uint32_t heads = a.shape.heads, lanes = a.shape.lanes(), bytes = a.shape.element_bytes();
   const uint32_t all = (exempt + recent) * a.shape.all_heads() * lanes;
   if (block.x() * Block::threads >= all) return;
   block.each([&](uint32_t thread) {

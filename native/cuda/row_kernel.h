@@ -70,7 +70,7 @@ KVFERRY_DEVICE void row_encode(Block& block, const RowArguments& a) {
   const Tile tile = a.tiles[block.y()];
   TileState* state = a.states + block.y();
   const uint32_t first = block.x() * Block::threads;
-  if (first >= tile.coded * a.shape.all_heads() * a.shape.lanes) return;
+  if (first >= tile.coded * a.shape.all_heads() * a.shape.lanes()) return;
   Places<Block> places;
   Floats<Block> values;
   block.each([&](uint32_t thread) { places[thread] = place_of(a.shape, first + thread, tile.coded); });
@@ -121,7 +121,7 @@ KVFERRY_DEVICE void row_decode(Block& block, const RowArguments& a) {
   const Tile tile = a.tiles[block.y()];
   const uint32_t found = a.states[block.y()].escapes, escapes = found < tile.room ? found : tile.room;
   const uint32_t first = block.x() * Block::threads;
-  if (first >= tile.coded * a.shape.all_heads() * a.shape.lanes) return;
+  if (first >= tile.coded * a.shape.all_heads() * a.shape.lanes()) return;
   Places<Block> places;
   Floats<Block> values;
   block.each([&](uint32_t thread) {

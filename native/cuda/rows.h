@@ -20,17 +20,18 @@ using Places = typename Block::template Each<Place>;
 
 // Thread's place if rows of a head follow one another: `rows` of each.
 KVFERRY_DEVICE Place place_of(const Shape& shape, uint32_t index, uint32_t rows) {
-  const uint32_t vector = index / shape.lanes, channel = index % shape.lanes * kRun;
+  const uint32_t vector = index >> shape.lanes_log, channel = (index & (shape.lanes() - 1)) * kRun;
   const uint32_t head = rows == 0 ? shape.all_heads() : vector / rows;
-  return {head < shape.all_heads() && channel < shape.channels, head, channel, rows == 0 ? 0 : vector % rows};
+  return {head < shape.all_heads() && channel < shape.channels, head, channel, vector - head * rows};
 }
 
-KVFERRY_DEVICE uint8_t* address_of(const Paged& kv, const Shape& shape, uint64_t token, uint32_t head, uint32_t channel) {
-  const PagedPlane& plane = kv.planes[head / shape.heads];
-  const uint64_t in_stream = token + plane.first_token;
-  const uint64_t block = kv.blocks[plane.list + in_stream / plane.tokens];
-  return kv.memory + plane.offset + block * plane.block_stride + in_stream % plane.tokens * plane.token_stride +
-         head % shape.heads * plane.head_stride + channel * plane.channel_stride;
+KVFERRY_DEVICE uint8_t* address_of(const Paged& kv, const Shape& shape, uint32_t token, uint32_t head, uint32_t channel) {
+  // Divisions of 32 bits: those of 64 would be most of what a thread does.
+  const uint32_t part = head / shape.heads;
+  const PagedPlane& plane = kv.planes[part];
+  const uint32_t in_stream = token + plane.first_token, page = in_stream / plane.tokens;
+  return kv.memory + plane.offset + kv.blocks[plane.list + page] * plane.block_stride + (in_stream - page * plane.tokens) * plane.token_stride +
+         (head - part * shape.heads) * plane.head_stride + channel * plane.channel_stride;
 }
 
 KVFERRY_DEVICE float float_at(const uint8_t* at, Element element) {
@@ -95,7 +96,7 @@ KVFERRY_DEVICE void turn(Block& block, const Shape& shape, const Tile& tile, Pla
   }
   const uint32_t apart = pairs / kRun;  // threads from one of a pair to the other
   Floats<Block> others;
-  const auto lane_of = [&](uint32_t thread) { return thread % shape.lanes; };
+  const auto lane_of = [&](uint32_t thread) { return thread & (shape.lanes() - 1); };
   block.fetch(values, [&](uint32_t thread) {
     const uint32_t lane = lane_of(thread);
     return lane < apart ? thread + apart : lane < 2 * apart ? thread - apart : thread;
@@ -126,7 +127,7 @@ KVFERRY_DEVICE void butterflies(Block& block, const Shape& shape, Floats<Block>&
       }
     }
   });
-  for (uint32_t half = 1; half < shape.lanes; half *= 2) {
+  for (uint32_t half = 1; half < shape.lanes(); half *= 2) {
     Floats<Block> others;
     block.fetch(values, [&](uint32_t thread) { return thread ^ half; }, others);
     block.each([&](uint32_t thread) {

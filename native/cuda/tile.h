@@ -33,7 +33,7 @@ struct Paged {
 struct Shape {
   Element element;
   uint32_t parts, heads, channels;
-  uint32_t lanes;  // threads of a head: a power of two, so that each warp has whole heads
+  uint32_t lanes_log;  // threads of a head are a power of two, so that each warp has whole heads
   uint32_t pairs;
   Pairing pairing;
   const float* mean;  // of the width, as the next three
@@ -43,6 +43,7 @@ struct Shape {
   float norm;
   const float* angles;  // of each row of the batch: cosines, then sines
 
+  KVFERRY_DEVICE_MEMBER uint32_t lanes() const { return 1u << lanes_log; }
   KVFERRY_DEVICE_MEMBER uint32_t all_heads() const { return parts * heads; }
   KVFERRY_DEVICE_MEMBER uint32_t width() const { return parts * heads * channels; }
   KVFERRY_DEVICE_MEMBER uint32_t element_bytes() const { return element == Element::f32 ? 4 : 2; }
@@ -53,11 +54,11 @@ constexpr uint32_t kIncompressible = 1, kNotFinite = 2, kOutOfRange = 4, kHarmed
 
 // Sections of a block lie where `block`, `parameters` and `codes` say; rows of the batch are the coded tokens of one tile after those of another.
 struct Tile {
-  uint64_t token;  // of the planes' streams, the first of the tile
   uint8_t* block;
   uint8_t* codes;    // bytes, or packed where they lie in the block
   uint8_t* stream;   // in the block, behind the parameters
   uint32_t* escapes;  // pairs of place and value, `room` of them
+  uint32_t token;  // of the planes' streams, the first of the tile
   uint32_t tokens, position, exempt, coded, recent;
   uint32_t row;
   uint32_t room;

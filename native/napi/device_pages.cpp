@@ -36,6 +36,7 @@ std::string read_pages(const Napi::CallbackInfo& info, size_t index, const codec
     if (!plane_fits(plane, list.data(), list.size(), pages->bytes)) return "expected planes within the memory";
     const uint64_t together = plane.offset | plane.block_stride | plane.token_stride | plane.head_stride | plane.channel_stride;
     if (together % plane.element_bytes != 0) return "expected planes whose elements are aligned";
+    if (uint64_t(list.size()) * plane.tokens > UINT32_MAX) return "expected planes of fewer tokens";
     tokens = std::min(tokens, uint64_t(list.size()) * plane.tokens - plane.first_token);
   }
   if (!is_array(info[index + 3], napi_float64_array)) return "expected tiles";

@@ -10,16 +10,14 @@ import { join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 
-const hasNvcc = spawnSync("nvcc", ["--version"]).status === 0 && spawnSync("g++", ["--version"]).status === 0;
+const hasNvcc = ["nvcc", "g++"].every((command) => spawnSync(command, ["--version"]).status === 0);
 const NAMES = ["int4", "kivi4 of K", "hadamard4 of K", "cpu-fast of K", "lossless", "gpu-near", "rans alone"];
 
 test("it compiles, and the emulator's blocks are the CPU's", { skip: hasNvcc ? false : "no nvcc" }, (t) => {
   const folder = mkdtempSync(join(tmpdir(), "kvferry-gpu-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const built = spawnSync(fileURLToPath(new URL("../../bench/gpu/build.sh", import.meta.url)), [folder], {
-    encoding: "utf8",
-    timeout: 280_000,
-  });
+  const script = fileURLToPath(new URL("../../bench/gpu/build.sh", import.meta.url));
+  const built = spawnSync(script, [folder], { encoding: "utf8", timeout: 280_000 });
   assert.equal(built.status, 0, built.stderr);
   const ran = spawnSync(join(folder, "gpu"), ["--emulate"], { encoding: "utf8", timeout: 120_000 });
   assert.equal(ran.status, 0, ran.stdout + ran.stderr);

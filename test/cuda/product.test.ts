@@ -12,7 +12,7 @@ import { takeParts } from "./paged.ts";
 import { randomProductSpec } from "./specs.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
-const SPECS = Number(process.env["KVFERRY_TEST_DEVICE_SPECS"] ?? 150);
+const SPECS = Number(process.env["KVFERRY_TEST_DEVICE_SPECS"] ?? 60);
 
 const length = (values: ArrayLike<number>): number => Math.sqrt(Array.from(values).reduce((sum, value) => sum + value * value, 0));
 const most = (values: ArrayLike<number>): number => Array.from(values).reduce((found, value) => Math.max(found, Math.abs(value)), 0);

@@ -10,6 +10,7 @@ import { codecTargets } from "./targets/codec.ts";
 import { coderTargets } from "./targets/coders.ts";
 import { configTargets } from "./targets/config.ts";
 import { controlTargets } from "./targets/control.ts";
+import { deviceTargets } from "./targets/device.ts";
 import { frameTargets } from "./targets/frames.ts";
 import { layoutTargets } from "./targets/layouts.ts";
 import { llamaTargets } from "./targets/llama-state.ts";
@@ -36,6 +37,7 @@ export const targets: readonly Target[] = [
   ...apiSessionTargets,
   ...apiClientTargets,
   ...codecTargets,
+  ...deviceTargets,
   ...configTargets,
   ...benchTargets,
   ...llamaTargets,

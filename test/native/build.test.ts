@@ -101,6 +101,19 @@ test("without a compiler or headers an install says what to get, and goes on", {
   assert.equal(run(["--strict"], bare).code, 1);
 });
 
+test("without nvcc there are no GPU kernels, which is said once and stands in the record", { skip }, (t) => {
+  const { native: folder, addon, run } = place(t);
+  mkdirSync(join(folder, "cuda"));
+  writeFileSync(join(folder, "cuda", "kernels.cu"), "this is for nvcc alone\n");
+  const bare = { NVCC: "/nonexistent/nvcc" };
+  const built = run(["--strict"], bare);
+  assert.equal(built.code, 0, built.said);
+  assert.match(built.said, /no \/nonexistent\/nvcc: the addon has no GPU kernels/);
+  assert.equal(createRequire(import.meta.url)(addon), 42);
+  assert.match(JSON.parse(readFileSync(join(folder, "out", "build.json"), "utf8")).kernels, /no GPU kernels/);
+  assert.deepEqual(run(["--strict"], bare), { code: 0, said: "" });
+});
+
 test("it can be skipped, and does not guess what an option means", { skip }, (t) => {
   const { addon, run } = place(t);
   const skipped = run([], { KVFERRY_SKIP_NATIVE: "1" });
