@@ -54,7 +54,7 @@ export class Handover {
     let handle: string;
     try {
       copyToBlocks(state, attached, blocks);
-      handle = await ferry.offer({ model, groups: [{ group: 0, blocks, tokens }] });
+      handle = await ferry.offer({ model, groups: [{ group: 0, blocks, tokens }], position: 0 });
     } catch (cause) {
       await this.#free(attached, blocks);
       throw cause;
@@ -77,7 +77,9 @@ export class Handover {
     const blocks = await ferry.alloc(Math.ceil(tokens.length / blockTokensOf(layout)));
     try {
       const into = [{ group: 0, blocks, tokens: tokens.length }];
-      const answer = ferry.fetch({ peer, model, source: { handle: ticket.handle }, into, deadlineMs }).then(({ done }) => done);
+      const answer = ferry
+        .fetch({ peer, model, source: { handle: ticket.handle }, into, exact: true, deadlineMs })
+        .then(({ done }) => done);
       const report = await withDeadline(answer, deadlineMs);
       const arrivedAt = performance.now();
       const state = newState({ shape, tokens });

@@ -86,8 +86,10 @@ async function fetchBlocks(
   let blocks: Blocks | undefined;
   try {
     blocks = await ferry.alloc(to - from);
-    const source = { keys, group: 0, tokens };
-    const answer = ferry.fetch({ peer, model, source, into: [{ group: 0, blocks, tokens }], deadlineMs }).then(({ done }) => done);
+    const source = { keys, group: 0, tokens, position: from * blockTokensOf(layout) };
+    const answer = ferry
+      .fetch({ peer, model, source, into: [{ group: 0, blocks, tokens }], exact: true, deadlineMs })
+      .then(({ done }) => done);
     return { blocks, keys, report: await withDeadline(answer, deadlineMs) };
   } catch (cause) {
     log(`the prefix does not come from ${peer}: ${asKvferryError(cause).message}`);

@@ -103,6 +103,18 @@ test("a push goes by a profile that loses nothing, or by the one that its model'
   }
 });
 
+test("a push to who has no profiles, or none of ours, goes as it is", { skip }, async (t) => {
+  for (const there of [undefined, { names: ["int8"] }]) {
+    const { a, b, peer, modelA, modelB, target } = await stageWith(t, there, LOSSLESS);
+    for (const id of target.ids) fillValues(bytesOf(b, id), id);
+    const keys = await b.ferry.keys(modelB, 0, new Uint32Array(TOKENS));
+    await b.ferry.lookup(modelB, 0, keys, [peer]);
+    const report = await (await b.ferry.push({ peer, model: modelB, group: 0, blocks: target, tokens: TOKENS, keys })).done;
+    assert.deepEqual([report.profile, report.wireBytes], ["", BYTES]);
+    assertSame(b, target, a, await a.ferry.lease(modelA, 0, keys));
+  }
+});
+
 test("a push that would be published as what it is not is refused", { skip }, async (t) => {
   const both = { names: ["int8"] };
   const { a, b, tapA, peer, modelB, target } = await stageWith(t, both, both);

@@ -50,6 +50,12 @@ test("what loses something is taken by who says so, is said, and goes no further
   assert.ok(differ > exact.length / 8 && worst <= 4 / 255 / 2 + 2 ** -8, `${differ} differ, by ${worst} at most`);
 
   const groups = [{ group: 0, blocks: target, tokens: COUNT * 16 }];
+  const fresh = await b.ferry.alloc(COUNT);
+  const into = [{ group: 0, blocks: fresh, tokens: COUNT * 16 }];
+  const exactly = await b.ferry.fetch({ peer, model: modelB, source: { handle: await offer() }, into, exact: true });
+  assert.equal((await exactly.done).lossy, false);
+  assertSame(a, source, b, fresh);
+  await b.ferry.withdraw(await b.ferry.offer({ model: modelB, groups: into }));
   const refused = { code: "profile_refused" };
   const keysOf = (model: number) => b.ferry.keys(model, 0, new Uint32Array(COUNT * 16));
   await assert.rejects(b.ferry.offer({ model: modelB, groups }), refused);

@@ -1,6 +1,7 @@
 /** What the virtual link refuses at once, as link.ts and the conformance suite want it. */
 import { KvferryError } from "../../transport/errors.ts";
 import type { ChunkSend, LaneOptions, PlacementSpec } from "../../transport/link/link.ts";
+import { codecOf } from "./codecs.ts";
 import { limits } from "./limits.ts";
 
 function refuseUnless(isRight: boolean, what: string, code: "invalid_argument" | "range_invalid" = "invalid_argument"): void {
@@ -44,7 +45,12 @@ export function checkSpec(spec: PlacementSpec): void {
     if (plane === undefined) return;
     const { tokens, heads, channels, elementBytes, blockList, firstToken } = plane;
     const streamBytes = ((blockLists[blockList]?.length ?? 0) * tokens - firstToken) * heads * channels * elementBytes;
-    refuseUnless(start + bytes <= streamBytes, `chunk ${chunk} leaves its stream`, "range_invalid");
+    const parts = codecOf(spec, chunk)?.parts ?? 1;
+    refuseUnless(
+      start + bytes / parts <= streamBytes && planes[index + parts - 1] !== undefined,
+      `chunk ${chunk} leaves its stream`,
+      "range_invalid",
+    );
     refuseUnless(reach(spec, index) <= spec.region.bytes, `plane ${index} leaves the region`, "range_invalid");
   });
   for (const chunk of committed) refuseUnless(isInteger(chunk, 0, chunks.length - 1), `committed chunk ${chunk}`);

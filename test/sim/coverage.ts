@@ -16,7 +16,7 @@ export const ELSEWHERE: Readonly<Partial<Record<ErrorCode, string>>> = {
   memory_unavailable: "test/cli/serve.test.ts",
   tls_failed: "test/link/tls-certificates.test.ts",
   codec_failed: "test/link/coded.test.ts",
-  profile_refused: "test/ferry/profiles.test.ts",
+  profile_refused: "test/ferry/profiles-moving.test.ts",
   certificate_rejected: "test/link/tls-certificates.test.ts",
   tenant_denied: "test/api/frames.test.ts",
   message_malformed: "test/api/frames.test.ts",

@@ -5,6 +5,7 @@
 import { ERRORS } from "../../transport/errors.ts";
 import type { ChunkSend, Endpoint, LinkEvent, PlacementSpec, Rank } from "../../transport/link/link.ts";
 import { decodeMessage } from "../../transport/peer/messages.ts";
+import { codecOf } from "./codecs.ts";
 import type { VirtualLane } from "./lane.ts";
 import type { VirtualLink } from "./link.ts";
 import type { Pipe, PipeEnd } from "./network.ts";
@@ -19,6 +20,7 @@ export const CODE = Object.freeze({
   laneLost: ERRORS.lane_lost.number,
   protocolError: ERRORS.protocol_error.number,
   checksumMismatch: ERRORS.checksum_mismatch.number,
+  codecFailed: ERRORS.codec_failed.number,
   duplicateChunk: ERRORS.duplicate_chunk.number,
   chunkBusy: ERRORS.chunk_busy.number,
   grantUnknown: ERRORS.grant_unknown.number,
@@ -83,7 +85,10 @@ export interface Head {
   readonly generation: number;
   readonly chunk: number;
   readonly sequence: number;
+  /** Of the payload, as it travels. */
   readonly bytes: number;
+  /** What made it fewer (codecs.ts), or "". */
+  readonly coded: string;
 }
 
 export interface Queued extends ChunkSend {
@@ -269,7 +274,9 @@ export class Exchange implements PipeEnd {
   arrive(lane: VirtualLane, head: Head): Placement | { readonly ack: boolean; readonly code: number } | "violation" {
     const placement = this.grants.get(head.grant);
     if (placement === undefined || placement.spec.generation !== head.generation) return { ack: false, code: CODE.grantUnknown };
-    if (head.chunk >= placement.spec.chunks.length || head.bytes !== placement.bytesOf(head.chunk) || head.sequence === 0)
+    if (head.chunk >= placement.spec.chunks.length || head.sequence === 0) return "violation";
+    const bytes = placement.bytesOf(head.chunk);
+    if (head.coded === "" ? head.bytes !== bytes : head.bytes >= bytes || codecOf(placement.spec, head.chunk) === undefined)
       return "violation";
     const slot = placement.slots[head.chunk]!;
     const again = placement.spec.standing === true && head.sequence > placement.sequences[head.chunk]!;

@@ -3,11 +3,14 @@
  * in part (as garbage, if faults say so) before it is verified and committed as a whole. Revoked memory is let go of a little later, not at once.
  */
 import type { LaneInfo } from "../../transport/link/link.ts";
+import { LEAST_SHARE, madeBy } from "./codecs.ts";
 import { CODE, type Exchange, type Head, type Placement } from "./exchange.ts";
 import type { Pipe, PipeEnd } from "./network.ts";
 import { gather } from "./runs.ts";
 
 const HEADER_BYTES = 48;
+/** In 10,000: chunks that would not become less. */
+const STORED_PARTS = 2_000;
 
 interface Sending {
   readonly placement: Placement;
@@ -111,7 +114,7 @@ export class VirtualLane implements PipeEnd {
     const next = exchange.takeQueued();
     if (next === undefined) return;
     const { grant, generation } = next.to.spec;
-    const head: Head = { grant, generation, chunk: next.chunk, sequence: next.sequence, bytes: next.to.bytesOf(next.chunk) };
+    const head: Head = { grant, generation, chunk: next.chunk, sequence: next.sequence, ...this.#encode(next.to, next.chunk) };
     next.to.pins += 1;
     this.#sending = { placement: next.to, head, letGo: false };
     this.#unanswered.push({ placement: next.to, head, submittedUs: next.submittedUs });
@@ -124,6 +127,13 @@ export class VirtualLane implements PipeEnd {
     link.world.after(link.random.below(sendUs + 500), () => this.#pipe.break(first));
   }
 
+  #encode({ spec }: Placement, chunk: number): Pick<Head, "bytes" | "coded"> {
+    const bytes = spec.chunks[chunk]?.bytes ?? 0;
+    const coded = madeBy(spec, chunk);
+    const isStored = coded === "" || bytes < 2 || this.exchange.link.draw(STORED_PARTS);
+    return isStored ? { bytes, coded: "" } : { bytes: Math.ceil(bytes * LEAST_SHARE), coded };
+  }
+
   #finishSending(): void {
     const sending = this.#sending;
     if (this.over || sending === undefined) return;
@@ -132,7 +142,9 @@ export class VirtualLane implements PipeEnd {
     if (link.host.stoppedUntilUs > link.world.nowUs) return link.world.at(link.host.stoppedUntilUs, () => this.#finishSending());
     const { placement, head, letGo } = sending;
     const whole = !letGo && !placement.revoked;
-    const payload = whole ? gather(placement.spec.region.view, placement.runs(head.chunk), head.bytes) : new Uint8Array(0);
+    const payload = whole
+      ? gather(placement.spec.region.view, placement.runs(head.chunk), placement.bytesOf(head.chunk))
+      : new Uint8Array(0);
     const flipped = whole && link.draw(link.faults.flip);
     if (flipped) payload[link.random.below(payload.length)]! ^= 1 << link.random.below(8);
     this.tell(head.bytes, (other) => other.handleEnd(head, whole ? payload : undefined, flipped));
@@ -159,7 +171,7 @@ export class VirtualLane implements PipeEnd {
     if (this.#receiving === undefined) return;
     const { placement, head } = this.#receiving;
     const { link } = this.exchange;
-    link.write(placement, head.chunk, link.random.bytes(link.random.between(0, head.bytes)));
+    link.write(placement, head.chunk, link.random.bytes(link.random.between(0, placement.bytesOf(head.chunk))));
   }
 
   /** `payload` undefined: the sender gave the chunk up. */
@@ -177,9 +189,10 @@ export class VirtualLane implements PipeEnd {
       exchange.leave(placement, head, false, this.index);
       return this.#answerWith(head, { ack: false, code: CODE.grantUnknown });
     }
-    if (payload !== undefined) exchange.link.write(placement, head.chunk, payload);
+    const isOurs = head.coded === "" || head.coded === madeBy(placement.spec, head.chunk);
+    if (payload !== undefined && isOurs) exchange.link.write(placement, head.chunk, payload);
     const wrong = flipped && placement.spec.checksum;
-    const code = payload === undefined ? CODE.cancelled : wrong ? CODE.checksumMismatch : 0;
+    const code = payload === undefined ? CODE.cancelled : wrong ? CODE.checksumMismatch : isOurs ? 0 : CODE.codecFailed;
     const { chunk, bytes } = head;
     if (code !== 0) exchange.link.emit({ kind: "rejected", placement: placement.id, chunk, lane: this.index, bytes, code });
     exchange.leave(placement, head, code === 0, this.index);

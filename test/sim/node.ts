@@ -8,6 +8,7 @@ import type { Layout } from "../../transport/kv/layout.ts";
 import type { Endpoint } from "../../transport/link/link.ts";
 import type { Region } from "../../transport/memory/region.ts";
 import type { Runtime } from "../../transport/runtime/runtime.ts";
+import { type drawProfiles, virtualProfiles } from "./codecs.ts";
 import { VirtualJobs } from "./jobs.ts";
 import { type LinkWatch, VirtualLink, type VirtualLinkOptions } from "./link.ts";
 import { regionBytes, SimPool, VirtualProcesses, VirtualRegion } from "./memory.ts";
@@ -26,6 +27,8 @@ export interface NodeSpec {
   readonly settings: NodeSettings;
   readonly link: Omit<VirtualLinkOptions, "host" | "network" | "world" | "random" | "watch" | "onWake" | "holdsLanes">;
   readonly jobsMax: number;
+  /** Profiles by name, and what is sent by; undefined: none. */
+  readonly profiles: ReturnType<typeof drawProfiles>;
   /** Of a node that does not say what this version says, or not the truth. */
   readonly tongue: Tongue | undefined;
 }
@@ -139,6 +142,7 @@ export class SimNode {
         return new VirtualRegion(memory);
       },
       observer: this.#watch.observer(this),
+      ...(spec.profiles === undefined ? {} : { profiles: virtualProfiles(spec.profiles.names, spec.profiles.use) }),
     });
     // The restored layout is known before anybody registers it again.
     pool.layout = spec.layout;

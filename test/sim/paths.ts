@@ -15,6 +15,8 @@ export const PATHS = [
   "done before the offer",
   "said before the other Hello",
   "lane before its token",
+  "coded, and accepted",
+  "coded, as it was foretold",
 ] as const;
 export type Path = (typeof PATHS)[number];
 
@@ -30,6 +32,7 @@ export function watchPaths(note: (path: Path) => void): () => void {
   });
   const mendOffer = replace(Ongoing, "handleOffer", (handleOffer) => {
     return function (this: Ongoing, nowUs, offer, remote) {
+      if (offer.coding !== undefined) note(offer.generation === 0 ? "coded, and accepted" : "coded, as it was foretold");
       if (offer.fetch !== 0) note(offer.generation === 0 ? "grant not taken" : "grant taken");
       return handleOffer.call(this, nowUs, offer, remote);
     };

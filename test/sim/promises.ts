@@ -6,6 +6,7 @@
  */
 import type { Blocks } from "../../transport/memory/pool.ts";
 import type { Link } from "../../transport/link/link.ts";
+import { LEAST_SHARE } from "./codecs.ts";
 import { compare } from "./content.ts";
 import type { Placement } from "./exchange.ts";
 import { limits } from "./limits.ts";
@@ -45,10 +46,11 @@ export class Promises {
   }
 
   /** What the link counts, apart from what the sender believes. One chunk may always be under way, or a small window would stop everything. */
-  handleSubmitted(link: VirtualLink, { outstandingBytes, outstandingChunks }: Placement): void {
+  handleSubmitted(link: VirtualLink, { outstandingBytes: originalBytes, outstandingChunks, spec }: Placement): void {
     const node = this.#nodeOf(link);
     if (node === undefined) return;
     const { windowBytes } = node.spec.settings;
+    const outstandingBytes = spec.coding === undefined ? originalBytes : originalBytes * LEAST_SHARE;
     if (outstandingChunks > limits.windowChunksMax) this.#scene.world.violate(`${outstandingChunks} chunks in flight at ${node.name}`);
     if (outstandingChunks > 1 && outstandingBytes > windowBytes) {
       this.#scene.world.violate(`${outstandingBytes} bytes in flight at ${node.name}, more than its window of ${windowBytes}`);

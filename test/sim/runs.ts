@@ -1,12 +1,20 @@
 /** Where a chunk lies: written from the words of link.ts alone, so that it shares no mistake with the product's own walks over planes. */
-import type { PlacementSpec, Plane } from "../../transport/link/link.ts";
+import type { ChunkSpan, PlacementSpec, Plane } from "../../transport/link/link.ts";
+import { codecOf } from "./codecs.ts";
 
 /** Offsets and lengths in turn, in the order of the stream. Throws if the chunk leaves its blocks or the region. */
 export function chunkRuns(spec: PlacementSpec, chunk: number): number[] {
   const span = spec.chunks[chunk];
-  const plane = span && spec.planes[span.plane];
+  if (span === undefined) throw new RangeError(`chunk ${chunk} names nothing`);
+  const parts = codecOf(spec, chunk)?.parts ?? 1;
+  const part = (at: number): ChunkSpan => ({ plane: span.plane + at, start: span.start, bytes: span.bytes / parts });
+  return Array.from({ length: parts }, (_, at) => partRuns(spec, chunk, part(at))).flat();
+}
+
+function partRuns(spec: PlacementSpec, chunk: number, span: ChunkSpan): number[] {
+  const plane = spec.planes[span.plane];
   const blocks = plane && spec.blockLists[plane.blockList];
-  if (span === undefined || plane === undefined || blocks === undefined) throw new RangeError(`chunk ${chunk} names nothing`);
+  if (plane === undefined || blocks === undefined) throw new RangeError(`chunk ${chunk} names nothing`);
   const { elementBytes, channels, heads, tokens } = plane;
   const headBytes = channels * elementBytes;
   const tokenBytes = heads * headBytes;

@@ -6,6 +6,7 @@ import type { ModelIdentity } from "../../transport/ferry/ferry.ts";
 import { denseGroup, layoutOf, stateGroup, vllmCpuLayout } from "../../transport/kv/build.ts";
 import { serializeLayout } from "../../transport/kv/parse.ts";
 import type { Layout } from "../../transport/kv/layout.ts";
+import { drawProfiles } from "./codecs.ts";
 import { type Faults, noFaults } from "./faults.ts";
 import type { LimitName } from "./limits.ts";
 import type { NodeSpec } from "./node.ts";
@@ -41,7 +42,13 @@ export function drawSwarm(seed: number): Swarm {
   const model = identityOf("tiny-llama", random);
   const drawn = names.map((name, at) => drawNode(random.split(name), at, names));
   const tongues = random.split("tongues");
-  const nodes = drawn.map((node) => ({ ...node, tongue: drawTongue(tongues, drawn) }));
+  const profiles = random.split("profiles");
+  const hasProfiles = profiles.chance(1, 2);
+  const nodes = drawn.map((node) => ({
+    ...node,
+    tongue: drawTongue(tongues, drawn),
+    profiles: hasProfiles ? drawProfiles(profiles) : undefined,
+  }));
   const { faults, kinds } = drawFaults(random.split("faults"));
   const tokens = random.split("documents");
   return {
@@ -111,6 +118,7 @@ function drawNode(random: Random, at: number, names: readonly string[]): NodeSpe
     },
     jobsMax: random.pick([1, 4, 64]),
     tongue: undefined,
+    profiles: undefined,
   };
 }
 
@@ -155,7 +163,10 @@ function drawLayout(random: Random, blockCount: number): { readonly layout: Layo
 
 function drawLimits(random: Random, nodes: readonly NodeSpec[]): Swarm["limits"] {
   // Room for a greeting with the longest layout, hardly for an offer with many keys.
-  const greetingBytes = Math.max(...nodes.map(({ layout }) => serializeLayout(layout).length)) + 260;
+  const greetingBytes =
+    Math.max(...nodes.map(({ layout }) => serializeLayout(layout).length)) +
+    260 +
+    (nodes.some(({ profiles }) => profiles !== undefined) ? 160 : 0);
   return {
     chunkBytesMin: 16,
     // Windows are counted in it: small ones, that grow and are cut, and ones that no transfer fills.

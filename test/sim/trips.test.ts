@@ -41,7 +41,7 @@ function sceneOf(layouts: readonly [Layout, Layout], tongue: Tongue | undefined)
   assert.ok(spec !== undefined);
   const nodes = layouts.map((layout, at) => ({
     ...{ ...spec, name: `n${at}`, endpoint: { host: `10.0.0.${at + 1}`, port: 7411 }, layout, blockBytes: 512, blockCount: 48 },
-    ...{ jobsMax: 64, tongue: at === 0 ? tongue : undefined },
+    ...{ jobsMax: 64, tongue: at === 0 ? tongue : undefined, profiles: undefined },
     settings: {
       ...spec.settings,
       name: `n${at}`,

@@ -12,6 +12,7 @@ export interface Flight {
   readonly link: Link;
   readonly window: Window;
   readonly chunks: number;
+  /** As they travel, as far as the sender can know. */
   readonly bytes: number;
 }
 
@@ -37,7 +38,7 @@ export function watchWindows(judge: (flight: Flight | undefined) => void): () =>
       asked = undefined;
       const due = pollSend.call(this, nowUs, maxChunks);
       const seen = answer();
-      if (due.length > 0) judge(seen && { ...seen, chunks: this.inFlightChunks, bytes: this.inFlightBytes });
+      if (due.length > 0) judge(seen && { ...seen, chunks: this.inFlightChunks, bytes: this.inFlightBytes * this.wireShare });
       return due;
     };
   });

@@ -153,6 +153,7 @@ export const operations = {
       heads: heads.optional(),
       readers: whole(1, limits.readersMax).optional(),
       layers: z.boolean().optional(),
+      exact: z.boolean().optional(),
       priority: priority.optional(),
       trace: text.optional(),
     }),

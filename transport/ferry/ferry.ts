@@ -65,6 +65,8 @@ export interface FetchRequest {
   readonly readers?: number;
   /** true: an event `layer` for each layer that is complete, before `done`. Each costs a message, so that only who uses layers early asks for it. */
   readonly layers?: boolean;
+  /** true: through no profile that loses something, whatever the node's configuration takes. For who cannot tell such KV from what was computed later. */
+  readonly exact?: boolean;
   /** What may go before what on the holder's lanes. Default: normal. */
   readonly priority?: Priority;
   readonly trace?: string;

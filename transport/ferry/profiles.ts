@@ -57,6 +57,12 @@ export interface Misfit {
   readonly why: string;
 }
 
+/** A model with the profile that its identity names; "" = exact. */
+interface Identified {
+  readonly codecs: ModelCodecs;
+  readonly profile: string;
+}
+
 export class Profiles {
   readonly #options: ProfileOptions;
 
@@ -78,14 +84,15 @@ export class Profiles {
     return this.#options.missing;
   }
 
-  /** Ids of what may come to this node, of a model whose identity names `profile` ("" = exact). */
-  accepted(codecs: ModelCodecs, profile: string, heads: number): readonly string[] {
-    const isTaken = (one: ModelProfile): boolean => (this.acceptsLossy || one.isLossless || one.id === profile) && codecs.fits(one, heads);
+  /** Ids of what may come to this node for who asked for so many heads. `isExact`: through nothing that loses more than the model's identity says. */
+  accepted({ codecs, profile }: Identified, heads: number, isExact: boolean): readonly string[] {
+    const acceptsLossy = this.acceptsLossy && !isExact;
+    const isTaken = (one: ModelProfile): boolean => (acceptsLossy || one.isLossless || one.id === profile) && codecs.fits(one, heads);
     return codecs.profiles.filter(isTaken).map(({ id }) => id);
   }
 
   /** Ids of what may be pushed: it is published there under the model's identity. */
-  pushed({ codecs, profile }: { readonly codecs: ModelCodecs; readonly profile: string }): readonly string[] {
+  pushed({ codecs, profile }: Identified): readonly string[] {
     return codecs.profiles.filter((one) => one.isLossless || one.id === profile).map(({ id }) => id);
   }
 

@@ -92,7 +92,7 @@ export class Transfers {
           readers: request.readers ?? 1,
           priority,
           tenant,
-          profiles: node.profiles.accepted(model.codecs, model.profile, wanted.count),
+          profiles: node.profiles.accepted(model, wanted.count, request.exact === true),
         };
         attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
       },
@@ -113,9 +113,10 @@ export class Transfers {
     return this.#run(
       { direction: "out", peer, content, release, deadlineMs: request.deadlineMs, priority: request.priority, trace: request.trace },
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
+        const known = new Set(peer.profilesOf(model.fingerprint).map(({ id }) => id));
         const coding = chooseCoding(node, {
           ...{ peer, model, chunkBytes, heads: heads.count, position: request.position, bytes: contentBytes(node, content) },
-          accepted: node.profiles.pushed(model),
+          accepted: node.profiles.pushed(model).filter((id) => known.has(id)),
         });
         const offer: Proposal = {
           fetch: 0,

@@ -79,7 +79,7 @@ class Ferry:
 def test_offers_that_are_not_fetched_are_discarded() -> None:
     ferry: Any = Ferry()
     nothing: Any = SimpleNamespace(groups=(), layer_numbers=())
-    load: Any = SimpleNamespace(request="r", tokens=16, trace="")
+    load: Any = SimpleNamespace(request="r", tokens=16, trace="", exact=False)
     parts = [Part(Source(f"peer {index}", "handle", index, 1), index, 1) for index in range(3)]
 
     async def run() -> None:

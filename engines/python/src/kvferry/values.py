@@ -106,9 +106,13 @@ class Keyed:
     keys: bytes
     group: int
     tokens: int
+    #: Of the first of these tokens in its sequence. Without it the KV does not travel through profiles that turn keys back.
+    position: int | None = None
 
     def __post_init__(self) -> None:
         integers(self, "group", "tokens")
+        if self.position is not None:
+            integers(self, "position")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,10 @@ class Report:
     link: str
     order: str
     resumed: int
+    #: The id of the profile that it travelled coded with, or "".
+    profile: str = ""
+    #: That profile loses something: these blocks are published and offered only under a model whose identity names it.
+    lossy: bool = False
 
     @classmethod
     def from_message(cls, message: wire.Message) -> Report:
@@ -167,6 +175,9 @@ class Report:
             link=wire.text(message, "link"),
             order=wire.text(message, "order"),
             resumed=wire.integer(message, "resumed"),
+            # A sidecar that knows no profiles says neither.
+            profile=wire.text(message, "profile") if "profile" in message else "",
+            lossy=wire.boolean(message, "lossy") if "lossy" in message else False,
         )
 
 

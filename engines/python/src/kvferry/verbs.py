@@ -48,6 +48,7 @@ class AsyncFerry(MemoryVerbs):
         heads: tuple[int, int] | None = None,
         readers: int = 1,
         on_layer: Callable[[int], None] | None = None,
+        exact: bool = False,
         priority: Priority | None = None,
         trace: str | None = None,
         timeout_s: float | None = None,
@@ -55,11 +56,12 @@ class AsyncFerry(MemoryVerbs):
         """Starts to fill blocks held here with what `peer` has: an offer's handle, or Keyed. `heads`: first and count.
         `readers`: how many fetches read the offer in all, such as one for each rank of an engine. `priority`, of every transfer: "normal"
         unless it is said; one that would miss its deadline goes as "urgent" by itself where that helps.
+        `exact`: through no profile that loses something, whatever the sidecar takes.
         `on_layer` is called on the client's loop with the index of each layer as it is in place, and must be short."""
         if isinstance(source, str):
             wanted: dict[str, object] = {"handle": source}
         else:
-            wanted = {"keys": source.keys, "group": source.group, "tokens": source.tokens}
+            wanted = wire.present(keys=source.keys, group=source.group, tokens=source.tokens, position=source.position)
         of_all = integer(readers, "readers", 1, READERS_MAX)
         fields = wire.present(
             peer=peer,
@@ -70,6 +72,7 @@ class AsyncFerry(MemoryVerbs):
             heads=None if heads is None else {"first": integer(heads[0], "heads"), "count": integer(heads[1], "heads")},
             readers=None if of_all == 1 else of_all,
             layers=None if on_layer is None else True,
+            exact=True if exact else None,
             priority=_priority(priority),
             trace=trace,
         )
@@ -82,12 +85,13 @@ class AsyncFerry(MemoryVerbs):
         blocks: GroupBlocks,
         keys: bytes,
         *,
+        position: int | None = None,
         deadline_s: float | None = None,
         priority: Priority | None = None,
         trace: str | None = None,
         timeout_s: float | None = None,
     ) -> Transfer:
-        """Starts to copy held or leased blocks to `peer`, which publishes the whole ones under these keys."""
+        """Starts to copy held or leased blocks to `peer`, which publishes the whole ones under these keys. `position`: as of `offer`."""
         fields = wire.present(
             peer=peer,
             model=model.number,
@@ -95,6 +99,7 @@ class AsyncFerry(MemoryVerbs):
             blocks=self._ours(blocks.blocks),
             tokens=blocks.tokens,
             keys=keys,
+            position=_position(position),
             deadlineMs=_milliseconds(deadline_s),
             priority=_priority(priority),
             trace=trace,
@@ -142,6 +147,7 @@ class AsyncFerry(MemoryVerbs):
         ready: bool = True,
         handle: str | None = None,
         peers: Sequence[str] | None = None,
+        position: int | None = None,
         deadline_s: float | None = None,
         trace: str | None = None,
         timeout_s: float | None = None,
@@ -149,7 +155,8 @@ class AsyncFerry(MemoryVerbs):
         """Makes held or leased blocks fetchable once, or by as many readers as the fetches say. `ready=False`: each layer follows by
         `ready` as prefill makes it. `handle`: one of `new_handle`, so that it can be passed on before this returns; else the sidecar
         chooses. One whose offer has not ended is refused with invalid_argument. `peers`: identities of certificates; a peer that has
-        none of them hears what it would of a handle that was never given."""
+        none of them hears what it would of a handle that was never given. `position`: of the first token of every group in its
+        sequence, 0 for a prompt from its beginning; without it the KV does not travel through profiles that turn keys back."""
         session = self._session
         # As the sidecar says; asked here as well, because the open one would be replaced before it could answer.
         if handle is not None and session.registry.offer(handle) is not None:
@@ -164,6 +171,7 @@ class AsyncFerry(MemoryVerbs):
             ready=None if ready else False,
             handle=handle,
             peers=None if peers is None else list(peers),
+            position=_position(position),
             deadlineMs=_milliseconds(deadline_s),
             trace=trace,
         )
@@ -289,6 +297,10 @@ def _milliseconds(deadline_s: float | None) -> int | None:
     if not 0 < deadline_s <= wire.DEADLINE_MAX_S:
         raise expected(f"seconds up to {wire.DEADLINE_MAX_S:g}", "deadline_s", deadline_s)
     return max(1, math.ceil(deadline_s * 1000))
+
+
+def _position(position: int | None) -> int | None:
+    return None if position is None else integer(position, "position")
 
 
 def _priority(priority: str | None) -> str | None:

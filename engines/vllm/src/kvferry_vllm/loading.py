@@ -112,6 +112,7 @@ class Loading:
                 heads=(part.first_head, part.heads),
                 readers=part.readers,
                 on_layer=on_layer,
+                exact=self._load.exact,
                 trace=self._load.trace or None,
             )
             reports.append(await _ended(transfer))
@@ -126,11 +127,12 @@ class Loading:
         transfer = await self._ferry.fetch(
             load.peer,
             model,
-            Keyed(load.keys, 0, load.tokens),
+            Keyed(load.keys, 0, load.tokens, position=0),
             room.groups,
             deadline_s=self._left_s(),
             heads=(self._heads.first, self._heads.count),
             on_layer=lambda layer: self._copy(room, layer),
+            exact=load.exact,
             trace=load.trace or None,
         )
         report = await _ended(transfer)

@@ -51,6 +51,8 @@ class Load:
     peer: str
     keys: bytes
     trace: str
+    #: What is loaded may be published later: nothing of it may be lost on the way.
+    exact: bool
 
 
 @dataclass(slots=True)

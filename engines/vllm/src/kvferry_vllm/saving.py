@@ -138,6 +138,7 @@ class Saving:
             room.groups,
             ready=False,
             handle=handle,
+            position=0 if room.first == 0 else None,
             deadline_s=self._offer_timeout_s,
             trace=self._first.trace or None,
         )

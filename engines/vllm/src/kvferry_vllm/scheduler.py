@@ -140,6 +140,7 @@ class Scheduler:
                 peer="" if incoming.place is None else incoming.place.peer,
                 keys=incoming.keys,
                 trace=trace_of(request),
+                exact=self._prefix,
             )
         )
 
