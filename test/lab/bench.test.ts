@@ -4,12 +4,14 @@
  */
 import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { test } from "node:test";
 import { type BenchDocument, benchDocument } from "../../bench/document.ts";
+import { native } from "../../transport/native.ts";
 import { childrenOf, finish, kvferry, printed, type Ran, start, until } from "../cli/spawn.ts";
+import { madeDump } from "../codec/made.ts";
 import { namespaces, skip } from "./wan.ts";
 
 if (skip !== false) console.log(`# ${skip}`);
@@ -49,6 +51,21 @@ test("two labs at once: each document has its own link, every byte verified, goo
   assert.deepEqual([named.impairment!.profile, Object.keys(named.impairment!.keys)], ["continental", ["rate", "delay", "ba.delay"]]);
   const [{ latency_under_load: times }] = named.results as [BenchDocument["results"][number]];
   assert.ok(times!.idle_us!.min > 14_000 && times!.loaded_us!.min > 14_000 && times!.loaded_samples > 0);
+});
+
+test("over a slow link sidecars that are left to themselves begin to code when it is known, and the coders", { skip }, async (t) => {
+  if (native === undefined) return t.skip("the addon is not built");
+  const folder = mkdtempSync(join(tmpdir(), "kvferry-lab-codec-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, "prompt.safetensors");
+  writeFileSync(file, madeDump(1, { layers: 8, heads: 4, channels: 64, tokens: 600 }, { model: "made" }));
+  // Four times 20 ms of a path that is busy: 4.9 MB a prompt, 12 MB/s.
+  const asked = ["--data", `kv:${file}`, "--profile", "auto", "--warmup", "3", "--iters", "2", "--impair", "rate=100", "--json"];
+  const { code, stdout, stderr } = await kvferry(["bench", ...asked]);
+  assert.equal(code, 0, stderr);
+  const [result] = benchDocument.parse(JSON.parse(stdout)).results;
+  assert.deepEqual([result!.codec!.used, result!.n_wrong, result!.okay], [{ lossless: 2 }, 0, true]);
+  assert.ok(result!.codec!.ratio > 1.2 && (result!.codec!.reasons["pays"] ?? 0) + (result!.codec!.reasons["stays"] ?? 0) === 2, stdout);
 });
 
 /** Of a bench that runs: the prefix of its namespaces, and all processes that it has brought about. */
