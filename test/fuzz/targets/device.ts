@@ -3,7 +3,8 @@
  * else is written. Inputs are made as those of codec.ts.
  */
 import assert from "node:assert/strict";
-import { type NativeCodec, type NativeCodecSpec, native, nativeProblem } from "../../../transport/native.ts";
+import type { NativeCodec, NativeCodecSpec } from "../../../transport/native-codec.ts";
+import { native, nativeProblem } from "../../../transport/native.ts";
 import type { NativeDeviceCodec } from "../../../transport/native-device.ts";
 import { emptyParts, encode, make, randomParts } from "../../codec/tiles.ts";
 import { makePaged, type Paged, takeParts } from "../../cuda/paged.ts";
