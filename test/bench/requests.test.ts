@@ -19,7 +19,7 @@ function recorder(): { link: Link; sent: ChunkSend[] } {
 }
 
 function acked({ placement, chunk, sequence }: ChunkSend): LinkEvent {
-  return { kind: "acked", placement, chunk, sequence, lane: 0, bytes: 64, durationUs: 1 };
+  return { kind: "acked", placement, chunk, sequence, lane: 0, bytes: SPANS[chunk]!.bytes, durationUs: 1 };
 }
 
 test("a go that overtakes the acknowledgements of the last request begins when they are here, once", () => {
