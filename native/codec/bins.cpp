@@ -41,7 +41,7 @@ Stored Quantization::encode_bins(const float* values, size_t first, size_t count
       uint16_t& parameter = codes->parameters[set.row(first + r) * spec_.parts + part];
       parameter = bf16_above(most / half);
       const Scale scale = scale_of(parameter, half);
-      kernels_.group_runs(of_part, part_width, part_width, &scale.low, &scale.inverse, scale.top,
+      kernels_.group_runs(of_part, 1, 0, part_width, part_width, &scale.low, &scale.inverse, 0, scale.top,
                           codes->codes + bins_at(first + r, set, part));
     }
   }
@@ -55,7 +55,7 @@ void Quantization::decode_bins(Codes* codes, size_t first, size_t count, const R
       const uint16_t parameter = codes->parameters[set.row(first + r) * spec_.parts + part];
       const float low = scale_of(parameter, half_of(set, part)).low, step = from_bf16(parameter);
       const uint8_t* from = codes->given + bins_at(first + r, set, part);
-      kernels_.ungroup_runs(from, part_width, part_width, &low, &step, values + r * width_ + part * part_width);
+      kernels_.ungroup_runs(from, 1, part_width, part_width, &low, &step, 0, values + r * width_ + part * part_width, 0);
     }
   }
 }

@@ -87,9 +87,12 @@ void group_run(const float* __restrict values, size_t count, float low, float in
   for (size_t i = 0; i < count; i++) codes[i] = group_code(values[i], low, inverse, top);
 }
 
-void group_runs(const float* values, size_t count, size_t group, const float* lows, const float* inverses, float top, uint8_t* codes) {
-  for (size_t run = 0, at = 0; at < count; run++, at += group) {
-    group_run(values + at, count - at < group ? count - at : group, lows[run], inverses[run], top, codes + at);
+void group_runs(const float* values, size_t rows, size_t stride, size_t count, size_t group, const float* lows, const float* inverses, size_t ranges,
+                float top, uint8_t* codes) {
+  for (size_t row = 0; row < rows; row++, values += stride, lows += ranges, inverses += ranges, codes += count) {
+    for (size_t run = 0, at = 0; at < count; run++, at += group) {
+      group_run(values + at, count - at < group ? count - at : group, lows[run], inverses[run], top, codes + at);
+    }
   }
 }
 
@@ -102,9 +105,12 @@ void ungroup_run(const uint8_t* __restrict codes, size_t count, float low, float
   for (size_t i = 0; i < count; i++) values[i] = group_value(codes[i], step, low);
 }
 
-void ungroup_runs(const uint8_t* codes, size_t count, size_t group, const float* lows, const float* steps, float* values) {
-  for (size_t run = 0, at = 0; at < count; run++, at += group) {
-    ungroup_run(codes + at, count - at < group ? count - at : group, lows[run], steps[run], values + at);
+void ungroup_runs(const uint8_t* codes, size_t rows, size_t count, size_t group, const float* lows, const float* steps, size_t ranges, float* values,
+                  size_t stride) {
+  for (size_t row = 0; row < rows; row++, codes += count, lows += ranges, steps += ranges, values += stride) {
+    for (size_t run = 0, at = 0; at < count; run++, at += group) {
+      ungroup_run(codes + at, count - at < group ? count - at : group, lows[run], steps[run], values + at);
+    }
   }
 }
 

@@ -48,10 +48,13 @@ struct Kernels {
   // out of f16's range.
   bool (*seal)(float* lows, float* highs, size_t count, const float* tops, uint16_t* low_parameters, uint16_t* step_parameters);
   void (*unseal)(const uint16_t* low_parameters, const uint16_t* step_parameters, size_t count, float* lows, float* steps);
-  // Code = nearest of (x - low) / step in 0 .. top; of runs of `group` values, or of columns.
-  void (*group_runs)(const float* values, size_t count, size_t group, const float* lows, const float* inverses, float top, uint8_t* codes);
+  // Code = nearest of (x - low) / step in 0 .. top; of runs of `group` values in each of some rows, which lie `stride` floats and `ranges` ranges apart and
+  // whose codes follow one another, or of columns.
+  void (*group_runs)(const float* values, size_t rows, size_t stride, size_t count, size_t group, const float* lows, const float* inverses,
+                     size_t ranges, float top, uint8_t* codes);
   void (*group_columns)(const float* row, size_t count, const float* lows, const float* inverses, float top, uint8_t* codes);
-  void (*ungroup_runs)(const uint8_t* codes, size_t count, size_t group, const float* lows, const float* steps, float* values);
+  void (*ungroup_runs)(const uint8_t* codes, size_t rows, size_t count, size_t group, const float* lows, const float* steps, size_t ranges,
+                       float* values, size_t stride);
   void (*ungroup_columns)(const uint8_t* codes, size_t count, const float* lows, const float* steps, float* row);
 
   void (*fp8)(Fp8 format, const float* values, size_t count, uint8_t* codes);

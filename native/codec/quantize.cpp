@@ -10,7 +10,7 @@ namespace kvferry::codec {
 namespace {
 
 // Floats of a band, so that it stays in a core's first cache; a KLT reads its matrix once for each band, so a band has some rows at least.
-constexpr size_t kBandFloats = 8192;
+constexpr size_t kBandFloats = 3072;
 constexpr size_t kKltRows = 32;
 
 void put_varint(uint32_t number, std::vector<uint8_t>* to) {
@@ -41,7 +41,8 @@ Quantization::Quantization(const Spec& spec, const Kernels& kernels) : spec_(spe
   run_ = spec.axis == Axis::token ? std::min(spec.group, spec.channels) : spec.axis == Axis::channel ? 1 : spec.channels;
   const size_t of_head = (spec.channels + run_ - 1) / run_;
   ranges_ = heads * of_head;
-  for (size_t range = 0; range < ranges_; range++) tops_.push_back(float(spec.levels[range / of_head] - 1));
+  const size_t rows = spec.axis == Axis::token ? wanted_rows() : 1;
+  for (size_t range = 0; range < rows * ranges_; range++) tops_.push_back(float(spec.levels[range % ranges_ / of_head] - 1));
 }
 
 size_t Quantization::wanted_rows() const { return std::max(kBandFloats / width_, spec_.klt_block != 0 ? kKltRows : size_t(1)); }

@@ -29,6 +29,7 @@ struct Codes {
   const uint8_t* side_at = nullptr;   // while decoding
   const uint8_t* side_end = nullptr;
   std::vector<float> lows, steps;
+  std::vector<uint16_t> halves;
 };
 
 class Quantization {
@@ -57,7 +58,9 @@ class Quantization {
   Stored encode_groups(const float* values, size_t first, size_t count, size_t rows, Codes* codes) const;
   void decode_groups(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
   size_t range_rows(size_t rows) const;
-  void find_range(const float* values, size_t count, Codes* codes) const;
+  void find_ranges(const float* values, size_t count, Codes* codes) const;
+  bool seal_ranges(size_t rows, uint16_t* parameters, Codes* codes) const;
+  void unseal_ranges(const uint16_t* parameters, size_t rows, Codes* codes) const;
   Stored encode_bins(const float* values, size_t first, size_t count, const RowSet& set, Codes* codes) const;
   void decode_bins(Codes* codes, size_t first, size_t count, const RowSet& set, float* values) const;
   // Where the codes of a row of this part begin, and how many bins there are to either side of zero.
@@ -70,7 +73,8 @@ class Quantization {
   const size_t width_;
   std::vector<float> inverse_steps_;
   std::vector<uint32_t> symbols_;  // of each column: zigzag codes below travel as they are
-  // Of groups: ranges that one row (axis channel: one row of groups) has, values in a run of one, and the highest code of each range.
+  // Of groups: ranges that one row (axis channel: one row of groups) has, values in a run of one, and the highest code of each range
+  // of all rows of a band that have their own.
   size_t ranges_ = 0, run_ = 0;
   std::vector<float> tops_;
 };
