@@ -150,7 +150,7 @@ Result run_codec(const World& world, const Case& one) {
   std::vector<double> encoding, decoding;
   std::vector<codec::Encoded> made;
   std::vector<codec::Header> headers(spans.size());
-  std::vector<bool> good;
+  std::vector<const char*> problems;
   for (uint32_t round = 0; round < world.rounds && result.problem.empty(); round++) {
     result.problem = codec.encode(from, spans, blocks.data(), room, &made);
     encoding.push_back(seconds_of(world));
@@ -161,9 +161,11 @@ Result run_codec(const World& world, const Case& one) {
       const char* wrong = codec::read_header(head.data(), made[at].bytes, &headers[at]);
       result.problem = wrong != nullptr ? wrong : codec.problem_of_header(headers[at], spans[at]);
     }
-    if (result.problem.empty()) result.problem = codec.decode(to, spans, headers, blocks.data(), room, &good);
+    if (result.problem.empty()) result.problem = codec.decode(to, spans, headers, blocks.data(), room, &problems);
     decoding.push_back(seconds_of(world));
-    if (std::find(good.begin(), good.end(), false) != good.end()) result.problem = "a block does not decode";
+    for (const char* problem : problems) {
+      if (*problem != '\0') result.problem = problem;
+    }
   }
   result.bytes = kv.tokens() * one.spec.row_bytes();
   for (const codec::Encoded& block : made) result.coded_bytes += block.bytes;

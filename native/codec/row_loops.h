@@ -113,7 +113,7 @@ KVFERRY_INLINE void swap_lanes(const Lanes& lanes, Lanes* swapped) {
 // Butterflies between lanes whose numbers differ in one bit: the one below has the sum, the one above the difference.
 template <size_t kBit>
 KVFERRY_INLINE void within_lanes(Lanes* lanes) {
-  Lanes sign, swapped;
+  Lanes sign{}, swapped;
   for (int lane = 0; lane < int(kLanes); lane++) sign[lane] = (lane & int(kBit)) != 0 ? -1.0f : 1.0f;
   swap_lanes<kBit>(*lanes, &swapped);
   *lanes = swapped + *lanes * sign;

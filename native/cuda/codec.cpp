@@ -35,6 +35,12 @@ Stored stored_of(uint32_t wrong) {
   return wrong != 0 ? Stored::incompressible : Stored::no;
 }
 
+const char* problem_of(uint32_t wrong) {
+  if ((wrong & kHarmed) != 0) return "the block's codes do not decode";
+  // The CPU, which multiplies floats, decodes it.
+  return (wrong & kOutOfRange) != 0 ? "the block's values are beyond f16, in which a device multiplies" : "";
+}
+
 uint32_t run_of(const Spec& spec) {
   return spec.axis == Axis::channel ? 1 : spec.axis == Axis::token ? std::min(spec.group, spec.channels) : spec.channels;
 }
@@ -270,7 +276,7 @@ std::string DeviceCodec::problem_of_header(const Header& header, const TileSpan&
 }
 
 std::string DeviceCodec::decode(const DevicePages& pages, const std::vector<TileSpan>& spans, const std::vector<Header>& headers,
-                                const uint8_t* blocks, size_t room, std::vector<bool>* good) {
+                                const uint8_t* blocks, size_t room, std::vector<const char*>* problems) {
   std::vector<Tile> tiles;
   std::vector<TileState> states;
   for (size_t at = 0; at < spans.size(); at++) {
@@ -285,9 +291,8 @@ std::string DeviceCodec::decode(const DevicePages& pages, const std::vector<Tile
     tiles.push_back(tile);
   }
   if (std::string problem = run(pages, &tiles, &states, room, true); !problem.empty()) return problem;
-  good->clear();
-  // What is out of range here is a block that the CPU decodes.
-  for (const TileState& state : states) good->push_back((state.wrong & (kHarmed | kOutOfRange)) == 0);
+  problems->clear();
+  for (const TileState& state : states) problems->push_back(problem_of(state.wrong));
   return "";
 }
 

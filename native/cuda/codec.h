@@ -60,10 +60,10 @@ class DeviceCodec {
   // Block i goes to blocks + i * room. "" or why not; then nothing is known of the blocks.
   std::string encode(const DevicePages& pages, const std::vector<TileSpan>& spans, uint8_t* blocks, size_t room,
                      std::vector<codec::Encoded>* made);
-  // Blocks that lie likewise; `headers` are theirs, as codec::read_header and `problem_of_header` took them. `good`: which were whole; pages of the others
-  // hold anything.
+  // Blocks that lie likewise; `headers` are theirs, as codec::read_header and `problem_of_header` took them. `problems`: "" or what is wrong with each;
+  // pages of those hold anything.
   std::string decode(const DevicePages& pages, const std::vector<TileSpan>& spans, const std::vector<codec::Header>& headers,
-                     const uint8_t* blocks, size_t room, std::vector<bool>* good);
+                     const uint8_t* blocks, size_t room, std::vector<const char*>* problems);
   // "" or why this is no header of that tile, or nothing for a device.
   std::string problem_of_header(const codec::Header& header, const TileSpan& span) const;
 

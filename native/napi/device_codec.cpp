@@ -108,15 +108,15 @@ class JsDeviceCodec : public Napi::ObjectWrap<JsDeviceCodec> {
     device_->upload(memory.data(), pages.memory, pages.bytes);
     for (size_t at = 0; at < arrays.size(); at++) device_->upload(blocks.data() + at * room, arrays[at].Data(), arrays[at].ByteLength());
     const cuda::DevicePages there(*device_, memory.data(), pages.planes, pages.lists);
-    std::vector<bool> good;
-    problem = codec_->decode(there, spans, headers, blocks.data(), room, &good);
+    std::vector<const char*> codes;
+    problem = codec_->decode(there, spans, headers, blocks.data(), room, &codes);
     if (!problem.empty()) return fail_with(info.Env(), "codec_failed", problem), info.Env().Undefined();
     device_->download(pages.memory, memory.data(), pages.bytes);
     Napi::Array found = Napi::Array::New(info.Env(), problems.size());
     size_t next = 0;
     for (uint32_t at = 0; at < problems.size(); at++) {
-      const bool is_harmed = problems[at].empty() && !good[next++];
-      found.Set(at, is_harmed ? "the block's codes do not decode" : problems[at]);
+      if (problems[at].empty()) problems[at] = codes[next++];
+      found.Set(at, problems[at]);
     }
     return found;
   }

@@ -5,10 +5,12 @@
  */
 import assert from "node:assert/strict";
 import test from "node:test";
+import type { NativeCodecSpec } from "../../transport/native-codec.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
-import { make, rowsOf, widthOf } from "../codec/tiles.ts";
+import { bytesOf, encode, make, randomMatrix, randomParts, rowsOf, widthOf } from "../codec/tiles.ts";
+import { Random } from "../fuzz/random.ts";
 import { DEVICES, device, makeCase, numbersOf, type Tile } from "./cases.ts";
-import { takeParts } from "./paged.ts";
+import { makePaged, takeParts } from "./paged.ts";
 import { randomProductSpec } from "./specs.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
@@ -84,4 +86,36 @@ test("values that f16 does not hold are out of range, not clipped", { skip }, ()
     met++;
   }
   assert.ok(met > 5);
+});
+
+test("a block of the CPU's whose values f16 does not hold is refused by name, and the one beside it decodes", { skip }, () => {
+  const random = new Random(1);
+  const shape = { element: "bf16", parts: 1, heads: 2, channels: 64, exempt: 0 } as const;
+  const spec: NativeCodecSpec = {
+    ...shape,
+    transform: { klt: { block: 64, matrices: Float32Array.from([...randomMatrix(64, random), ...randomMatrix(64, random)]) } },
+    quantizer: { kind: "step", steps: new Float32Array(128).fill(1) },
+    codec: { kind: "rans-static", classes: new Uint8Array(128).fill(20) },
+  };
+  const oracle = make(spec);
+  const tokens = 16;
+  // One token of a million, which takes escapes and no more.
+  const far = bytesOf("bf16", new Float32Array(128 * tokens).fill(1e6, 0, 128));
+  const blocks = [[far], randomParts(spec, tokens, random)].map((parts, at) => encode(oracle, parts, tokens, at * tokens));
+  assert.deepEqual(
+    blocks.map(({ stored }) => stored),
+    ["", ""],
+  );
+  const paged = makePaged(spec, 2 * tokens, random);
+  const tiles = Float64Array.of(0, tokens, 0, 2 * tokens, tokens, tokens, tokens, 2 * tokens);
+  for (const name of DEVICES) {
+    const problems = device(spec, name).decode(
+      blocks.map(({ block }) => block),
+      paged.memory,
+      paged.numbers,
+      paged.lists,
+      tiles,
+    );
+    assert.deepEqual(problems, ["the block's values are beyond f16, in which a device multiplies", ""]);
+  }
 });

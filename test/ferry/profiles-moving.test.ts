@@ -8,7 +8,7 @@ import test from "node:test";
 import { denseLayout } from "../../transport/kv/build.ts";
 import { calibrationOf, plainSource, ROPE } from "../codec/made.ts";
 import { openTestNode } from "./node.ts";
-import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, bytesOf, IDENTITY, skip, until } from "./pair.ts";
+import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, bytesOf, IDENTITY, layoutOf, skip, until } from "./pair.ts";
 import { errorOf, fillValues, floatsOf, profilesOf, stageWith } from "./profiled.ts";
 import { COUNT, TOKENS } from "./stage.ts";
 
@@ -115,15 +115,76 @@ test("a push to who has no profiles, or none of ours, goes as it is", { skip }, 
   }
 });
 
+test("a push to a peer that came back without the profile goes once more, as it is", { skip }, async (t) => {
+  for (const there of [undefined, { names: ["int8"] }]) {
+    const { a, b, peer, modelB, target } = await stageWith(t, LOSSLESS, LOSSLESS);
+    const { name } = a.node.settings;
+    for (const id of target.ids) fillValues(bytesOf(b, id), id);
+    const keys = await b.ferry.keys(modelB, 0, new Uint32Array(TOKENS));
+    await b.ferry.lookup(modelB, 0, keys, [peer]);
+    await a.close();
+    const more = there === undefined ? {} : { more: () => ({ profiles: profilesOf(there) }) };
+    const again = await openTestNode({ name, port: a.address.port, blockBytes: BLOCK_BYTES, ...more });
+    t.after(() => again.close());
+    const { model } = await again.ferry.registerModel(IDENTITY, layoutOf(again.pool.blockCount));
+    const report = await (await b.ferry.push({ peer, model: modelB, group: 0, blocks: target, tokens: TOKENS, keys })).done;
+    assert.deepEqual([report.profile, report.bytes, report.wireBytes], ["", BYTES, BYTES]);
+    assert.deepEqual(b.node.choices.get(b.node.peers.at(peer).peer), { profile: "", reason: "refused" });
+    assertSame(b, target, again, await again.ferry.lease(model, 0, keys));
+    await until(() => b.node.transfers === 0 && b.pool.stats().pinned === 0);
+  }
+});
+
+test("a fetch whose offer is coded with what its reader has not is asked once more, and the offer is still there for it", {
+  skip,
+}, async (t) => {
+  const { a, b, tapB, source, target, reasons, offer, fetch, nothingLeft } = await stageWith(t, LOSSLESS, LOSSLESS);
+  let refused = 0;
+  tapB.hear = (message) => {
+    if (message.kind !== "offer" || message.coding === undefined) return message;
+    refused += 1;
+    return { ...message, coding: { profile: "0f".repeat(16), position: 0 } };
+  };
+  const report = await (await fetch(await offer())).done;
+  assertSame(a, source, b, target);
+  assert.deepEqual([report.profile, report.wireBytes, refused], ["", BYTES, 1]);
+  assert.deepEqual(reasons, ["lossless: fixed", "stored: refused"]);
+  await nothingLeft();
+  await until(() => a.node.offers.size === 0);
+  assert.deepEqual(
+    a.events.flatMap((event) => (event.kind === "offerEnded" ? [event.ok] : [])),
+    [true],
+  );
+});
+
+test("an offer that is taken back while its fetch is refused ends all the same", { skip }, async (t) => {
+  const { a, tapA, tapB, offer, fetch } = await stageWith(t, LOSSLESS, LOSSLESS);
+  const none = { profile: "0f".repeat(16), position: 0 };
+  tapB.hear = (message) => (message.kind === "offer" ? { ...message, coding: none } : message);
+  tapA.hear = (message) => (message.kind === "cancel" ? "held" : message);
+  const handle = await offer();
+  const { done } = await fetch(handle);
+  await until(() => a.node.transfers === 1);
+  await assert.rejects(done);
+  await a.ferry.withdraw(handle);
+  await until(() => a.node.offers.size === 0 && a.node.transfers === 0);
+});
+
 test("a push that would be published as what it is not is refused", { skip }, async (t) => {
   const both = { names: ["int8"] };
   const { a, b, tapA, peer, modelB, target } = await stageWith(t, both, both);
   const [profile] = b.node.models.get(modelB).codecs.profiles;
-  tapA.hear = (message) => (message.kind === "offer" ? { ...message, coding: { profile: profile!.id, position: 0 } } : message);
+  let offers = 0;
+  tapA.hear = (message) => {
+    if (message.kind !== "offer") return message;
+    offers += 1;
+    return { ...message, coding: { profile: profile!.id, position: 0 } };
+  };
   const keys = await b.ferry.keys(modelB, 0, new Uint32Array(TOKENS));
   const push = await b.ferry.push({ peer, model: modelB, group: 0, blocks: target, tokens: TOKENS, keys });
   await assert.rejects(push.done, { code: "profile_refused" });
-  assert.equal(a.node.transfers, 0);
+  // Of what was offered as it is no more is said.
+  assert.deepEqual([a.node.transfers, offers], [0, 1]);
 });
 
 const FAST = { names: ["cpu-fast"], acceptsLossy: true };

@@ -3,7 +3,7 @@ import { limits } from "../limits.ts";
 import type { PeerPort } from "../peer/host.ts";
 import type { Coding } from "../peer/messages.ts";
 import { chooseCodec, type CodecInput, type CodecReason } from "../policy/choose-codec.ts";
-import type { NodeContext } from "./context.ts";
+import type { CodingChoice, NodeContext } from "./context.ts";
 import type { Model } from "./models.ts";
 import type { ModelProfile } from "./profiles.ts";
 
@@ -45,19 +45,28 @@ export function chooseCoding(node: NodeContext, request: CodingRequest): Coding 
     options,
     chunkBytes: Math.min(chunkBytes, limits.codedChunkBytesMax),
     previous,
-    missing: missing ?? whyNone(common.length, taken.length, fitting.length),
+    missing: missing ?? whyNone(common, taken.length, fitting.length),
   });
   const profile = usable.find(({ id }) => id === found.profile);
-  const choice = { profile: profile?.name ?? "", reason: found.reason };
-  node.choices.set(peer, choice);
-  node.observer.coding?.(peer.name, choice);
+  note(node, peer, { profile: profile?.name ?? "", reason: found.reason });
   return profile === undefined ? undefined : { profile: profile.id, position: position ?? 0 };
 }
 
-/** Of how many profiles were left after each question, if none is left in the end. */
-function whyNone(common: number, taken: number, fitting: number): NonNullable<CodecInput["missing"]> {
-  if (common === 0) return "no_common_profile";
-  if (taken === 0) return "engine_refuses_lossy";
+/** What was chosen is not to be had there after all. */
+export function noteRefused(node: NodeContext, peer: PeerPort): void {
+  note(node, peer, { profile: "", reason: "refused" });
+}
+
+function note(node: NodeContext, peer: PeerPort, choice: CodingChoice): void {
+  node.choices.set(peer, choice);
+  node.observer.coding?.(peer.name, choice);
+}
+
+/** Of what was left after each question, if nothing is left in the end. */
+function whyNone(common: readonly ModelProfile[], taken: number, fitting: number): NonNullable<CodecInput["missing"]> {
+  if (common.length === 0) return "no_common_profile";
+  // What loses nothing a reader takes, unless it has refused that.
+  if (taken === 0) return common.some(({ isLossless }) => isLossless) ? "refused" : "engine_refuses_lossy";
   return fitting === 0 ? "no_common_profile" : "position_unknown";
 }
 

@@ -88,9 +88,10 @@ export class OfferTable {
     return offer;
   }
 
-  /** The fetch was refused before anything was sent: it may come again, or another in its place. */
+  /** The fetch ended before anything was sent: it may come again, or another in its place. */
   unclaim(offer: OfferRecord): void {
     offer.claims--;
+    if (offer.closed !== "" && offer.settled === offer.claims) this.end(offer, false, offer.failure || offer.closed);
   }
 
   /** A claim has ended; with the last of them so has the offer. */

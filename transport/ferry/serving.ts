@@ -16,7 +16,7 @@ import { groupOf, type Model } from "./models.ts";
 import type { OfferRecord } from "./offers.ts";
 import { reportOf } from "./report.ts";
 
-type Ending = Pick<Outcome, "ok" | "code">;
+type Ending = Pick<Outcome, "ok" | "code" | "profile">;
 
 /** What a fetch will be answered with. */
 interface Answer {
@@ -126,7 +126,9 @@ export class Serving {
       kv: named,
       ready: offer.ready === "all" ? "all" : [...offer.ready],
       offer,
-      end: ({ ok, code }) => node.offers.settle(offer, ok, code),
+      // A reader that cannot use the profile asks once more, for the same as it is.
+      end: ({ ok, code, profile }) =>
+        code === "profile_refused" && profile !== "" ? node.offers.unclaim(offer) : node.offers.settle(offer, ok, code),
       refused: () => node.offers.unclaim(offer),
     };
   }

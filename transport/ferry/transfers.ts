@@ -6,14 +6,14 @@ import { planKeys } from "../kv/identity.ts";
 import type { HolderId } from "../memory/pool.ts";
 import type { Content, KvContent } from "../peer/content.ts";
 import { headsOf } from "../peer/content.ts";
-import type { Ask, Proposal } from "../peer/host.ts";
+import type { Ask, Proposal, TransferHandlers } from "../peer/host.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { Outcome, PlacedTransfer } from "../peer/transfer.ts";
 import { defaultDeadline } from "../policy/deadline.ts";
 import type { Priority } from "../policy/priority.ts";
 import type { FerryEvent, FetchRequest, GroupBlocks, PushRequest, RangeRequest, Transfer, TransferReport } from "./ferry.ts";
 import { contentBytes } from "./blocks.ts";
-import { chooseCoding } from "./choice.ts";
+import { chooseCoding, noteRefused } from "./choice.ts";
 import { groupOf, type Model } from "./models.ts";
 import type { NodeContext } from "./context.ts";
 import { reportOf } from "./report.ts";
@@ -35,10 +35,11 @@ interface Running {
   readonly transfer: Transfer;
   readonly priority: Priority;
   readonly chunkBytes: number;
-  readonly handlers: { readonly onEvent: (event: RunningEvent) => void; readonly onEnd: (outcome: Outcome) => void };
+  readonly handlers: Handlers;
   attach(placed: PlacedTransfer): void;
 }
 
+type Handlers = TransferHandlers<RunningEvent>;
 type RunningEvent =
   | { readonly kind: "layer"; readonly layer: number }
   | { readonly kind: "stalled"; readonly silentUs: number }
@@ -94,7 +95,13 @@ export class Transfers {
           tenant,
           profiles: node.profiles.accepted(model, wanted.count, request.exact === true),
         };
-        attach(peer.fetch(nowUs, deadlineUs, ask, content, node.newGrant(), handlers));
+        const begin = (beginUs: number, asked: Ask, owner: Handlers): void =>
+          attach(peer.fetch(beginUs, deadlineUs, asked, content, node.newGrant(), owner));
+        const stored = (owner: Handlers): void => {
+          const againUs = node.runtime.nowUs();
+          begin(againUs, { ...ask, deadlineMs: this.#deadlineMs(againUs, deadlineUs), profiles: [] }, owner);
+        };
+        begin(nowUs, ask, ask.profiles.length === 0 ? handlers : onceMore(handlers, stored));
       },
     );
   }
@@ -133,8 +140,16 @@ export class Transfers {
           layout: model.layoutBytes,
           coding,
         };
-        const placed = peer.serve(nowUs, deadlineUs, offer, content, "all", priority, handlers);
-        if (placed !== undefined) attach(placed);
+        const begin = (beginUs: number, said: Proposal, owner: Handlers): void => {
+          const placed = peer.serve(beginUs, deadlineUs, said, content, "all", priority, owner);
+          if (placed !== undefined) attach(placed);
+        };
+        const stored = (owner: Handlers): void => {
+          noteRefused(node, peer);
+          const againUs = node.runtime.nowUs();
+          begin(againUs, { ...offer, deadlineMs: this.#deadlineMs(againUs, deadlineUs), coding: undefined }, owner);
+        };
+        begin(nowUs, offer, coding === undefined ? handlers : onceMore(handlers, stored));
       },
     );
   }
@@ -312,6 +327,18 @@ export class Transfers {
     const nowUs = this.#node.runtime.nowUs();
     for (const placed of [...this.#running.values()]) placed.cancel(nowUs, code, "its client has gone", true);
   }
+}
+
+/** What is refused for its profile is said once more without: the other end may have been restarted, or cannot code these planes. */
+function onceMore(handlers: Handlers, stored: (owner: Handlers) => void): Handlers {
+  const { onEvent, onEnd } = handlers;
+  return {
+    onEvent,
+    onEnd: (refused) => {
+      if (refused.code !== "profile_refused") return onEnd(refused);
+      stored({ onEvent, onEnd: (outcome) => onEnd({ ...outcome, startedUs: refused.startedUs }) });
+    },
+  };
 }
 
 function sourceOf(source: FetchRequest["source"]): Ask["source"] {

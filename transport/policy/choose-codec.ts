@@ -38,6 +38,8 @@ export const CODEC_REASONS = [
   "no_common_profile",
   /** There are some, but all of them lose something, and the engine does not take that. */
   "engine_refuses_lossy",
+  /** The other end does not take, or has refused, what it said that it has: perhaps it was restarted. */
+  "refused",
   /** What is left needs to know where in its sequence the content begins, and nobody said. */
   "position_unknown",
   /** The link, or the addon of one end, cannot code. */
@@ -66,7 +68,7 @@ export interface CodecInput {
   /** What the last transfer like this one had; undefined: it was stored, or there was none. */
   readonly previous?: string | undefined;
   /** Why there may be no option. */
-  readonly missing?: "no_common_profile" | "engine_refuses_lossy" | "position_unknown" | "codec_missing";
+  readonly missing?: "no_common_profile" | "engine_refuses_lossy" | "refused" | "position_unknown" | "codec_missing";
 }
 
 export interface CodecChoice {
