@@ -71,8 +71,8 @@ export interface NativeCodecCounts extends Readonly<Record<SentCount | ArrivedCo
 
 /**
  * Arguments that do not fit throw TypeError. `position`: of the tile's first token. `end`: behind the last token of the sequence, for `recent`; without it
- * the tile is the sequence's last. `*Later` works on libuv's threads (UV_THREADPOOL_SIZE): until it settles the memory belongs to it, and must be neither
- * transferred nor written.
+ * the tile is the sequence's last. `*Later` works on libuv's threads (UV_THREADPOOL_SIZE), and says how long it had a processor: until it settles the memory
+ * belongs to it, and must be neither transferred nor written.
  */
 export interface NativeCodec {
   /** Of all that decides what a block means, 16 hexadecimal digits. A block of another is refused by it. */
@@ -82,10 +82,10 @@ export interface NativeCodec {
   bound(tokens: number): number;
   /** `out` has bound(tokens) bytes. */
   encode(parts: readonly Uint8Array[], tokens: number, position: number, out: Uint8Array, end?: number): NativeEncoded;
-  encodeLater(parts: readonly Uint8Array[], tokens: number, position: number, out: Uint8Array, end?: number): Promise<NativeEncoded>;
+  encodeLater(...tile: Parameters<NativeCodec["encode"]>): Promise<NativeEncoded & { readonly threadNs: number }>;
   /** Throws an Error with `code` "codec_failed" if this is no block of that tile; what `parts` hold then means nothing. */
   decode(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): void;
-  decodeLater(block: Uint8Array, parts: readonly Uint8Array[], tokens: number, position: number): Promise<void>;
+  decodeLater(...tile: Parameters<NativeCodec["decode"]>): Promise<{ readonly threadNs: number }>;
 }
 
 /** `isa`: one of `isas`. A table is 256 frequencies that sum to 4096. Undefined: what is given does not decode, or cannot be encoded. */

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../codec/shared.h"
+#include "../core/clock.h"
 #include "codec_spec.h"
 
 namespace kvferry {
@@ -114,6 +115,7 @@ class Later : public Napi::AsyncWorker {
   Napi::Promise promise() const { return deferred_.Promise(); }
 
   void Execute() override {
+    const uint64_t start_ns = thread_ns();
     std::unique_ptr<Workspace> space = shared_->take();
     const TileCodec& tiles = shared_->tiles;
     if (decodes_) {
@@ -122,11 +124,14 @@ class Later : public Napi::AsyncWorker {
       encoded_ = tiles.encode(task_.parts.data(), task_.tokens, task_.position, task_.end, task_.block, space.get());
     }
     shared_->give(std::move(space));
+    thread_ns_ = thread_ns() - start_ns;
   }
   void OnOK() override {
     if (!can_run(Env())) return;
     if (!problem_.empty()) return deferred_.Reject(codec_failed(Env(), problem_).Value());
-    deferred_.Resolve(decodes_ ? Env().Undefined() : encoded_value(Env(), encoded_));
+    Napi::Object value = decodes_ ? Napi::Object::New(Env()) : encoded_value(Env(), encoded_).As<Napi::Object>();
+    value.Set("threadNs", double(thread_ns_));
+    deferred_.Resolve(value);
   }
 
  private:
@@ -136,6 +141,7 @@ class Later : public Napi::AsyncWorker {
   Napi::Promise::Deferred deferred_;
   Napi::Reference<Napi::Array> held_;
   Encoded encoded_;
+  uint64_t thread_ns_ = 0;
   std::string problem_;
 };
 

@@ -64,7 +64,7 @@ test("over a slow link sidecars that are left to themselves begin to code when i
   const { code, stdout, stderr } = await kvferry(["bench", ...asked]);
   assert.equal(code, 0, stderr);
   const [result] = benchDocument.parse(JSON.parse(stdout)).results;
-  assert.deepEqual([result!.codec!.used, result!.n_wrong, result!.okay], [{ lossless: 2 }, 0, true]);
+  assert.deepEqual([result!.codec!.used, result!.n_wrong, result!.okay], [{ lossless: 2 }, 0, true], JSON.stringify(result!.codec));
   assert.ok(result!.codec!.ratio > 1.2 && (result!.codec!.reasons["pays"] ?? 0) + (result!.codec!.reasons["stays"] ?? 0) === 2, stdout);
 });
 

@@ -61,7 +61,7 @@ test("while the goodput, or a coder's speed, is not known nothing is coded", () 
   assert.deepEqual(chosen({ goodputBytesPerSecond: undefined }), [undefined, "goodput_unknown"]);
   assert.deepEqual(chosen({ goodputBytesPerSecond: 0, previous: "fast" }), [undefined, "goodput_unknown"]);
   for (const unknown of [{ encodeBytesPerSecond: 0 }, { decodeBytesPerSecond: 0 }]) {
-    assert.deepEqual(chosen({ options: [{ ...FAST, ...unknown }] }), [undefined, "wire_is_faster"]);
+    assert.deepEqual(chosen({ options: [{ ...FAST, ...unknown }] }), [undefined, "speed_unknown"]);
     assert.deepEqual(chosen({ options: [{ ...FAST, ...unknown }, LOSSLESS] }), ["lossless", "pays"]);
   }
 });

@@ -48,6 +48,8 @@ export const CODEC_REASONS = [
   "goodput_unknown",
   /** Both ends are on one host: there is no wire, and both coders would be its processors'. */
   "same_host",
+  /** Nobody has said yet how fast the coders of either end are. */
+  "speed_unknown",
   /** It would pay for more of the same. */
   "too_small",
   /** A coder is slower than the wire with all bytes, or as good as. */
@@ -75,7 +77,7 @@ export interface CodecChoice {
   /** Undefined: stored. */
   readonly profile: string | undefined;
   readonly reason: CodecReason;
-  /** By id, and under `STORED` without any; empty while the goodput is not known. */
+  /** By id, and under `STORED` without any; empty while the goodput, or every speed, is not known. */
   readonly predictedUs: ReadonlyMap<string, number>;
 }
 
@@ -98,6 +100,8 @@ export function chooseCodec(input: CodecInput): CodecChoice {
   if (options.length === 0) return { profile: undefined, reason: missing, predictedUs: new Map() };
   if (isLocal) return { profile: undefined, reason: "same_host", predictedUs: new Map() };
   if (goodput <= 0) return { profile: undefined, reason: "goodput_unknown", predictedUs: new Map() };
+  if (options.every((option) => steadyRate(option, goodput) <= 0))
+    return { profile: undefined, reason: "speed_unknown", predictedUs: new Map() };
   const storedUs = microseconds(bytes, goodput);
   const predictedUs = new Map([[STORED, storedUs]]);
   for (const option of options) predictedUs.set(option.profile, codedUs(option, bytes, goodput, chunkBytes));
