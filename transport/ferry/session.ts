@@ -111,8 +111,7 @@ export class Session implements FerrySession, Ferry {
     const tell = (): void => node.peers.tell({ kind: "models", models: node.modelEntries() });
     for (const misfit of codecs.misfits) node.observer.profileMissing?.(misfit.name, name, misfit.why);
     tell();
-    // What cannot be tried stays unknown, and is not chosen by its speed.
-    codecs.measure()?.then(tell, () => {});
+    void codecs.measure()?.then(tell);
   }
 
   async keys(model: number, group: number, tokens: Uint32Array, seed: KeySeed = {}): Promise<Uint8Array> {
