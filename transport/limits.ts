@@ -73,6 +73,8 @@ const values = {
   /** That a node may have KV coded with. */
   profilesMax: 16,
   profileIdCharacters: 32,
+  /** Numbers of heads, of a part of a model's, that its codecs are kept for. */
+  codecPartsMax: 16,
   safetensorsHeaderBytes: 16 * MiB,
   safetensorsTensorsMax: 65_536,
   /** Numbers of a tensor's shape. */
@@ -210,6 +212,10 @@ assert(limits.codecWidthMax >= limits.channelsMax && limits.codecTokensMax >= li
 assert(
   limits.codecLayersMax <= limits.layersMax && limits.codecExemptMax <= limits.codecTokensMax,
   "what a profile may ask for fits a model and a tile",
+);
+assert(
+  2 ** limits.codecPartsMax >= limits.headsMax,
+  "there are codecs for the ranks of each degree of tensor parallelism that halves the one before",
 );
 assert(2 * 4 * limits.headScoresMax < limits.profileBytes, "levels of as many heads as may be ranked, for K and for V, fit a profile");
 assert(limits.headScoresMax * 32 < limits.headScoresBytes, "as many scores as may be fit a file, at 32 characters each");

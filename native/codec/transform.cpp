@@ -32,9 +32,6 @@ Transform::Transform(const Spec& spec, const Kernels& kernels)
     scale_ = spec.scale.empty() ? std::vector<float>(spec.width(), 1.0f) : spec.scale;
     for (const float scale : scale_) unscale_.push_back(1 / scale);
   }
-  if (spec.klt_block == 0) return;
-  forward_panels_ = panels_of(false);
-  inverse_panels_ = panels_of(true);
 }
 
 // One matrix after another, each as panels of kPanel columns; columns beyond the last are zero.
@@ -56,7 +53,10 @@ std::vector<float> Transform::panels_of(bool is_inverse) const {
   return made;
 }
 
-void Transform::multiply(const float* from, size_t count, const std::vector<float>& panels, float* to) const {
+void Transform::multiply(const float* from, size_t count, bool is_inverse, float* to) const {
+  Panels& made = is_inverse ? inverse_ : forward_;
+  std::call_once(made.once, [&] { made.floats = panels_of(is_inverse); });
+  const std::vector<float>& panels = made.floats;
   const size_t block = spec_.klt_block, blocks = spec_.width() / block;
   for (size_t b = 0; b < blocks; b++) {
     kernels_.product(from + b * block, count, spec_.width(), panels.data() + b * (panels.size() / blocks), block, to + b * block);
@@ -114,7 +114,7 @@ float* Transform::forward(const uint8_t* const* parts, size_t skipped, const Row
     if (!mean_.empty()) kernels_.center(row, width, mean_.data(), scale_.data());
     if (!signs_.empty()) kernels_.hadamard(row, heads, spec_.channels, signs_.data(), norm_, false);
   }
-  if (spec_.klt_block != 0) multiply(rows->values.data(), count, forward_panels_, product);
+  if (spec_.klt_block != 0) multiply(rows->values.data(), count, false, product);
   if (set.kind == RowSet::Kind::others) take_anchors(set, first, count, false, product, rows);
   return product;
 }
@@ -125,7 +125,7 @@ void Transform::inverse(uint8_t* const* parts, size_t skipped, const RowSet& set
   float* values = room(count, rows);
   if (set.kind == RowSet::Kind::anchors) memcpy(anchors(set.count, rows) + first * width, values, count * width * sizeof(float));
   if (set.kind == RowSet::Kind::others) take_anchors(set, first, count, true, values, rows);
-  if (spec_.klt_block != 0) multiply(rows->product.data(), count, inverse_panels_, rows->values.data());
+  if (spec_.klt_block != 0) multiply(rows->product.data(), count, true, rows->values.data());
   for (size_t r = 0; r < count; r++) {
     float* row = rows->values.data() + r * width;
     const size_t token = skipped + set.row(first + r);

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "kernels.h"
@@ -16,6 +17,13 @@ struct Rows {
   std::vector<float> product;  // the same before or behind a KLT
   std::vector<float> cosines, sines;
   std::vector<float> anchors;  // of a delta, as a decoder has them
+};
+
+// What a product reads of the matrices. The first who multiplies makes them: of most codecs one end uses one of both, and to make a codec takes no longer than to
+// read its spec.
+struct Panels {
+  std::once_flag once;
+  std::vector<float> floats;
 };
 
 class Transform {
@@ -35,7 +43,7 @@ class Transform {
 
  private:
   void turn(float* row, uint32_t position, bool back, Rows* rows) const;
-  void multiply(const float* from, size_t count, const std::vector<float>& panels, float* to) const;
+  void multiply(const float* from, size_t count, bool is_inverse, float* to) const;
   std::vector<float> panels_of(bool is_inverse) const;
   void take_anchors(const RowSet& set, size_t first, size_t count, bool back, float* values, Rows* rows) const;
 
@@ -44,7 +52,7 @@ class Transform {
   std::vector<double> frequencies_;
   std::vector<float> mean_, scale_, unscale_, signs_, ones_;
   float norm_ = 1;
-  std::vector<float> forward_panels_, inverse_panels_;
+  mutable Panels forward_, inverse_;
 };
 
 }  // namespace kvferry::codec

@@ -229,3 +229,28 @@ test("the state after so many tokens is published, found, fetched and pushed by 
   await (await holder.node.ferry.push(push)).done;
   compare(holder, asker, state(kept), state(await asker.node.ferry.lease(asker.model, 1, after71)));
 });
+
+test("a position is that of all groups of an offer: who offers groups that begin apart says none", { skip }, async (t) => {
+  const blockStride = 8_192;
+  const { node, model } = await open(t, "windows", blockStride, (blockCount) => {
+    const dense = { kvHeads: 2, headDim: 64, blockTokens: 16, element: "bf16", order: "NHD", kv: "split" } as const;
+    const placing = { form: "block-contiguous", blockStride, blockCount } as const;
+    const groups = [0, 1].map((layer) => denseGroup({ ...dense, ...placing, layers: [layer] }));
+    return layoutOf(blockCount, [...groups, stateGroup({ ...placing, layers: [2], values: 64, element: "f32" })]);
+  });
+  const blocks = await Promise.all([4, 4, 1].map((count) => node.ferry.alloc(count)));
+  const offered = (tokens: readonly number[], position?: number): Promise<string> => {
+    const groups = tokens.map((count, group) => ({ group, blocks: blocks[group]!, tokens: count }));
+    return node.ferry.offer({ model, groups, ...(position === undefined ? {} : { position }) });
+  };
+  const refusal = /64 tokens of group 0 and 32 of group 1/;
+  await assert.rejects(offered([64, 32, 1], 0), { code: "invalid_argument", message: refusal });
+  for (const [tokens, position] of [
+    [[64, 32, 1], undefined],
+    [[64, 64, 1], 16],
+    [[64], 16],
+  ] as const) {
+    await node.ferry.withdraw(await offered(tokens, position));
+  }
+  await node.ferry.offer({ model, groups: [{ group: 2, blocks: blocks[2]!, tokens: 1 }], position: 0 });
+});

@@ -108,7 +108,7 @@ export interface OfferRequest {
   readonly peers?: readonly string[];
   /** false: layers follow by ready(); true (default): all is there. */
   readonly ready?: boolean;
-  /** Of the first token of every group in its sequence, 0 for a prompt from its beginning; as of FetchSource. */
+  /** Of the first token of every group in its sequence, 0 for a prompt from its beginning; as of FetchSource. Groups that begin apart have none. */
   readonly position?: number;
   readonly deadlineMs?: number;
   readonly trace?: string;

@@ -16,7 +16,8 @@ import { halvesOf } from "../kv/planes.ts";
 import type { PlacementCoding } from "../link/link.ts";
 import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
 import { headsOf, type KvCodecs } from "../peer/content.ts";
-import { type CodecCounts, type CodecSpeed, CodecSpeedEstimate, sumOfCounts, togetherOf } from "../policy/codec-speed.ts";
+import { type CodecCounts, type CodecSpeed, CodecSpeedEstimate, togetherOf } from "../policy/codec-speed.ts";
+import { CodecCache } from "./codec-cache.ts";
 
 export interface NamedProfile {
   /** As the operator calls it. */
@@ -114,11 +115,11 @@ export class ModelCodecs implements KvCodecs {
   readonly #model: string;
   readonly #layout: Layout;
   readonly #layers: number;
+  readonly #heads: number;
   readonly #newCodec: ProfileOptions["newCodec"];
   readonly #threads: number;
   readonly #measure: ProfileOptions["measure"];
-  /** By profile, then by what they are of. */
-  readonly #codecs = new Map<string, Map<string, NativeCodec>>();
+  readonly #codecs: CodecCache;
   readonly #speeds = new Map<string, CodecSpeedEstimate>();
   /** Whether so many heads fit, by profile and number. */
   readonly #fits = new Map<string, boolean>();
@@ -135,6 +136,8 @@ export class ModelCodecs implements KvCodecs {
     this.#threads = threads;
     this.#measure = measure;
     const { count } = headsOf(layout);
+    this.#heads = count;
+    this.#codecs = new CodecCache(count);
     const misfits: Misfit[] = [];
     this.profiles = profiles.flatMap((named) => {
       // Of several calibrations it is that of this model: what is another's does not fit.
@@ -178,19 +181,31 @@ export class ModelCodecs implements KvCodecs {
 
   /** Of all that links coded with it here. */
   countsOf(id: string): CodecCounts {
-    return sumOfCounts([...(this.#codecs.get(id)?.values() ?? [])].map((codec) => codec.counts()));
+    return this.#codecs.countsOf(id);
   }
 
-  /** Has each profile tried, one after the other, off this thread. Undefined: there is nothing to try. */
+  /**
+   * Makes the codecs of all tiles, each in a turn of the event loop of its own (matrices are megabytes), so that no transfer makes them; then has each profile
+   * tried, off this thread. Undefined: there is nothing to try.
+   */
   measure(): Promise<void> | undefined {
     return this.#measure === undefined || this.profiles.length === 0 ? undefined : this.#measureAll(this.#measure);
   }
 
   async #measureAll(measure: NonNullable<ProfileOptions["measure"]>): Promise<void> {
     for (const profile of this.profiles) {
-      const [k, v] = [await measure(this.#firstSpec(profile, "k")), await measure(this.#firstSpec(profile, "v"))];
-      this.#speeds.set(profile.id, new CodecSpeedEstimate(togetherOf(k, v)));
+      // What cannot be made or tried stays unknown, and is not chosen by its speed.
+      await this.#measureOne(profile, measure).catch(() => {});
     }
+  }
+
+  async #measureOne(profile: ModelProfile, measure: NonNullable<ProfileOptions["measure"]>): Promise<void> {
+    for (const tile of this.#tiles(profile, this.#heads)) {
+      await nextTurn();
+      this.#codecOf(profile, tile);
+    }
+    const [k, v] = [await measure(this.#firstSpec(profile, "k")), await measure(this.#firstSpec(profile, "v"))];
+    this.#speeds.set(profile.id, new CodecSpeedEstimate(togetherOf(k, v)));
   }
 
   #estimateOf(id: string): CodecSpeedEstimate {
@@ -228,34 +243,37 @@ export class ModelCodecs implements KvCodecs {
     }
   }
 
-  /** Of each half of each group with tokens, as a plan would have it. */
-  #firstTiles({ profile }: ModelProfile, heads: number): CodedPlane[] {
+  /** Of each group with tokens, as a plan would have them. */
+  #tiles({ profile }: ModelProfile, heads: number, most = Number.POSITIVE_INFINITY): CodedPlane[] {
     return this.#layout.groups.flatMap((group) => {
       if (group.blockTokens === 0) return [];
-      const layers = [...group.layers].sort((a, b) => a - b).slice(0, profile.layers);
-      return halvesOf(group).map(({ name: component, element, firstHead, channels, heads: held }) => ({
-        ...{ component, element, layers, firstHead, channels },
-        heads: component === "latent" ? held : heads,
-      }));
+      const ascending = [...group.layers].sort((a, b) => a - b);
+      const starts = ascending.flatMap((_, at) => (at % profile.layers === 0 && at < most * profile.layers ? [at] : []));
+      return starts.flatMap((start) =>
+        halvesOf(group).map(({ name: component, element, firstHead, channels, heads: held }) => ({
+          ...{ component, element, layers: ascending.slice(start, start + profile.layers), firstHead, channels },
+          heads: component === "latent" ? held : heads,
+        })),
+      );
     });
   }
 
+  /** Of each half of each group with tokens. */
+  #firstTiles(profile: ModelProfile, heads: number): CodedPlane[] {
+    return this.#tiles(profile, heads, 1);
+  }
+
   #firstSpec(profile: ModelProfile, side: Side): NativeCodecSpec {
-    const tiles = this.#firstTiles(profile, headsOf(this.#layout).count);
+    const tiles = this.#firstTiles(profile, this.#heads);
     return this.#specOf(profile, tiles.find(({ component }) => component === side) ?? tiles[0]!);
   }
 
   /** Throws profile_refused. */
   #codecOf(known: ModelProfile, about: CodedPlane): NativeCodec {
     const { element, heads, channels, layers } = about;
-    const key = [about.component, layers.join(), element, heads, channels].join(" ");
-    const codecs = this.#codecs.get(known.id) ?? new Map<string, NativeCodec>();
-    const made = codecs.get(key);
-    if (made !== undefined) return made;
+    const key = [about.component, layers.join(), element, channels].join(" ");
     try {
-      const codec = this.#newCodec(this.#specOf(known, about));
-      this.#codecs.set(known.id, codecs.set(key, codec));
-      return codec;
+      return this.#codecs.get(known.id, heads, key, () => this.#newCodec(this.#specOf(known, about)));
     } catch (error) {
       const why = error instanceof TypeError ? error.message : asKvferryError(error).detail;
       throw new KvferryError("profile_refused", `${known.name}: ${why}`, { cause: error });
@@ -293,4 +311,8 @@ export function needs({ k, v }: Profile): boolean {
 /** Whether it does not do the same with all layers. */
 function isByLayer(profile: Profile): boolean {
   return [profile.k, profile.v].some(({ quantizer }) => "levels" in quantizer && typeof quantizer.levels !== "number") || needs(profile);
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -111,8 +111,7 @@ export class Session implements FerrySession, Ferry {
     const tell = (): void => node.peers.tell({ kind: "models", models: node.modelEntries() });
     for (const misfit of codecs.misfits) node.observer.profileMissing?.(misfit.name, name, misfit.why);
     tell();
-    // What cannot be tried stays unknown, and is not chosen by its speed.
-    codecs.measure()?.then(tell, () => {});
+    void codecs.measure()?.then(tell);
   }
 
   async keys(model: number, group: number, tokens: Uint32Array, seed: KeySeed = {}): Promise<Uint8Array> {
@@ -185,6 +184,8 @@ export class Session implements FerrySession, Ferry {
       throw new KvferryError("invalid_argument", "an offer for certain peers needs TLS: without certificates nobody has an identity");
     const model = node.models.get(request.model);
     const groups = this.#checkGroups(request.model, request.groups);
+    const position = checkPosition(request.position);
+    if (position !== undefined) checkTogether(model, groups);
     for (const { blocks } of groups) pool.check(this.holder, blocks);
     for (const { blocks } of groups) node.origins.check(blocks, model.profile);
     for (const { blocks } of groups) pool.pin(blocks);
@@ -197,7 +198,7 @@ export class Session implements FerrySession, Ferry {
         groups,
         endsUs: node.runtime.nowUs() + Math.min(request.deadlineMs ?? limits.offerDeadlineMs, limits.deadlineMaxMs) * 1000,
         trace: request.trace ?? "",
-        position: checkPosition(request.position),
+        position,
         peers: request.peers,
         ready: request.ready === false ? new Set() : "all",
         onEnd: (ok, code) => {
@@ -361,6 +362,15 @@ export class Session implements FerrySession, Ferry {
 
 function checkPosition(position: number | undefined): number | undefined {
   return position === undefined ? undefined : integer(position, "position", 0, limits.keyTokensMax - 1);
+}
+
+/** One position is that of all groups with tokens: those that hold fewer, such as a window's, begin later, and keys would be turned back by wrong angles. */
+function checkTogether(model: Model, groups: readonly GroupBlocks[]): void {
+  const [first, ...others] = groups.filter(({ group }) => groupOf(model, group).blockTokens > 0);
+  const other = others.find(({ tokens }) => tokens !== first?.tokens);
+  if (first === undefined || other === undefined) return;
+  const differ = `${first.tokens} tokens of group ${first.group} and ${other.tokens} of group ${other.group}`;
+  throw expected("groups that begin together, or none", "position", differ);
 }
 
 function checkNamespace(namespace: string): string {

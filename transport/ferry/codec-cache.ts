@@ -1,0 +1,67 @@
+/**
+ * The codecs that a model's profiles have made: those of all its heads stay, and those of a part as long as it is among the last ones that somebody asked for, since
+ * it is a peer that names parts. What dropped ones have counted stays in the sums.
+ */
+import { limits } from "../limits.ts";
+import type { NativeCodec } from "../native-codec.ts";
+import { type CodecCounts, sumOfCounts } from "../policy/codec-speed.ts";
+
+/** By profile, then by what they are of. */
+type Codecs = Map<string, Map<string, NativeCodec>>;
+
+export class CodecCache {
+  readonly #whole: Codecs = new Map();
+  readonly #wholeHeads: number;
+  /** By number of heads, the one that was not asked for the longest first. */
+  readonly #parts = new Map<number, Codecs>();
+  readonly #dropped = new Map<string, CodecCounts>();
+
+  /** @param wholeHeads of a layer of this side */
+  constructor(wholeHeads: number) {
+    this.#wholeHeads = wholeHeads;
+  }
+
+  /** The same one for the same names; what `make` throws is the caller's. */
+  get(profile: string, heads: number, about: string, make: () => NativeCodec): NativeCodec {
+    const codecs = this.#of(heads);
+    const ofProfile = codecs.get(profile) ?? new Map<string, NativeCodec>();
+    let codec = ofProfile.get(about);
+    if (codec === undefined) {
+      codec = make();
+      codecs.set(profile, ofProfile.set(about, codec));
+    }
+    return codec;
+  }
+
+  /** Of all that were made with it. */
+  countsOf(profile: string): CodecCounts {
+    const dropped = this.#dropped.get(profile);
+    const live = [this.#whole, ...this.#parts.values()].flatMap((codecs) => countsIn(codecs, profile));
+    return sumOfCounts(dropped === undefined ? live : [dropped, ...live]);
+  }
+
+  #of(heads: number): Codecs {
+    if (heads === this.#wholeHeads) return this.#whole;
+    const codecs: Codecs = this.#parts.get(heads) ?? new Map();
+    this.#parts.delete(heads);
+    this.#parts.set(heads, codecs);
+    if (this.#parts.size > limits.codecPartsMax) this.#dropOldest();
+    return codecs;
+  }
+
+  #dropOldest(): void {
+    for (const [heads, codecs] of this.#parts) {
+      this.#parts.delete(heads);
+      for (const profile of codecs.keys()) {
+        const before = this.#dropped.get(profile);
+        const counts = countsIn(codecs, profile);
+        this.#dropped.set(profile, sumOfCounts(before === undefined ? counts : [before, ...counts]));
+      }
+      return;
+    }
+  }
+}
+
+function countsIn(codecs: Codecs, profile: string): CodecCounts[] {
+  return [...(codecs.get(profile)?.values() ?? [])].map((codec) => codec.counts());
+}
