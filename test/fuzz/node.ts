@@ -3,7 +3,7 @@
  * only remembers, and random numbers that count up, so that an input can know the handles and grants that will be given.
  */
 import assert from "node:assert/strict";
-import { FerryNode, type NodeSettings } from "../../transport/ferry/node.ts";
+import { FerryNode, type NodeOptions, type NodeSettings } from "../../transport/ferry/node.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import { crc32c } from "../../transport/kv/crc32c.ts";
 import { gather, planeFits, RunCursor, streamBytes } from "../../transport/kv/runs.ts";
@@ -63,7 +63,7 @@ export class HeldNode {
   readonly #table: PoolTable;
 
   /** @param region wiped: every input begins with a pool that is new. */
-  constructor(region: Region, blockBytes: number) {
+  constructor(region: Region, blockBytes: number, more: Pick<NodeOptions, "profiles"> = {}) {
     const { runtime, link, processes } = this;
     const shape = tableShape(region.bytes, blockBytes);
     region.view.fill(0, 0, shape.dataOffset);
@@ -71,7 +71,8 @@ export class HeldNode {
     const evicted = (keys: Uint8Array): void => this.node.broadcast({ kind: "evicted", keys });
     this.pool = new Pool({ name: "fuzz", region, blockBytes, random, nowUs: () => runtime.nowUs(), processes }, { evicted });
     this.#table = new PoolTable(region.view, shape);
-    this.node = new FerryNode({ settings: SETTINGS, runtime, link, pool: this.pool, jobs: new HeldJobs(), bufferRegion, observer: {} });
+    const parts = { runtime, link, pool: this.pool, jobs: new HeldJobs(), bufferRegion };
+    this.node = new FerryNode({ settings: SETTINGS, ...parts, observer: {}, ...more });
     runtime.turn = (nowUs) => this.node.turn(nowUs);
   }
 
@@ -191,6 +192,13 @@ export interface Placed {
   revoked: boolean;
 }
 
+/** How many planes a chunk that begins in one is of. */
+function partsOf({ planes, coding }: PlacementSpec, plane: number): number {
+  if (coding?.codecs[plane] === undefined) return 1;
+  const next = coding.codecs.findIndex((codec, at) => at > plane && codec !== undefined);
+  return (next < 0 ? planes.length : next) - plane;
+}
+
 /** A link without a wire: whoever holds it says what comes, and sees what goes. It keeps the contract of transport/link/link.ts. */
 export class HeldLink implements Link {
   readonly kind = "fake";
@@ -198,6 +206,10 @@ export class HeldLink implements Link {
   readonly live = new Set<ConnectionId>();
   readonly placements = new Map<PlacementId, Placed>();
   submitted: ChunkSend[] = [];
+  /** What is said at once by whoever is dialled; undefined: nobody is there. */
+  hello: Uint8Array | undefined;
+  /** The last connection that was dialled so. */
+  dialled: ConnectionId | undefined;
   /** Sees every placement before it is made. */
   onPlace: (spec: PlacementSpec) => void = () => {};
   #events: LinkEvent[] = [];
@@ -214,10 +226,15 @@ export class HeldLink implements Link {
   async listen(endpoint: Endpoint): Promise<Endpoint> {
     return endpoint;
   }
-  /** Nobody is there. */
+  /** Nobody is there, unless there is a Hello to say. */
   dial(): ConnectionId {
     const connection = this.#next++;
-    this.tell({ kind: "disconnected", connection, code: 20, detail: "refused" });
+    if (this.hello !== undefined) {
+      this.live.add(connection);
+      this.dialled = connection;
+      this.tell({ kind: "connected", connection, remote: { host: "127.0.0.1", port: 1 } });
+      this.tell({ kind: "message", connection, bytes: this.hello });
+    } else this.tell({ kind: "disconnected", connection, code: 20, detail: "refused" });
     return connection;
   }
   accept(): ConnectionId {
@@ -262,9 +279,11 @@ export class HeldLink implements Link {
       assert.ok(blocks !== undefined && planeFits(plane, blocks, spec.region.bytes), "a plane lies inside its region");
     }
     for (const { plane, start, bytes } of spec.chunks) {
-      const placed = spec.planes[plane] as Plane;
-      const length = streamBytes(placed, (spec.blockLists[placed.blockList] as Uint32Array).length);
-      assert.ok(bytes > 0 && start >= 0 && start + bytes <= length, "a chunk lies inside its plane");
+      const parts = partsOf(spec, plane);
+      for (const placed of spec.planes.slice(plane, plane + parts)) {
+        const length = streamBytes(placed, (spec.blockLists[placed.blockList] as Uint32Array).length);
+        assert.ok(bytes > 0 && start >= 0 && start + bytes / parts <= length, "a chunk lies inside its planes");
+      }
     }
     this.onPlace(spec);
     const placement = this.#next++;

@@ -7,6 +7,7 @@ import { apiClientTargets } from "./targets/api-client.ts";
 import { apiSessionTargets } from "./targets/api-session.ts";
 import { benchTargets } from "./targets/bench.ts";
 import { codecTargets } from "./targets/codec.ts";
+import { codedLaneTargets } from "./targets/coded-lanes.ts";
 import { coderTargets } from "./targets/coders.ts";
 import { configTargets } from "./targets/config.ts";
 import { controlTargets } from "./targets/control.ts";
@@ -27,6 +28,7 @@ export const targets: readonly Target[] = [
   ...tlsTargets,
   ...tlsRecordTargets,
   ...laneTargets,
+  ...codedLaneTargets,
   ...answerTargets,
   ...messageTargets,
   ...peerSessionTargets,

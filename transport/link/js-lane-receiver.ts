@@ -148,6 +148,13 @@ export class LaneReceiver {
     }
     this.#placement = this.#cursor = undefined;
     this.#reading = "header";
-    this.#owner.answer({ ...header, type, checksum: false, bytes: 0, status: status === undefined ? 0 : ERRORS[status].number });
+    this.#owner.answer({
+      ...header,
+      type,
+      checksum: false,
+      coded: false,
+      bytes: 0,
+      status: status === undefined ? 0 : ERRORS[status].number,
+    });
   }
 }

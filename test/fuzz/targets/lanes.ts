@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { crc32c } from "../../../transport/kv/crc32c.ts";
 import { encodePreamble } from "../../../transport/link/frame.ts";
-import type { ChunkSpan, ConnectionId, Endpoint, LinkEvent, PlacementId, Plane } from "../../../transport/link/link.ts";
+import type { ChunkSpan, ConnectionId, Endpoint, LinkEvent, PlacementCoding, PlacementId, Plane } from "../../../transport/link/link.ts";
 import { readGolden } from "../../golden/golden.ts";
 import { Memory, type Side } from "../../link/conformance/memory.ts";
 import { chunkFrame, headerOf, trailerOf } from "../../link/raw.ts";
@@ -18,6 +18,8 @@ import { judge, type OracleGrant } from "./oracle.ts";
 const TOKEN = new Uint8Array(16).fill(0x5c);
 const LANES = 64;
 const CHUNK_BYTES = [1, 16, 48, 100, 1_000, 4_096, 20_000, 70_000];
+/** Planes that a codec joins. */
+export const PARTS = 2;
 /** So often everything is taken back and placed anew. */
 const ROUND = 64;
 
@@ -37,8 +39,26 @@ const CHUNKS: readonly ChunkSpan[] = CHUNK_BYTES.map((bytes, chunk) => ({
   bytes,
 }));
 
-/** 1 standing, 2 once and unchecked, 3 transposed; 4 has another generation, 5 was revoked, 6 is another connection's. */
-const GRANTS = [1, 2, 3] as const;
+/** 1 standing, 2 once and unchecked; 4 has another generation, 5 was revoked, 6 is another connection's. */
+const GRANTS = [1, 2, 3, 4, 5, 6] as const;
+
+/** What grants are of. */
+export interface Ground {
+  readonly regionBytes: number;
+  readonly blocks: Uint32Array;
+  planes(grant: number): readonly Plane[];
+  chunks(grant: number): readonly ChunkSpan[];
+  readonly coding?: PlacementCoding;
+  readonly decoders?: NonNullable<OracleGrant["decoders"]>;
+}
+
+/** Grant 3 is transposed. */
+const PLAIN: Ground = {
+  regionBytes: REGION_BYTES,
+  blocks: BLOCKS,
+  planes: (grant) => [PLANES[grant === 3 ? 1 : 0] as Plane],
+  chunks: (grant) => (grant === 3 ? CHUNKS.filter(({ bytes }) => bytes <= 4_096) : CHUNKS),
+};
 
 interface Placed {
   readonly placement: PlacementId;
@@ -47,8 +67,9 @@ interface Placed {
   readonly oracle: OracleGrant;
 }
 
-class LaneSession implements Session {
+export class LaneSession implements Session {
   readonly #polled: Polled;
+  readonly #ground: Ground;
   #endpoint: Endpoint = { host: "", port: 0 };
   readonly #accepted: ConnectionId[] = [];
   readonly #revoked = new Set<PlacementId>();
@@ -62,7 +83,8 @@ class LaneSession implements Session {
   #inputs = 0;
   readonly #unexpected: LinkEvent[] = [];
 
-  constructor(kind: Kind) {
+  constructor(kind: Kind, ground: Ground = PLAIN) {
+    this.#ground = ground;
     this.#polled = new Polled(kind, (event) => this.#handle(event));
   }
 
@@ -87,7 +109,9 @@ class LaneSession implements Session {
     const verdict = judge(stream, new Map([...this.#placed].map(([grant, { oracle }]) => [grant, oracle])), {
       handleCommit: (grant, chunk, payload) => {
         const { memory, side } = this.#placed.get(grant) as Placed;
-        memory.expectPayload(chunksOf(grant)[chunk] as ChunkSpan, side, payload);
+        const spans = this.#spansOf(grant, chunk);
+        const each = payload.length / spans.length;
+        spans.forEach((span, part) => memory.expectPayload(span, side, payload.subarray(part * each, (part + 1) * each)));
         dirty.delete(`${grant}.${chunk}`);
         this.#committedExpected += 1;
       },
@@ -108,7 +132,7 @@ class LaneSession implements Session {
     if (verdict.end !== "whole") await this.#drop();
     for (const [grant, chunk] of dirty.values()) {
       const { memory, side } = this.#placed.get(grant) as Placed;
-      memory.acceptChunk(chunksOf(grant)[chunk] as ChunkSpan, side);
+      for (const span of this.#spansOf(grant, chunk)) memory.acceptChunk(span, side);
     }
     for (const [grant, { memory }] of this.#placed) memory.check(`grant ${grant}`);
     assert.deepEqual(this.#unexpected, []);
@@ -150,21 +174,29 @@ class LaneSession implements Session {
   async #renew(): Promise<void> {
     await this.#takeBack();
     const [connection, other] = this.#accepted as [ConnectionId, ConnectionId];
-    for (const grant of [...GRANTS, 4, 5, 6]) this.#place(grant, grant === 6 ? other : connection, grant === 4 ? 2 : 1);
+    for (const grant of GRANTS) this.#place(grant, grant === 6 ? other : connection, grant === 4 ? 2 : 1);
     await this.#revoke(5);
   }
 
   #place(grant: number, connection: ConnectionId, generation: number): void {
-    const memory = new Memory(REGION_BYTES, grant);
-    const side = { planes: [PLANES[grant === 3 ? 1 : 0] as Plane], blockLists: [BLOCKS] };
-    const [standing, checksum, chunks] = [grant === 1, grant !== 2, chunksOf(grant)];
-    const common = { direction: "in", region: memory.region, ...side } as const;
+    const { regionBytes, blocks, coding, decoders } = this.#ground;
+    const memory = new Memory(regionBytes, grant);
+    const side = { planes: this.#ground.planes(grant), blockLists: [blocks] };
+    const [standing, checksum, chunks] = [grant === 1, grant !== 2, this.#ground.chunks(grant)];
+    const common = { direction: "in", region: memory.region, ...side, ...(coding === undefined ? {} : { coding }) } as const;
     const placement = this.#polled.link.place({ ...common, connection, grant, generation, chunks, standing, checksum });
     assert.ok(placement !== "full");
     const isReachable = grant !== 5 && grant !== 6;
     const chunkBytes = chunks.map(({ bytes }) => bytes);
     const oracle = { generation: isReachable ? generation : -1, standing, checksum, chunkBytes, committed: new Map<number, number>() };
-    this.#placed.set(grant, { placement, memory, side, oracle });
+    this.#placed.set(grant, { placement, memory, side, oracle: decoders === undefined ? oracle : { ...oracle, decoders } });
+  }
+
+  /** Of each plane that a chunk is of. */
+  #spansOf(grant: number, chunk: number): ChunkSpan[] {
+    const { plane, start, bytes } = this.#ground.chunks(grant)[chunk] as ChunkSpan;
+    const parts = this.#ground.coding?.codecs[plane] === undefined ? 1 : PARTS;
+    return Array.from({ length: parts }, (_, part) => ({ plane: plane + part, start, bytes: bytes / parts }));
   }
 
   async #revoke(grant: number): Promise<void> {
@@ -182,10 +214,6 @@ class LaneSession implements Session {
     assert.equal(this.#committed, this.#committedExpected, "events of commits");
     this.#placed.clear();
   }
-}
-
-function chunksOf(grant: number): readonly ChunkSpan[] {
-  return grant === 3 ? CHUNKS.filter(({ bytes }) => bytes <= 4_096) : CHUNKS;
 }
 
 /** One frame, right or wrong in one of the ways that a peer can be. */
@@ -220,9 +248,14 @@ function frame(random: Random): Uint8Array {
 }
 
 function generate(random: Random, pool: readonly Uint8Array[]): Uint8Array {
+  return generateStream(random, pool, frame);
+}
+
+/** Some frames behind a byte, now and then changed as they stand. */
+export function generateStream(random: Random, pool: readonly Uint8Array[], one: (random: Random) => Uint8Array): Uint8Array {
   if (random.chance(1, 8)) return mutate(random.pick(pool), random);
   const frames: Uint8Array[] = [];
-  for (let left = random.between(1, 5); left > 0; left--) frames.push(frame(random));
+  for (let left = random.between(1, 5); left > 0; left--) frames.push(one(random));
   const stream = Buffer.concat([Uint8Array.of(random.below(256)), ...frames]);
   return random.chance(1, 6) ? mutate(stream, random, 2) : stream;
 }

@@ -11,6 +11,8 @@ export interface OracleGrant {
   readonly chunkBytes: readonly number[];
   /** The highest sequence committed, by chunk. */
   readonly committed: Map<number, number>;
+  /** Of chunks that may come coded: what a block decodes to, undefined if it is none. */
+  readonly decoders?: ReadonlyMap<number, (block: Uint8Array) => Uint8Array | undefined>;
 }
 
 export interface OracleOwner {
@@ -63,23 +65,29 @@ function judgeChunk(
   const discarded = (type: "ack" | "nack", status: number): Uint8Array | "partial" =>
     isWhole ? answerOf(header, type, status) : "partial";
   if (grant === undefined || grant.generation !== generation) return discarded("nack", ERRORS.grant_unknown.number);
-  // None of these grants has a codec.
-  if (header.coded === true || grant.chunkBytes[chunk] !== bytes || sequence === 0 || (grant.checksum && !header.checksum)) return "closed";
+  const whole = grant.chunkBytes[chunk] ?? 0;
+  const decode = header.coded === true ? grant.decoders?.get(chunk) : undefined;
+  const fits = header.coded === true ? decode !== undefined && bytes < whole : bytes === whole;
+  if (!fits || sequence === 0 || (grant.checksum && !header.checksum)) return "closed";
   const before = grant.committed.get(chunk);
   if (before !== undefined && (!grant.standing || sequence <= before)) return discarded("ack", ERRORS.duplicate_chunk.number);
+  // What is coded is nowhere until it is whole and right.
+  const spoil = (): void => (decode === undefined ? owner.handleDirty(header.grant, chunk) : undefined);
   if (!isWhole) {
-    owner.handleDirty(header.grant, chunk);
+    spoil();
     return "partial";
   }
   const payload = behind.subarray(0, bytes);
   const trailer = decodeTrailer(behind.subarray(bytes));
   const isRight = !header.checksum || trailer?.crc === crc32c(payload);
   if (trailer?.verdict !== 0 || !isRight) {
-    owner.handleDirty(header.grant, chunk);
+    spoil();
     return answerOf(header, "nack", trailer?.verdict === 0 ? ERRORS.checksum_mismatch.number : ERRORS.cancelled.number);
   }
+  const content = decode === undefined ? payload : decode(payload);
+  if (content === undefined) return answerOf(header, "nack", ERRORS.codec_failed.number);
   grant.committed.set(chunk, sequence);
-  owner.handleCommit(header.grant, chunk, payload);
+  owner.handleCommit(header.grant, chunk, content);
   return answerOf(header, "ack", 0);
 }
 
@@ -93,5 +101,5 @@ function headerOf(bytes: Uint8Array): FrameHeader | "wrong" | undefined {
 }
 
 function answerOf(header: FrameHeader, type: "ack" | "nack" | "pong", status: number): Uint8Array {
-  return encodeHeader({ ...header, type, checksum: false, bytes: 0, status });
+  return encodeHeader({ ...header, type, checksum: false, coded: false, bytes: 0, status });
 }

@@ -1,8 +1,10 @@
 /** What remotes say to a node that node.ts holds: about handles, grants and transfers that are, or were, or will be. */
 import { createHash } from "node:crypto";
+import { ERRORS } from "../../../transport/errors.ts";
 import { denseLayout } from "../../../transport/kv/build.ts";
 import { fingerprint } from "../../../transport/kv/identity.ts";
 import { serializeLayout } from "../../../transport/kv/parse.ts";
+import { CAPABILITIES } from "../../../transport/peer/greeting.ts";
 import type { Coding, EarlyGrant, Hello, Message } from "../../../transport/peer/messages.ts";
 import type { Random } from "../random.ts";
 import { BLOCK_COUNT, handleOf } from "./api-examples.ts";
@@ -42,28 +44,62 @@ export const helloOf = (name: string, resumeNode = ""): Hello => ({
     models: [],
   },
 });
-/** Of one of the first offers that the node makes. */
-export function acceptance(random: Random): Message {
+/** Of who can all that this version can, and has these profiles. */
+export const ableHello = (name: string, ids: readonly string[]): Hello => ({
+  ...helloOf(name),
+  laneToken: new Uint8Array(16).fill(1),
+  capabilities: [...CAPABILITIES],
+  models: [{ fingerprint: FINGERPRINT, layout: LAYOUTS[0]!, profiles: ids.map((id) => ({ id, decodeBytesPerSecond: 1 })) }],
+});
+
+/** Of one of the first offers that the node makes; most are coded. */
+export function acceptance(random: Random, coded = false): Message {
   return {
     ...{ kind: "accept", id: random.between(1, 2), grant: random.pick([5, 5, 6]), generation: random.pick([1, 1, 2, 3]) },
-    ...{ committed: new Uint8Array(random.below(2)), layout: random.pick(LAYOUTS), order: random.pick(["flat", "canonical"]) },
+    ...{
+      committed: new Uint8Array(random.below(2)),
+      layout: random.pick(LAYOUTS),
+      order: random.pick(["flat", "canonical", ...(coded ? ["canonical", "canonical"] : [])]),
+    },
+  };
+}
+
+/** Of one of the first offers: the profile is not to be had. */
+export const refusal = (random: Random): Message => ({
+  ...{ kind: "cancel", id: random.between(1, 3), fetch: 0, grant: 0, code: ERRORS.profile_refused.number, detail: "", fromReceiver: true },
+});
+
+/** To one of the first fetches that the node says. */
+export function answer(random: Random, ids: readonly string[]): Message {
+  return {
+    ...{ kind: "offer", id: random.between(1, 3), fetch: random.between(1, 3), fingerprint: FINGERPRINT, firstHead: 0, heads: 2 },
+    ...{ groups: [{ group: 0, tokens: 32 }], chunkBytes: 4_096, checksum: true, ranges: undefined, keys: new Uint8Array(0), trace: "" },
+    ...{ deadlineMs: 2_000, layout: LAYOUTS[0]!, coding: coding(random, ids), generation: random.pick([0, 0, 0, 1]) },
   };
 }
 
 /** For what the node would offer, or nearly so. */
-function earlyGrant(random: Random, layout: Uint8Array): EarlyGrant {
+function earlyGrant(random: Random, layout: Uint8Array, ids: readonly string[]): EarlyGrant {
   return {
     ...{ grant: random.between(1, 12), generation: random.pick([1, 1, 2, 3]), layout, order: random.pick(["flat", "flat", "canonical"]) },
     ...{ held: DIGEST, groups: [{ group: 0, tokens: 32 }], firstHead: 0, heads: random.pick([2, 2, 1]), chunkBytes: 4_096, checksum: true },
-    coding: coding(random),
+    coding: coding(random, ids),
   };
 }
 
-/** Nobody has a profile in these sessions: what names one is refused, or foretells what is not offered. */
-const coding = (random: Random): Coding | undefined => random.pick([undefined, undefined, { profile: PROFILE, position: random.below(3) }]);
+/** What names a profile that is not there is refused, or foretells what is not offered. */
+const coding = (random: Random, ids: readonly string[]): Coding | undefined =>
+  random.pick([
+    undefined,
+    undefined,
+    ...[PROFILE, ...ids].map((profile) => ({ profile, position: random.pick([0, 0, 16, random.below(3)]) })),
+  ]);
 
-/** What a remote may say that is about something: numbers and handles that are, or were, or will be. */
-export function saying(random: Random): Message {
+/**
+ * What a remote may say that is about something: numbers and handles that are, or were, or will be.
+ * @param ids of the profiles that the node has
+ */
+export function saying(random: Random, ids: readonly string[] = []): Message {
   const id = random.between(1, 4);
   const layout = random.pick(LAYOUTS);
   const ask = {
@@ -76,7 +112,7 @@ export function saying(random: Random): Message {
     readers: 1,
     tenant: "",
     priority: "normal" as const,
-    profiles: random.pick([[], [PROFILE]]),
+    profiles: random.pick([[], [PROFILE], ...(ids.length === 0 ? [] : [ids, [PROFILE, ...ids], [random.pick(ids)]])]),
   };
   const keys = keysOf(random.pick([1, 1, 9]), random.pick([2, 1, 3]));
   const ranges = { buffer: BUFFER, ranges: [{ offset: random.pick([0, 4_096]), bytes: random.pick([512, 4_096]) }] };
@@ -88,10 +124,10 @@ export function saying(random: Random): Message {
     keys,
     layout,
     generation: 0,
-    coding: coding(random),
+    coding: coding(random, ids),
   };
   const grant = random.between(1, 12);
-  const early = random.chance(1, 2) ? earlyGrant(random, layout) : undefined;
+  const early = random.chance(1, 2) ? earlyGrant(random, layout, ids) : undefined;
   const ofRanges = early && { ...early, groups: [], heads: 0, layout: new Uint8Array(0), held: new Uint8Array(0) };
   return random.pick<Message>([
     { kind: "fetch", id, ...ask, source: { kind: "handle", handle: OFFER }, grant: early },
@@ -114,7 +150,13 @@ export function saying(random: Random): Message {
     { kind: "lookupReply", id, code: 0, matched: 2 },
     {
       kind: "models",
-      models: [{ fingerprint: FINGERPRINT, layout, profiles: random.pick([[], [{ id: PROFILE, decodeBytesPerSecond: 1 }]]) }],
+      models: [
+        {
+          fingerprint: FINGERPRINT,
+          layout,
+          profiles: random.pick([[], [PROFILE], ids]).map((one) => ({ id: one, decodeBytesPerSecond: 1 })),
+        },
+      ],
     },
     { kind: "refuse", code: 31, detail: "", version: 1, minVersion: 1, re: random.below(2) },
     { kind: "bye", reason: "" },
