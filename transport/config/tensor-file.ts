@@ -1,6 +1,6 @@
 /** Safetensors files on disk: parts of tensors are read as they are needed, since dumps and calibrations can be larger than what a Buffer holds. */
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { expected } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../codec/safetensors.ts";
@@ -54,6 +54,11 @@ export class TensorFile {
   }
 }
 
+/** Throws invalid_argument on a name that something else than a file has: a folder, or a device, in whose place a file would come. */
+export function checkOutput(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) throw new KvferryError("invalid_argument", `${path} is no file`);
+}
+
 /** Writes tensors in the order of their shapes, under another name until all is there. Returns the hex SHA-256 of the file. */
 export function writeTensors(
   path: string,
@@ -61,6 +66,7 @@ export function writeTensors(
   metadata: Readonly<Record<string, string>>,
   values: Iterable<ArrayBufferView>,
 ): string {
+  checkOutput(path);
   const fresh = `${path}.${process.pid}`;
   const hash = createHash("sha256");
   try {
