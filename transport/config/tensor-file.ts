@@ -11,6 +11,7 @@ export class TensorFile {
   readonly path: string;
   readonly head: SafetensorsHead;
   readonly #file: number;
+  readonly #changedMs: number;
 
   /** Throws invalid_argument on what is no safetensors file. */
   constructor(path: string) {
@@ -19,6 +20,7 @@ export class TensorFile {
     try {
       const stat = fstatSync(this.#file);
       if (!stat.isFile()) throw new KvferryError("invalid_argument", `${path} is no file`);
+      this.#changedMs = stat.mtimeMs;
       const head = this.#read(0, headBytes(this.#read(0, Math.min(8, stat.size)), stat.size, path));
       this.head = parseHead(head, stat.size, path);
     } catch (error) {
@@ -34,8 +36,10 @@ export class TensorFile {
     return tensor;
   }
 
-  /** Of a tensor's bytes; memory of its own, aligned to 8. */
+  /** Of a tensor's bytes; memory of its own, aligned to 8. Throws invalid_argument on a file that was written to since: its hash and its head are another's. */
   read(name: string, from = 0, bytes = this.tensor(name).bytes - from): Uint8Array {
+    if (fstatSync(this.#file).mtimeMs !== this.#changedMs)
+      throw new KvferryError("invalid_argument", `${this.path} was written to while it was in use`);
     return this.#read(this.tensor(name).offset + from, bytes);
   }
 
