@@ -3,12 +3,13 @@
  * went in, value by value; and what is wrong with a file, a flag or a calibration is said in one line.
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { PRESETS } from "../../transport/codec/presets.ts";
 import { parseHead, writeHead } from "../../transport/codec/safetensors.ts";
+import { limits } from "../../transport/limits.ts";
 import { native } from "../../transport/native.ts";
 import { madeDump, type MadeShape } from "../codec/made.ts";
 import type { Compared } from "../../transport/cli/codec/compare.ts";
@@ -137,7 +138,7 @@ test("a profile of one's own, from a file; odd sizes; one token and none", { ski
     assert.ok(relativeError(read(dump).tensors.get("kv")!, read(at("odd.safetensors")).tensors.get("kv")!) < 0.01);
   }
   const empty = writeDump("empty.safetensors", 6, { layers: 1, heads: 1, channels: 6, tokens: 0 });
-  done(await kvferry(["codec", "encode", empty, "-o", at("empty.kvz"), "--profile", "lossless"]));
+  assert.match(done(await kvferry(["codec", "encode", empty, "-o", at("empty.kvz"), "--profile", "lossless"])), /1\.000 times smaller/);
   done(await kvferry(["codec", "decode", at("empty.kvz"), "-o", at("empty.back")]));
   assert.equal(read(at("empty.back")).tensors.get("kv")?.length, 0);
   await refused(/has no tokens to compare/, "compare", empty, "--profile", "lossless");
@@ -283,6 +284,8 @@ test("several files go to a folder, by their names", { skip }, async () => {
 test("what is wrong with a file or a flag is said in one line", { skip }, async () => {
   const dump = writeDump("good.safetensors", 7, { layers: 1, heads: 1, channels: 8, tokens: 40 });
   writeFileSync(at("text"), "nothing of the kind");
+  // What is renamed to it replaces the link alone, should it not be refused.
+  symlinkSync("/dev/null", at("device"));
   await Promise.all([
     refused(/ENOENT.*absent/, "compare", at("absent"), "--profile", "fp8"),
     refused(/is no file/, "compare", folder, "--profile", "fp8"),
@@ -296,7 +299,42 @@ test("what is wrong with a file or a flag is said in one line", { skip }, async 
     refused(/is no calibration/, "compare", dump, "--profile", "cpu-near", "--calibration", dump),
     refused(/is not encoded/, "decode", dump, "-o", at("x")),
     refused(/more than 40 tokens/, "calibrate", dump, "-o", at("x"), "--exempt", "40"),
+    refused(/is no file/, "encode", dump, "-o", at("device"), "--profile", "fp8"),
+    refused(/kvferry: invalid_argument[^\n]* is no file/, "calibrate", dump, "-o", folder),
   ]);
+});
+
+test("what a file says is taken for no more than that: names, numbers, and heads that only just fit", { skip }, async () => {
+  const shape = { layers: 1, heads: 1, channels: 8, tokens: 40 };
+  const dump = writeDump("named.safetensors", 15, shape, { ...METADATA, model: "two\nlines\u001b[31m" });
+  const calibration = at("named.calibration");
+  done(await kvferry(["codec", "calibrate", writeDump("other-name.safetensors", 15, shape), "-o", calibration, "--klt", "none"]));
+  const compare = ["compare", dump, "--profile", "cpu-fast", "--calibration"];
+  const ran = await kvferry(["codec", ...compare, calibration]);
+  assert.match(ran.stderr, /not of two lines\\u001b\[31m\)\n {2}See [^\n]*\n$/);
+
+  const whole = readFileSync(calibration);
+  const { tensors } = parseHead(whole.subarray(0, 8 + Number(whole.readBigUInt64LE())), whole.length, "calibration");
+  for (const [name, value] of [
+    ["k.mean", Number.NaN],
+    ["v.sigma", -1],
+    ["k.weight", 0],
+    ["rope.inverse_frequencies", Number.POSITIVE_INFINITY],
+  ] as const) {
+    const bytes = Buffer.from(whole);
+    bytes.writeFloatLE(value, tensors.get(name)!.offset);
+    writeFileSync(at("broken.calibration"), bytes);
+    await refused(new RegExp(`Expected finite numbers.* for ${name} \\(of .*broken.calibration`), ...compare, at("broken.calibration"));
+  }
+
+  const kv = { name: "kv", dtype: "BF16", shape: [1, 2, 1, 8, 8] } as const;
+  const frequencies = { name: "inverse_frequencies", dtype: "F32", shape: [4] } as const;
+  const data = Buffer.alloc(256 + 16, 0xff).fill(0, 0, 256);
+  writeFileSync(at("turned.safetensors"), Buffer.concat([writeHead([kv, frequencies], METADATA), data]));
+  await refused(/finite numbers for inverse_frequencies/, "calibrate", at("turned.safetensors"), "-o", at("x"));
+  const most = { ...METADATA, more: "x".repeat(limits.safetensorsHeaderBytes - 400) };
+  writeFileSync(at("full.safetensors"), Buffer.concat([writeHead([kv], most), data.subarray(0, 256)]));
+  await refused(/a head of \d+ bytes is more than/, "encode", at("full.safetensors"), "-o", at("x"), "--profile", "lossless");
 });
 
 test("--verify-decoded: a block that decodes to something else is refused, which without it is not seen", { skip }, async () => {
@@ -337,4 +375,9 @@ test("encoded files that are not whole", { skip }, async () => {
     Buffer.from(bytes.toString("latin1").replace('\\"levels\\":256', '\\"levels\\":255'), "latin1"),
   );
   await refused(/the profile is not the one that its id names/, "decode", renamed, "-o", at("x"));
+  const about = { ...JSON.parse(head.metadata.get("kvferry_codec")!), shape: [1_024, 2, 1_024, 16_777_216, 65_536] };
+  const shapes = [...head.tensors].map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
+  const grown = writeHead(shapes, { ...METADATA, kvferry_codec: JSON.stringify(about) });
+  const huge = broken("huge", (bytes) => Buffer.concat([grown, bytes.subarray(8 + Number(bytes.readBigUInt64LE()))]));
+  await refused(/huge would become \d+ bytes, more than there is room for/, "decode", huge, "-o", at("x"));
 });

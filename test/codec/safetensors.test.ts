@@ -3,9 +3,13 @@
  * tensors are not those that it promises.
  */
 import assert from "node:assert/strict";
+import { mkdtempSync, renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { METADATA_KEY, openCalibration } from "../../transport/codec/calibration.ts";
 import { headBytes, parseHead, writeHead } from "../../transport/codec/safetensors.ts";
+import { TensorFile } from "../../transport/config/tensor-file.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import { limits } from "../../transport/limits.ts";
 
@@ -108,4 +112,24 @@ test("a calibration that is none, or does not hold what it says", () => {
   refused(/f has no tensor k\.mean/, () => open(says));
   const tensor = { dtype: "F32", shape: [1, 1, 2], data_offsets: [0, 8] };
   refused(/F32 \[1, 1, 2\] for k\.mean .*received "U8 \[8\]"/, () => open(says, { "k.mean": { ...tensor, dtype: "U8", shape: [8] } }));
+});
+
+test("a file that another one replaces is read on; one that is written to is not", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "kvferry-tensors-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const write = (name: string, value: number): string => {
+    const bytes = Uint8Array.of(...writeHead([{ name: "x", dtype: "U8", shape: [1] }], {}), value);
+    writeFileSync(join(folder, name), bytes);
+    return join(folder, name);
+  };
+  const file = new TensorFile(write("used", 1));
+  t.after(() => file.close());
+  renameSync(write("newer", 2), join(folder, "used"));
+  assert.deepEqual(file.read("x"), Uint8Array.of(1));
+  const other = new TensorFile(join(folder, "used"));
+  t.after(() => other.close());
+  assert.deepEqual(other.read("x"), Uint8Array.of(2));
+  // Times of files are coarse.
+  utimesSync(write("used", 3), 1, 1);
+  refused(/used was written to while it was in use/, () => other.read("x"));
 });

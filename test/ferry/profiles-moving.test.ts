@@ -190,7 +190,8 @@ test("a push that would be published as what it is not is refused", { skip }, as
 const FAST = { names: ["cpu-fast"], acceptsLossy: true };
 
 test("a calibrated profile that turns keys back serves where the position is known, also in the middle", { skip }, async (t) => {
-  const having = { ...FAST, calibrations: [tiny(1)] };
+  // The other one would serve without a position, and is not what was asked for.
+  const having = { ...FAST, names: ["cpu-fast", "lossless"], calibrations: [tiny(1)] };
   const { a, b, peer, modelA, modelB, source, target, reasons } = await stageWith(t, having, having);
   const keys = await a.ferry.keys(modelA, 0, new Uint32Array(2 * TOKENS).fill(7));
   await a.ferry.publish(modelA, 0, source, keys.slice(0, keys.length / 2));

@@ -69,6 +69,12 @@ test("what loses something is taken by who says so, is said, and goes no further
 
 for (const [what, a, b, reason] of [
   ["the reader does not take what loses something", { names: ["int8"] }, { names: ["int8"] }, "stored: engine_refuses_lossy"],
+  [
+    "the one that is always to be taken loses something, and the reader takes others alone",
+    { names: ["int8", "lossless"] },
+    { names: ["int8", "lossless"] },
+    "stored: engine_refuses_lossy",
+  ],
   ["the ends have different profiles", { names: ["int8"] }, { names: ["int4"], acceptsLossy: true }, "stored: no_common_profile"],
   ["the reader has none", { names: ["lossless"] }, undefined, "stored: no_common_profile"],
   ["the holder wants nothing coded", { names: ["lossless"], use: "none" }, { names: ["lossless"] }, "stored: fixed"],

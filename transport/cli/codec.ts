@@ -176,7 +176,8 @@ function outputsOf(files: readonly string[], out: string, ending: string): (read
 }
 
 function tell({ kvBytes, encodedBytes }: Written, out: string, isJson: boolean): void {
-  const ratio = kvBytes / encodedBytes;
+  // Of no tokens, nothing.
+  const ratio = encodedBytes === 0 ? 1 : kvBytes / encodedBytes;
   if (isJson) console.log(JSON.stringify({ out, kvBytes, encodedBytes, ratio }));
   else console.log(`${out}   ${kvBytes} bytes of KV, ${encodedBytes} encoded: ${ratio.toFixed(3)} times smaller`);
 }

@@ -47,10 +47,16 @@ export function reportFailure(error: unknown, verbose: boolean): number {
     return EXIT_FAILED;
   }
   const known = asKvferryError(error);
-  console.error(`kvferry: ${known.message}`);
+  console.error(`kvferry: ${oneLine(known.message)}`);
   console.error(`  ${REMEDIES[known.code] ?? BY_FAULT[ERRORS[known.code].fault]}`);
   if (verbose) console.error(error instanceof Error ? error.stack : error);
   return EXIT_USAGE;
+}
+
+/** Names in it may come from files of others. */
+function oneLine(text: string): string {
+  const plain = text.trim().replaceAll(/\s+/g, " ");
+  return plain.replaceAll(/\p{Cc}/gu, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 const LINGER_MS = 1_000;

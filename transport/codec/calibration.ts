@@ -68,6 +68,10 @@ export interface CalibrationHead extends CalibrationShape {
 export const METADATA_KEY = "kvferry_calibration";
 export const INVERSE_FREQUENCIES = "rope.inverse_frequencies";
 
+const LOWEST = -Number.MAX_VALUE;
+/** What steps are divided by has a reciprocal. */
+const WEIGHT_LEAST = 1e-30;
+
 /** Matrices of `tileLayers` layers together; 0: [layers, heads, channels, channels]. */
 export function kltName(side: Side, tileLayers: number, tile: number): string {
   return tileLayers === 0 ? `${side}.klt.head` : `${side}.klt.${tileLayers}.${tile}`;
@@ -95,16 +99,24 @@ export function openCalibration(
     return new Float32Array(bytes.buffer, bytes.byteOffset, count);
   };
   const shape = [head.layers, head.heads, head.channels];
-  const moments = (prefix: string): Moments => ({ mean: floats(`${prefix}mean`, shape), sigma: floats(`${prefix}sigma`, shape) });
+  /** Of each channel: finite, and not below `least`. */
+  const numbers = (tensor: string, least: number, size: readonly number[] = shape): Float32Array => {
+    const found = floats(tensor, size);
+    const wrong = found.find((one) => !(one >= least && one < Number.POSITIVE_INFINITY));
+    if (wrong !== undefined) throw expected(`finite numbers${least < 0 ? "" : ` of ${least} and more`}`, `${tensor} (of ${name})`, wrong);
+    return found;
+  };
+  const moments = (prefix: string): Moments => ({ mean: numbers(`${prefix}mean`, LOWEST), sigma: numbers(`${prefix}sigma`, 0) });
   const side = (key: Side): SideCalibration => {
     const plain = moments(`${key}.`);
-    return { plain, stored: key === "k" && head.pairing !== "" ? moments("k.stored_") : plain, weight: floats(`${key}.weight`, shape) };
+    const stored = key === "k" && head.pairing !== "" ? moments("k.stored_") : plain;
+    return { plain, stored, weight: numbers(`${key}.weight`, WEIGHT_LEAST) };
   };
   const pairs = integer(tensors.get(INVERSE_FREQUENCIES)?.shape[0] ?? 0, `pairs of ${name}`, 0, Math.floor(head.channels / 2));
   return {
     ...head,
     hash,
-    rope: head.pairing === "" ? undefined : { inverseFrequencies: floats(INVERSE_FREQUENCIES, [pairs]), pairing: head.pairing },
+    rope: head.pairing === "" ? undefined : { inverseFrequencies: numbers(INVERSE_FREQUENCIES, LOWEST, [pairs]), pairing: head.pairing },
     k: side("k"),
     v: side("v"),
     kltOf: (key, tileLayers, firstLayer, layers) => {

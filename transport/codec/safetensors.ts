@@ -2,7 +2,7 @@
  * The head of a safetensors file: 8 bytes of length, JSON that names tensors with their place, then their bytes. Files come from anywhere: every number is bounded,
  * no tensor leaves the file or lies on another. PURE.
  */
-import { assert, expected, integer } from "../check.ts";
+import { expected, integer } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 
@@ -85,7 +85,7 @@ export interface TensorShape {
   readonly shape: readonly number[];
 }
 
-/** The head of a file that has these tensors one behind the other, in this order. */
+/** The head of a file that has these tensors one behind the other, in this order. Throws invalid_argument on one that could not be read. */
 export function writeHead(shapes: readonly TensorShape[], metadata: Readonly<Record<string, string>>): Uint8Array {
   let at = 0;
   const entries = shapes.map(({ name, dtype, shape }) => {
@@ -95,7 +95,10 @@ export function writeHead(shapes: readonly TensorShape[], metadata: Readonly<Rec
   });
   const json = new TextEncoder().encode(JSON.stringify({ [METADATA]: metadata, ...Object.fromEntries(entries) }));
   const padded = Math.ceil(json.length / ALIGNMENT) * ALIGNMENT;
-  assert(padded <= limits.safetensorsHeaderBytes, "a head that we write can be read");
+  if (padded > limits.safetensorsHeaderBytes) {
+    const what = `a head of ${padded} bytes is more than the ${limits.safetensorsHeaderBytes} that are read: less metadata, or fewer tensors`;
+    throw new KvferryError("invalid_argument", what);
+  }
   const head = new Uint8Array(LENGTH_BYTES + padded).fill(0x20, LENGTH_BYTES);
   new DataView(head.buffer).setBigUint64(0, BigInt(padded), true);
   head.set(json, LENGTH_BYTES);

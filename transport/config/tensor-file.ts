@@ -1,6 +1,6 @@
 /** Safetensors files on disk: parts of tensors are read as they are needed, since dumps and calibrations can be larger than what a Buffer holds. */
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { expected } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../codec/safetensors.ts";
@@ -11,6 +11,7 @@ export class TensorFile {
   readonly path: string;
   readonly head: SafetensorsHead;
   readonly #file: number;
+  readonly #changedMs: number;
 
   /** Throws invalid_argument on what is no safetensors file. */
   constructor(path: string) {
@@ -19,6 +20,7 @@ export class TensorFile {
     try {
       const stat = fstatSync(this.#file);
       if (!stat.isFile()) throw new KvferryError("invalid_argument", `${path} is no file`);
+      this.#changedMs = stat.mtimeMs;
       const head = this.#read(0, headBytes(this.#read(0, Math.min(8, stat.size)), stat.size, path));
       this.head = parseHead(head, stat.size, path);
     } catch (error) {
@@ -34,8 +36,10 @@ export class TensorFile {
     return tensor;
   }
 
-  /** Of a tensor's bytes; memory of its own, aligned to 8. */
+  /** Of a tensor's bytes; memory of its own, aligned to 8. Throws invalid_argument on a file that was written to since: its hash and its head are another's. */
   read(name: string, from = 0, bytes = this.tensor(name).bytes - from): Uint8Array {
+    if (fstatSync(this.#file).mtimeMs !== this.#changedMs)
+      throw new KvferryError("invalid_argument", `${this.path} was written to while it was in use`);
     return this.#read(this.tensor(name).offset + from, bytes);
   }
 
@@ -54,6 +58,11 @@ export class TensorFile {
   }
 }
 
+/** Throws invalid_argument on a name that something else than a file has: a folder, or a device, in whose place a file would come. */
+export function checkOutput(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) throw new KvferryError("invalid_argument", `${path} is no file`);
+}
+
 /** Writes tensors in the order of their shapes, under another name until all is there. Returns the hex SHA-256 of the file. */
 export function writeTensors(
   path: string,
@@ -61,6 +70,7 @@ export function writeTensors(
   metadata: Readonly<Record<string, string>>,
   values: Iterable<ArrayBufferView>,
 ): string {
+  checkOutput(path);
   const fresh = `${path}.${process.pid}`;
   const hash = createHash("sha256");
   try {

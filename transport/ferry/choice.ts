@@ -28,7 +28,9 @@ export function chooseCoding(node: NodeContext, request: CodingRequest): Coding 
   const { use, missing, isNone } = node.profiles;
   if (isNone) return undefined;
   const there = new Map(peer.profilesOf(model.fingerprint).map(({ id, decodeBytesPerSecond }) => [id, decodeBytesPerSecond]));
-  const common = model.codecs.profiles.filter(({ id }) => there.has(id) || accepted.includes(id));
+  const isAsked = ({ name }: ModelProfile): boolean => use === "auto" || use === "none" || name === use;
+  // Of one that is to be taken always, the reason is what keeps it away, not that another could be had.
+  const common = model.codecs.profiles.filter((profile) => isAsked(profile) && (there.has(profile.id) || accepted.includes(profile.id)));
   const taken = common.filter(({ id }) => accepted.includes(id));
   // Where a sequence begins counts for what has to do with it: a wrong one would come back right, and cost quality.
   const fitting = taken.filter((profile) => model.codecs.fits(profile, heads));
@@ -70,13 +72,12 @@ function whyNone(common: readonly ModelProfile[], taken: number, fitting: number
   return fitting === 0 ? "no_common_profile" : "position_unknown";
 }
 
-/** @param use "auto", "none" or the name of a profile, which is taken whether it pays or not */
+/** @param use "auto", "none" or the name of a profile, which is taken whether it pays or not: then it alone is usable */
 function choose(
   use: string,
   usable: readonly ModelProfile[],
   input: CodecInput,
 ): { readonly profile: string | undefined; readonly reason: CodecReason } {
   if (use === "auto" || input.options.length === 0) return chooseCodec(input);
-  const wanted = usable.find(({ name }) => name === use);
-  return { profile: wanted?.id, reason: wanted === undefined && use !== "none" ? "no_common_profile" : "fixed" };
+  return { profile: use === "none" ? undefined : usable[0]?.id, reason: "fixed" };
 }

@@ -8,7 +8,7 @@ import { limits } from "../../limits.ts";
 import { type Drift, driftOf } from "./drift.ts";
 import { type Dump, openDump, type RopeFlags, rotationOf } from "./dump.ts";
 import { loadCalibration } from "../../config/profile-files.ts";
-import { floats, TensorFile, writeTensors } from "../../config/tensor-file.ts";
+import { checkOutput, floats, TensorFile, writeTensors } from "../../config/tensor-file.ts";
 
 export interface CalibrateOptions extends RopeFlags {
   readonly out: string;
@@ -30,6 +30,8 @@ export interface Calibrated {
 
 /** Throws KvferryError. @param onStep hears of each step: those of wide KLTs take minutes */
 export function makeCalibration(paths: readonly string[], options: CalibrateOptions, onStep: (what: string) => void): Calibrated {
+  // Before minutes of work for nothing.
+  checkOutput(options.out);
   const dumps = paths.map((path) => openDump(path, options));
   const heldOut = options.against.map((path) => openDump(path, options));
   const sensitivity = sensitivityOf(dumps, options.sensitivity);

@@ -74,8 +74,12 @@ export function ropeOf(file: TensorFile, metadata: Readonly<Record<string, strin
   if (theta === undefined && tensor === undefined) return undefined;
   const where = `rope_pairing (--rope-pairing, or in the metadata of ${file.path})`;
   if (pairing !== "half" && pairing !== "adjacent") throw expected("half or adjacent", where, pairing);
-  if (tensor !== undefined)
-    return { pairing, inverseFrequencies: floats(file, "inverse_frequencies", [integer(tensor.shape[0], "pairs", 1, channels / 2)]) };
+  if (tensor !== undefined) {
+    const inverseFrequencies = floats(file, "inverse_frequencies", [integer(tensor.shape[0], "pairs", 1, Math.floor(channels / 2))]);
+    const wrong = inverseFrequencies.find((one) => !Number.isFinite(one));
+    if (wrong !== undefined) throw expected("finite numbers", `inverse_frequencies (of ${file.path})`, wrong);
+    return { pairing, inverseFrequencies };
+  }
   const base = Number(theta);
   if (!(base > 1 && base < 1e12)) throw expected("a number above 1", "rope_theta (--rope-theta)", theta);
   return {

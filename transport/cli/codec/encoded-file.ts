@@ -141,7 +141,7 @@ function wholeOf(
   maps: Maps | undefined,
   { layers, heads, tokens, channels }: KvShape,
 ): Made {
-  const kv = maps === undefined ? values : new Uint16Array(layers * 2 * heads * tokens * channels);
+  const kv = maps === undefined ? values : roomFor(layers * 2 * heads * tokens * channels, "it");
   const row = tokens * channels;
   maps?.forEach((ofLayer, layer) => {
     SIDES.forEach((side, at) => {
@@ -197,7 +197,7 @@ function decodeBlocks(
   const rows = maps === undefined ? Array.from({ length: layers }, () => tokens) : rowsOfLayers(maps, head.profile.layers);
   const ends = rows.flatMap((count) => SIDES.map(() => heads * count * channels));
   ends.forEach((values, index) => (ends[index] = values + (ends[index - 1] ?? 0)));
-  const values = new Uint16Array(ends.at(-1)!);
+  const values = roomFor(ends.at(-1)!, file.path);
   const plane = (side: Side, layer: number): Uint16Array => {
     const index = 2 * layer + SIDES.indexOf(side);
     return values.subarray(ends[index - 1] ?? 0, ends[index]);
@@ -223,6 +223,16 @@ function decodeBlocks(
   if (index !== blockBytes.length || at !== all.length)
     throw new KvferryError("invalid_argument", `${file.path} has more blocks than its KV needs`);
   return { values, plane, rows, encodedBytes: at + (maps === undefined ? 0 : file.tensor(MAP).bytes) };
+}
+
+/** Throws invalid_argument: how much there is stands in the file, which may say anything. */
+function roomFor(values: number, what: string): Uint16Array {
+  try {
+    return new Uint16Array(values);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new KvferryError("invalid_argument", `${what} would become ${2 * values} bytes, more than there is room for`, { cause: error });
+  }
 }
 
 function parseEncodedHead(file: TensorFile): EncodedHead {
