@@ -25,12 +25,6 @@ void load(Element element, const uint8_t* __restrict from, size_t count, float* 
   }
 }
 
-// Of `bits` that may be infinite, the finite ones next to them.
-template <bool kFinite, typename Bits>
-KVFERRY_INLINE Bits limited(Bits bits, Bits infinity) {
-  return kFinite && Bits(bits << 1) == Bits(infinity << 1) ? Bits(bits - 1) : bits;
-}
-
 template <bool kFinite>
 void store_as(Element element, const float* __restrict from, size_t count, uint8_t* __restrict to) {
   AnyUint16* halves = reinterpret_cast<AnyUint16*>(to);

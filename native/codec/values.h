@@ -53,6 +53,12 @@ KVFERRY_INLINE uint16_t to_f16(float value) {
   return uint16_t(magnitude > kInfinity ? 0x7E00 : half);
 }
 
+// Of `bits` that may be infinite, the finite ones next to them.
+template <bool kFinite, typename Bits>
+KVFERRY_INLINE Bits limited(Bits bits, Bits infinity) {
+  return kFinite && Bits(bits << 1) == Bits(infinity << 1) ? Bits(bits - 1) : bits;
+}
+
 // fp8 as engines keep it: beyond the largest value is the largest value. e4m3 has no Inf.
 KVFERRY_INLINE uint8_t to_e4m3(float value) {
   const uint32_t bits = bits_of(value), any = bits & 0x7FFFFFFF;

@@ -92,7 +92,7 @@ KVFERRY_DEVICE void row_encode(Block& block, const RowArguments& a) {
     }
     if (a.code != RowCode::step && !are_finite(own)) atomic_or(&state->wrong, kNotFinite);
     if (a.code == RowCode::element) {
-      store_run(tile.codes + size_t(at) * a.shape.element_bytes(), a.shape.element_bytes(), a.shape.element, own);
+      store_run<false>(tile.codes + size_t(at) * a.shape.element_bytes(), a.shape.element_bytes(), a.shape.element, own);
       if (a.shape.element == Element::f32) return;
       for (uint32_t i = 0; i < kRun; i++) {
         own[i] = a.shape.element == Element::bf16 ? codec::from_bf16(codec::to_bf16(own[i])) : codec::from_f16(codec::to_f16(own[i]));

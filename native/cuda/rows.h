@@ -40,8 +40,10 @@ KVFERRY_DEVICE float float_at(const uint8_t* at, Element element) {
   return element == Element::bf16 ? codec::from_bf16(half) : codec::from_f16(half);
 }
 
+template <bool kFinite>
 KVFERRY_DEVICE uint16_t half_of(float value, Element element) {
-  return element == Element::bf16 ? codec::to_bf16(value) : codec::to_f16(value);
+  if (element == Element::bf16) return codec::limited<kFinite, uint16_t>(codec::to_bf16(value), 0x7F80);
+  return codec::limited<kFinite, uint16_t>(codec::to_f16(value), 0x7C00);
 }
 
 KVFERRY_DEVICE void load_run(const uint8_t* at, uint64_t stride, Element element, float* to) {
@@ -57,17 +59,21 @@ KVFERRY_DEVICE void load_run(const uint8_t* at, uint64_t stride, Element element
   }
 }
 
+// kFinite: what would round to infinity becomes the largest finite element.
+template <bool kFinite>
 KVFERRY_DEVICE void store_run(uint8_t* at, uint64_t stride, Element element, const float* from) {
   if (element == Element::f32) {
-    for (uint32_t i = 0; i < kRun; i++) put(at + i * stride, codec::one_nan(from[i]));
+    for (uint32_t i = 0; i < kRun; i++) {
+      put(at + i * stride, codec::limited<kFinite, uint32_t>(codec::bits_of(codec::one_nan(from[i])), codec::kInfinity));
+    }
     return;
   }
   if (stride != 2 || !is_aligned(at, sizeof(Words))) {
-    for (uint32_t i = 0; i < kRun; i++) put(at + i * stride, half_of(from[i], element));
+    for (uint32_t i = 0; i < kRun; i++) put(at + i * stride, half_of<kFinite>(from[i], element));
     return;
   }
   Words words = {};
-  for (uint32_t i = 0; i < kRun; i++) words.word[i / 2] |= uint32_t(half_of(from[i], element)) << (i % 2 * 16);
+  for (uint32_t i = 0; i < kRun; i++) words.word[i / 2] |= uint32_t(half_of<kFinite>(from[i], element)) << (i % 2 * 16);
   put(at, words);
 }
 
@@ -194,7 +200,7 @@ KVFERRY_DEVICE void inverse(Block& block, const Shape& shape, const Paged& kv, c
     const Place& place = places[thread];
     if (!place.is_valid) return;
     uint8_t* at = address_of(kv, shape, tile.token + tile.exempt + place.row, place.head, place.channel);
-    store_run(at, kv.planes[place.head / shape.heads].channel_stride, shape.element, values[thread]);
+    store_run<true>(at, kv.planes[place.head / shape.heads].channel_stride, shape.element, values[thread]);
   });
 }
 
