@@ -226,7 +226,11 @@ function relate(config: Config, from: (path: string) => string): void {
     config.policy === "" || config.tls !== undefined,
     `Expected certificates (tls.certificate, tls.key, tls.authorities) beside ${from("policy")}: a tenant is known by nothing else`,
   );
-  const { profiles, use } = config.codec;
+  const { profiles, calibration, use } = config.codec;
+  unless(
+    calibration.length === 0 || profiles.length > 0,
+    `Expected a profile for ${from("codec.profiles")} beside ${from("codec.calibration")}: nothing else uses a calibration`,
+  );
   const doubled = profiles.find((profile, index) => profiles.indexOf(profile) !== index);
   unless(doubled === undefined, `Expected different profiles for ${from("codec.profiles")} but received ${doubled} twice`);
   unless(

@@ -174,6 +174,7 @@ for (const [what, flags, sentence] of [
     ["--codec-profiles", "cpu-fast"],
     /Expected a file for codec\.calibration: the profile cpu-fast/,
   ],
+  ["a calibration that no profile uses", ["--codec-calibration", "somebody's"], /Expected a profile for codec\.profiles/],
   ["no such profile", ["--codec-profiles", "cpu-slow"], /cpu-slow is none of lossless/],
   ["a profile that is no JSON", ["--codec-profiles", "FOLDER/broken.json"], /codec\.profiles: .*broken\.json/],
   ["a calibration that is none", ["--codec-profiles", "cpu-fast", "--codec-calibration", "FOLDER/broken.json"], /codec\.calibration: /],
