@@ -9,12 +9,14 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { test } from "node:test";
 import { type BenchDocument, benchDocument } from "../../bench/document.ts";
-import { native } from "../../transport/native.ts";
+import { native, nativeProblem } from "../../transport/native.ts";
 import { childrenOf, finish, kvferry, printed, type Ran, start, until } from "../cli/spawn.ts";
 import { madeDump } from "../codec/made.ts";
 import { namespaces, skip } from "./wan.ts";
 
 if (skip !== false) console.log(`# ${skip}`);
+
+const uncoded = native === undefined ? `no addon: ${nativeProblem}` : false;
 
 /** 16 MiB a request. */
 const SMALL = ["--tokens", "128"];
@@ -53,8 +55,9 @@ test("two labs at once: each document has its own link, every byte verified, goo
   assert.ok(times!.idle_us!.min > 14_000 && times!.loaded_us!.min > 14_000 && times!.loaded_samples > 0);
 });
 
-test("over a slow link sidecars that are left to themselves begin to code when it is known, and the coders", { skip }, async (t) => {
-  if (native === undefined) return t.skip("the addon is not built");
+test("over a slow link sidecars that are left to themselves begin to code when it is known, and the coders", {
+  skip: skip || uncoded,
+}, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "kvferry-lab-codec-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const file = join(folder, "prompt.safetensors");

@@ -26,6 +26,26 @@ const grant: EarlyGrant = {
   coding: { profile: "0f".repeat(16), position: 7 },
 };
 
+/** `position`: of the first key, undefined where nobody said. */
+function keysFetch(id: number, position: number | undefined): Message {
+  return {
+    kind: "fetch",
+    id,
+    fingerprint: "",
+    source: { kind: "keys", group: 1, keys: bytes(64), tokens: 32, position },
+    firstHead: 4,
+    heads: 4,
+    chunkBytes: 4096,
+    deadlineMs: 1,
+    trace: "",
+    readers: 1,
+    tenant: "",
+    priority: "normal" as const,
+    grant: undefined,
+    profiles: [],
+  };
+}
+
 const examples: readonly Message[] = [
   {
     kind: "hello",
@@ -66,38 +86,8 @@ const examples: readonly Message[] = [
     grant,
     profiles: ["0f".repeat(16), "10".repeat(16)],
   },
-  {
-    kind: "fetch",
-    id: 2,
-    fingerprint: "",
-    source: { kind: "keys", group: 1, keys: bytes(64), tokens: 32, position: 0 },
-    firstHead: 4,
-    heads: 4,
-    chunkBytes: 4096,
-    deadlineMs: 1,
-    trace: "",
-    readers: 1,
-    tenant: "",
-    priority: "normal" as const,
-    grant: undefined,
-    profiles: [],
-  },
-  {
-    kind: "fetch",
-    id: 4,
-    fingerprint: "",
-    source: { kind: "keys", group: 1, keys: bytes(64), tokens: 32, position: undefined },
-    firstHead: 4,
-    heads: 4,
-    chunkBytes: 4096,
-    deadlineMs: 1,
-    trace: "",
-    readers: 1,
-    tenant: "",
-    priority: "normal" as const,
-    grant: undefined,
-    profiles: [],
-  },
+  keysFetch(2, 0),
+  keysFetch(4, undefined),
   {
     kind: "fetch",
     id: 3,
