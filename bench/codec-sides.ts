@@ -50,7 +50,7 @@ export class Candidates {
     const calibration = file === "" ? undefined : loadCalibration(file);
     const names = profile === "auto" ? AUTO : profile === "none" ? [] : [profile];
     for (const name of names) {
-      const named = { name, profile: readProfile(name, "--profile") };
+      const named = { name, profile: readProfile(name) };
       const own = isCalibrated(named.profile) ? calibration : undefined;
       if (own !== undefined || !isCalibrated(named.profile))
         this.#byId.set(profileId(named.profile, own?.hash), { named, calibration: own });

@@ -38,3 +38,13 @@ function show(value: unknown): string {
   if (typeof value === "object" || typeof value === "function") return `a value of type ${typeof value}`;
   return `${String(value).slice(0, 64)} of type ${typeof value}`;
 }
+
+/** Throws invalid_argument on a number that is not finite, or below `least`. */
+export function finiteFrom(least: number, numbers: Float32Array, what: string): Float32Array {
+  const wrong = numbers.find((one) => !(one >= least && one < Number.POSITIVE_INFINITY));
+  if (wrong !== undefined) throw expected(`finite numbers${least === LOWEST ? "" : ` of ${least} and more`}`, what, wrong);
+  return numbers;
+}
+
+/** Any finite number is as much. */
+export const LOWEST = -Number.MAX_VALUE;

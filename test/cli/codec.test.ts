@@ -332,6 +332,12 @@ test("what a file says is taken for no more than that: names, numbers, and heads
   const data = Buffer.alloc(256 + 16, 0xff).fill(0, 0, 256);
   writeFileSync(at("turned.safetensors"), Buffer.concat([writeHead([kv, frequencies], METADATA), data]));
   await refused(/finite numbers for inverse_frequencies/, "calibrate", at("turned.safetensors"), "-o", at("x"));
+  const queries = { name: "query_square", dtype: "F32", shape: [1, 1, 8] } as const;
+  writeFileSync(
+    at("asked.safetensors"),
+    Buffer.concat([writeHead([kv, queries], METADATA), Buffer.alloc(256), Buffer.from(new Float32Array(8).fill(-1).buffer)]),
+  );
+  await refused(/finite numbers of 0 and more for query_square/, "calibrate", at("asked.safetensors"), "-o", at("x"));
   const most = { ...METADATA, more: "x".repeat(limits.safetensorsHeaderBytes - 400) };
   writeFileSync(at("full.safetensors"), Buffer.concat([writeHead([kv], most), data.subarray(0, 256)]));
   await refused(/a head of \d+ bytes is more than/, "encode", at("full.safetensors"), "-o", at("x"), "--profile", "lossless");

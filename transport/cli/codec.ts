@@ -223,7 +223,7 @@ function runCalibrate(dumps: readonly string[], { klt, exempt, json, ...options 
 }
 
 function profileNamed(name: string): NamedProfile {
-  return { name, profile: readProfile(name, "--profile", NAMED) };
+  return { name, profile: readProfile(name, NAMED) };
 }
 
 function calibrationOf({ calibration }: Pick<TileFlags, "calibration">): ReturnType<typeof loadCalibration> | undefined {

@@ -2,7 +2,7 @@
  * What was measured on a model's KV, as a safetensors file: means, deviations, weights and KLT matrices of each channel. Matrices are large, so they are read
  * when a tile needs them. Tensors are float32; those of a side stand behind "k." or "v.", [layers, heads, channels] unless said otherwise. PURE.
  */
-import { expected, integer } from "../check.ts";
+import { expected, integer, finiteFrom, LOWEST } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import type { Side } from "./profile.ts";
@@ -68,7 +68,6 @@ export interface CalibrationHead extends CalibrationShape {
 export const METADATA_KEY = "kvferry_calibration";
 export const INVERSE_FREQUENCIES = "rope.inverse_frequencies";
 
-const LOWEST = -Number.MAX_VALUE;
 /** What steps are divided by has a reciprocal. */
 const WEIGHT_LEAST = 1e-30;
 
@@ -100,12 +99,8 @@ export function openCalibration(
   };
   const shape = [head.layers, head.heads, head.channels];
   /** Of each channel: finite, and not below `least`. */
-  const numbers = (tensor: string, least: number, size: readonly number[] = shape): Float32Array => {
-    const found = floats(tensor, size);
-    const wrong = found.find((one) => !(one >= least && one < Number.POSITIVE_INFINITY));
-    if (wrong !== undefined) throw expected(`finite numbers${least < 0 ? "" : ` of ${least} and more`}`, `${tensor} (of ${name})`, wrong);
-    return found;
-  };
+  const numbers = (tensor: string, least: number, size: readonly number[] = shape): Float32Array =>
+    finiteFrom(least, floats(tensor, size), `${tensor} (of ${name})`);
   const moments = (prefix: string): Moments => ({ mean: numbers(`${prefix}mean`, LOWEST), sigma: numbers(`${prefix}sigma`, 0) });
   const side = (key: Side): SideCalibration => {
     const plain = moments(`${key}.`);

@@ -7,10 +7,10 @@ import { PRESETS } from "../codec/presets.ts";
 import type { Profile } from "../codec/profile.ts";
 import { KvferryError } from "../errors.ts";
 import { readScores } from "./scores-file.ts";
-import { hashOfFile, TensorFile } from "./tensor-file.ts";
+import { TensorFile } from "./tensor-file.ts";
 
-/** A preset's name, or a JSON file. Throws invalid_argument. @param asked by whom, in what is wrong */
-export function readProfile(name: string, asked: string, presets: typeof PRESETS = PRESETS): Profile {
+/** A preset's name, or a JSON file. Throws invalid_argument. */
+export function readProfile(name: string, presets: typeof PRESETS = PRESETS): Profile {
   const preset = presets.get(name);
   if (preset !== undefined) return preset.profile;
   let bytes: Uint8Array;
@@ -18,7 +18,7 @@ export function readProfile(name: string, asked: string, presets: typeof PRESETS
     bytes = readFileSync(name);
   } catch (error) {
     const there = [...presets.keys()].join(", ");
-    throw new KvferryError("invalid_argument", `${asked}: ${name} is none of ${there}, and no file (${(error as Error).message})`, {
+    throw new KvferryError("invalid_argument", `${name} is none of ${there}, and no file (${(error as Error).message})`, {
       cause: error,
     });
   }
@@ -28,5 +28,5 @@ export function readProfile(name: string, asked: string, presets: typeof PRESETS
 /** Throws invalid_argument. Its matrices are read from the file as they are needed. */
 export function loadCalibration(path: string): Calibration {
   const file = new TensorFile(path);
-  return openCalibration(file.head, (tensor, from, bytes) => file.read(tensor, from, bytes), hashOfFile(path), path);
+  return openCalibration(file.head, (tensor, from, bytes) => file.read(tensor, from, bytes), file.hash(), path);
 }

@@ -5,7 +5,7 @@ import { hashOf } from "../codec/identity.ts";
 import { parseHeadScores, type Scores } from "../codec/mixhq.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import { floats, hashOfFile, TensorFile } from "./tensor-file.ts";
+import { floats, TensorFile } from "./tensor-file.ts";
 
 /** Throws invalid_argument. @param path .safetensors with `scores`, f32 [layers, heads], or JSON */
 export function readScores(path: string): Scores {
@@ -16,7 +16,7 @@ export function readScores(path: string): Scores {
       if (layers === undefined || heads === undefined) throw expected("[layers, heads]", `shape of scores (of ${path})`, layers);
       const all = floats(file, "scores", [layers, heads]);
       const rows = Array.from({ length: layers }, (_, layer) => Array.from(all.subarray(layer * heads, (layer + 1) * heads)));
-      return { hash: hashOfFile(path), heads: parseHeadScores(rows, `scores of ${path}`) };
+      return { hash: file.hash(), heads: parseHeadScores(rows, `scores of ${path}`) };
     } finally {
       file.close();
     }

@@ -1,11 +1,12 @@
 /** Safetensors files on disk: parts of tensors are read as they are needed, since dumps and calibrations can be larger than what a Buffer holds. */
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
-import { expected } from "../check.ts";
+import { expected, finiteFrom, LOWEST } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../codec/safetensors.ts";
 
 const PIECE_BYTES = 64 * 1024 * 1024;
+const HASHED_BYTES = 1024 * 1024;
 
 export class TensorFile {
   readonly path: string;
@@ -41,6 +42,17 @@ export class TensorFile {
     if (fstatSync(this.#file).mtimeMs !== this.#changedMs)
       throw new KvferryError("invalid_argument", `${this.path} was written to while it was in use`);
     return this.#read(this.tensor(name).offset + from, bytes);
+  }
+
+  /** Hex SHA-256 of the whole file. */
+  hash(): string {
+    const hash = createHash("sha256");
+    const piece = new Uint8Array(HASHED_BYTES);
+    for (let at = 0, got = 1; got > 0; at += got) {
+      got = readSync(this.#file, piece, 0, piece.length, at);
+      hash.update(piece.subarray(0, got));
+    }
+    return hash.digest("hex");
   }
 
   close(): void {
@@ -93,22 +105,6 @@ export function writeTensors(
   return hash.digest("hex");
 }
 
-/** Hex SHA-256 of a file of any size. */
-export function hashOfFile(path: string): string {
-  const file = openFile(path, "r");
-  const hash = createHash("sha256");
-  const piece = new Uint8Array(1024 * 1024);
-  try {
-    for (let got = 1; got > 0; ) {
-      got = readSync(file, piece);
-      hash.update(piece.subarray(0, got));
-    }
-  } finally {
-    closeSync(file);
-  }
-  return hash.digest("hex");
-}
-
 function openFile(path: string, flags: string): number {
   try {
     return openSync(path, flags);
@@ -123,12 +119,12 @@ function asInput(error: unknown): unknown {
   return error;
 }
 
-/** Throws invalid_argument. */
-export function floats(file: TensorFile, name: string, shape: readonly number[]): Float32Array {
+/** Throws invalid_argument, also on numbers that are not finite, or below `least`. */
+export function floats(file: TensorFile, name: string, shape: readonly number[], least = LOWEST): Float32Array {
   const tensor = file.tensor(name);
   if (tensor.dtype !== "F32" || tensor.shape.join() !== shape.join()) {
     throw expected(`F32 [${shape.join(", ")}]`, `${name} (of ${file.path})`, `${tensor.dtype} [${tensor.shape.join(", ")}]`);
   }
   const bytes = file.read(name);
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  return finiteFrom(least, new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4), `${name} (of ${file.path})`);
 }

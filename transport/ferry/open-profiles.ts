@@ -15,9 +15,7 @@ export function openProfiles(
   observer: NodeObserver,
 ): Profiles {
   if (codec.profiles.length === 0) return NO_PROFILES;
-  const profiles = codec.profiles.map(
-    (name): NamedProfile => ({ name, profile: read("codec.profiles", () => readProfile(name, "codec.profiles")) }),
-  );
+  const profiles = codec.profiles.map((name): NamedProfile => ({ name, profile: read("codec.profiles", () => readProfile(name)) }));
   for (const { name, profile } of profiles) {
     const why = forFilesAlone(profile);
     if (why !== undefined) throw new KvferryError("invalid_config", `codec.profiles: ${name} ${why}: kvferry codec`);

@@ -30,7 +30,7 @@ export function sourceOf(dump: Dump, { merge, layers: tileLayers }: Profile): Ti
   if (merge === undefined) return { plane: dump.plane, rowsOf: () => dump.tokens, maps: undefined, mapBytes: new Uint8Array(0) };
   const { file, layers, heads, tokens, channels } = dump;
   const hasAttention = merge.pivot === "attention" && file.head.tensors.has("attention");
-  const attention = hasAttention ? floats(file, "attention", [layers, heads, tokens]) : undefined;
+  const attention = hasAttention ? floats(file, "attention", [layers, heads, tokens], 0) : undefined;
   const merged = Array.from({ length: layers }, (_, layer) =>
     mergeLayer(merge, { ...dump, layer, attention: attention?.subarray(layer * heads * tokens, (layer + 1) * heads * tokens) }),
   );
