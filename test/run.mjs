@@ -11,6 +11,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
+import { running, watch } from "./watch.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
 // Ten minutes are the aim on two quiet cores; a busy machine has twice as long.
@@ -59,17 +60,24 @@ function run(command, args, seconds) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"], detached: true, env: environment() });
     let failure = "";
+    const unwatch = watch(child.pid);
     const end = (reason) => {
       failure ||= reason;
+      for (const line of running(child.pid)) console.error(line);
       // The group, so that sidecars and engines that a hung test started end with it.
       if (child.pid !== undefined) signalGroup(child.pid, "SIGKILL");
     };
     const timer = setTimeout(() => end(`did not end within ${TOTAL_SECONDS} s overall`), Math.max(1, seconds) * 1000);
     const interrupt = () => end("interrupted");
     process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
-    child.once("error", (error) => resolve(String(error.message)));
+    child.once("error", (error) => {
+      clearTimeout(timer);
+      unwatch();
+      resolve(String(error.message));
+    });
     child.once("close", (code, signal) => {
       clearTimeout(timer);
+      unwatch();
       process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
       resolve(failure || (code === 0 ? "" : signal === null ? `exit code ${code}` : `ended by ${signal}`));
     });

@@ -1,5 +1,6 @@
 /** The demos' processes: sidecars and whatever else, started, waited for with deadlines, and ended whatever happens. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { type ClientFerry, connect } from "../../transport/index.ts";
@@ -21,9 +22,40 @@ export interface SidecarProcess {
 
 const running = new Set<ChildProcess>();
 
-/** Ends what is still running. */
+/** Ends what is still running and what that has started, which may hold the pipes; nobody waits for them any longer. */
 export function endAll(): void {
-  for (const child of running) child.kill("SIGKILL");
+  for (const child of running) {
+    // First, because what loses its parent is no longer found below it.
+    if (child.pid !== undefined) for (const pid of startedBy(child.pid)) endProcess(pid);
+    child.kill("SIGKILL");
+    for (const stream of child.stdio) stream?.destroy();
+  }
+}
+
+/** The processes below one, the lowest first; none where the kernel does not say. */
+function startedBy(pid: number): number[] {
+  let threads: string[];
+  try {
+    threads = readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
+  return threads.flatMap((thread) => {
+    try {
+      const children = readFileSync(`/proc/${pid}/task/${thread}/children`, "utf8").trim();
+      return children === "" ? [] : children.split(" ").flatMap((child) => [...startedBy(Number(child)), Number(child)]);
+    } catch {
+      return [];
+    }
+  });
+}
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
 }
 
 export async function startSidecar(flags: Readonly<Record<string, string>>, socket: string, address: string): Promise<SidecarProcess> {

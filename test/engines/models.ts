@@ -10,6 +10,7 @@ import type { VllmPlace } from "../../bench/engines/vllm.ts";
 import { ROOT } from "../../engines/demo/processes.ts";
 
 export const VOCABULARY = 1024;
+const CHECKPOINT_MS = 120_000;
 
 const COMMON = {
   vocab_size: VOCABULARY,
@@ -174,7 +175,11 @@ export function writeModel(folder: string, name: keyof typeof MODELS): string {
 export function writeCheckpoint(place: VllmPlace, folder: string, name: keyof typeof MODELS): string {
   const path = writeModel(folder, name);
   const script = join(ROOT, "engines/vllm/tests/made_checkpoint.py");
-  const { status, stderr } = spawnSync(place.python, [script, path], { encoding: "utf8", env: { ...process.env, HF_HUB_OFFLINE: "1" } });
+  const { status, stderr } = spawnSync(place.python, [script, path], {
+    encoding: "utf8",
+    env: { ...process.env, HF_HUB_OFFLINE: "1" },
+    timeout: CHECKPOINT_MS,
+  });
   assert.equal(status, 0, stderr);
   return path;
 }
