@@ -70,6 +70,77 @@ test("10,000 profiles that fit give a spec for every tile, of the tile's width, 
   );
 });
 
+test("a part of the heads has the numbers of these, unless a KLT joins them with others", () => {
+  const second: ModelShape = { ...model, heads: 1, firstHead: 1 };
+  let cut = 0;
+  fc.assert(
+    fc.property(fittingProfile({ layers: SHAPE.layers, heads: SHAPE.heads, tileLayersMax: 4 }), (drawn) => {
+      const profile = parseProfile({ ...drawn, merge: undefined });
+      for (const tile of tilesOf(profile, SHAPE.layers)) {
+        const pipeline = profile[tile.side];
+        if (pipeline.codec.kind === "lz4") continue;
+        if (pipeline.transform.some((one) => one.kind === "klt" && one.block === "tile")) {
+          assert.match(
+            refusal(() => specOf(profile, tile, second, calibration)),
+            /joins all 2 heads of a layer, and 1 are here/,
+          );
+          continue;
+        }
+        const [whole, part] = [specOf(profile, tile, model, calibration), specOf(profile, tile, second, calibration)];
+        const [theirs, ours] = [whole, part].map(({ transform, quantizer, codec }) => ({
+          columns: [transform?.mean, transform?.scale, stepsIn(quantizer), codec.kind === "rans-static" ? codec.classes : undefined],
+          rows: transform?.klt?.matrices,
+          levels: "levels" in quantizer && quantizer.kind === "group" ? quantizer.levels : undefined,
+        }));
+        const { channels } = SHAPE;
+        for (const [at, numbers] of ours!.columns.entries()) assert.deepEqual(numbers, ofSecond(theirs!.columns[at], channels));
+        assert.deepEqual(ours!.rows, ofSecond(theirs!.rows, channels * channels));
+        assert.deepEqual(ours!.levels, ofSecond(theirs!.levels, 1));
+        cut += 1;
+      }
+    }),
+    { numRuns: 2_000 },
+  );
+  assert.ok(cut > 2_000);
+});
+
+function stepsIn(quantizer: NativeCodecSpec["quantizer"]): Float32Array | undefined {
+  return quantizer.kind === "step" ? quantizer.steps : undefined;
+}
+
+/** Of the second of two heads, layer by layer. */
+function ofSecond<Numbers extends Float32Array | Uint16Array | Uint8Array>(
+  all: Numbers | undefined,
+  headNumbers: number,
+): Numbers | undefined {
+  return all?.filter((_, at) => Math.floor(at / headNumbers) % SHAPE.heads === 1) as Numbers | undefined;
+}
+
+test("a part of the layers and heads is of the model that the calibration names, and of no other", () => {
+  const near = PRESETS.get("cpu-near")!.profile;
+  const part: ModelShape = { ...model, layers: 2, heads: 1, firstHead: 0 };
+  assert.equal(specOf(near, K0, part, calibration).heads, 1);
+  assert.deepEqual(specOf(near, K0, { ...part, heads: 2 }, calibration), specOf(near, K0, model, calibration));
+  const refusedAs = (shape: ModelShape, its = calibration): string => refusal(() => specOf(near, K0, shape, its));
+  assert.match(refusedAs({ ...part, firstHead: undefined }), /3 layers of 2 heads of 4 channels, and the model has 2 layers of 1 heads/);
+  assert.match(refusedAs({ ...part, firstHead: 2 }), /3 layers of 2 heads/);
+  assert.match(refusedAs({ ...part, layers: 4 }), /3 layers of 2 heads/);
+  for (const name of ["", "made"]) assert.match(refusedAs({ ...part, model: name }, { ...calibration, model: "" }), /3 layers of 2 heads/);
+  assert.equal(specOf(near, K0, { ...model, firstHead: 0 }, { ...calibration, model: "" }).heads, 2);
+});
+
+test("tiles of a KLT begin where the calibration's begin", () => {
+  const five = { ...SHAPE, layers: 7 };
+  const wide = calibrationOf({ sources: [plainSource(five, rope)], klt: [5] });
+  const { profile } = PRESETS.get("gpu-near")!;
+  const later: ModelShape = { ...model, layers: 7, firstHead: 0 };
+  assert.equal(specOf(profile, { side: "k", firstLayer: 5, layers: 2 }, later, wide).parts, 2);
+  assert.match(
+    refusal(() => specOf(profile, { side: "k", firstLayer: 2, layers: 5 }, later, wide)),
+    /joins 5 layers, and none of those begin with 2/,
+  );
+});
+
 test("every preset gives a spec", () => {
   const five = { ...SHAPE, layers: 7 };
   const wide = calibrationOf({ sources: [plainSource(five, rope)], klt: [5] });

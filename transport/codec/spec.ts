@@ -20,8 +20,14 @@ import type { Levels, Pipeline, Profile, Side } from "./profile.ts";
 export interface ModelShape {
   readonly model: string;
   readonly element: "bf16" | "f16" | "f32";
+  /** Up to the last one, in the model's numbering. */
   readonly layers: number;
   readonly heads: number;
+  /**
+   * Where the heads stand among the model's, if KV of a part of its layers or heads is meant as well; undefined: the numbers above are the model's. Then what was
+   * measured of more layers or heads is of another model, unless it names this one.
+   */
+  readonly firstHead?: number | undefined;
   readonly channels: number;
   /** Undefined: unknown, so that only a calibration may know it. */
   readonly rope: Rope | undefined;
@@ -86,13 +92,43 @@ interface Columns {
   readonly sigma: Float32Array;
 }
 
+/** Of the heads that are there: what is measured is known of all, and no head's numbers depend on another's but through a KLT that joins them. */
 function columnsOf(profile: Profile, tile: TileLayers, model: ModelShape, calibration: Calibration): Columns {
+  const { heads, firstHead = 0, channels } = model;
+  const isPart = heads !== calibration.heads;
+  if (kltBlock(profile[tile.side]) === "tile") {
+    if (isPart) throw misfit(`its KLT joins all ${calibration.heads} heads of a layer, and ${heads} are here`);
+    if (tile.firstLayer % profile.layers !== 0)
+      throw misfit(`its KLT joins ${profile.layers} layers, and none of those begin with ${tile.firstLayer}`);
+  }
+  const all = allColumnsOf(profile, tile, { ...model, heads: calibration.heads }, calibration);
+  if (!isPart) return all;
+  const { mean, scale, klt, steps, sigma } = all;
+  const cut = (whole: Float32Array, columnValues = 1): Float32Array => {
+    const row = heads * channels * columnValues;
+    const part = new Float32Array(tile.layers * row);
+    for (let layer = 0; layer < tile.layers; layer++) {
+      const from = (layer * calibration.heads + firstHead) * channels * columnValues;
+      part.set(whole.subarray(from, from + row), layer * row);
+    }
+    return part;
+  };
+  return {
+    mean: cut(mean),
+    scale: cut(scale),
+    klt: klt === undefined ? undefined : { matrices: cut(klt.matrices, channels), sigma: cut(klt.sigma) },
+    steps: steps.length === 0 ? steps : cut(steps),
+    sigma: cut(sigma),
+  };
+}
+
+function allColumnsOf(profile: Profile, tile: TileLayers, model: ModelShape, calibration: Calibration): Columns {
   const pipeline = profile[tile.side];
   const side = calibration[tile.side];
   const isPlain = tile.side === "v" || has(pipeline, "unrotate");
   const moments = sliceMoments(isPlain ? side.plain : side.stored, tile, model);
   const weight = weightOf(side, isPlain ? undefined : calibration.rope, tile, model);
-  const block = pipeline.transform.find((one) => one.kind === "klt")?.block;
+  const block = kltBlock(pipeline);
   const klt =
     block === undefined ? undefined : calibration.kltOf(tile.side, block === "head" ? 0 : profile.layers, tile.firstLayer, tile.layers);
   const center = centerOf(pipeline, moments, weight, model);
@@ -104,6 +140,10 @@ function columnsOf(profile: Profile, tile: TileLayers, model: ModelShape, calibr
     steps: stepsOf(pipeline, weight, tile, model),
     sigma: has(pipeline, "delta") ? sigma.map((one) => Math.sqrt(2) * one) : sigma,
   };
+}
+
+function kltBlock({ transform }: Pipeline): "tile" | "head" | undefined {
+  return transform.find((one) => one.kind === "klt")?.block;
 }
 
 type Center = Pick<Columns, "mean" | "scale">;
@@ -158,9 +198,7 @@ function weightOf(side: SideCalibration, rope: Rope | undefined, tile: TileLayer
 function stepsOf({ transform, quantizer }: Pipeline, weight: Float32Array, tile: TileLayers, model: ModelShape): Float32Array {
   if (quantizer.kind !== "step") return new Float32Array(0);
   const { step, factors } = quantizer;
-  if (factors.length > 0 && factors.length !== model.layers) {
-    throw misfit(`factors are of ${factors.length} layers, and the model has ${model.layers}`);
-  }
+  if (factors.length > 0) checkCount("factors", factors.length, "layers", model.layers, model);
   const isScaled = transform.some(({ kind }) => kind === "scale" || kind === "affine");
   const row = model.heads * model.channels;
   return weight.map((one, at) => (step * (factors[tile.firstLayer + Math.floor(at / row)] ?? 1)) / (isScaled ? 1 : one));
@@ -197,15 +235,21 @@ function quantizerOf(pipeline: Pipeline, tile: TileLayers, model: ModelShape, co
 }
 
 /** One number for each head of each layer of the tile. */
-function levelsOf(levels: Levels, tile: TileLayers, { layers, heads }: ModelShape): Uint16Array {
-  if (typeof levels !== "number" && levels.length !== layers)
-    throw misfit(`levels are of ${levels.length} layers, and the model has ${layers}`);
+function levelsOf(levels: Levels, tile: TileLayers, model: ModelShape): Uint16Array {
+  const { layers, heads, firstHead = 0 } = model;
+  if (typeof levels !== "number") checkCount("levels", levels.length, "layers", layers, model);
   return Uint16Array.from({ length: tile.layers * heads }, (_, at) => {
     const ofLayer = typeof levels === "number" ? levels : levels[tile.firstLayer + Math.floor(at / heads)]!;
     if (typeof ofLayer === "number") return ofLayer;
-    if (ofLayer.length !== heads) throw misfit(`levels are of ${ofLayer.length} heads, and the model has ${heads}`);
-    return ofLayer[at % heads]!;
+    checkCount("levels", ofLayer.length, "heads", firstHead + heads, model);
+    return ofLayer[firstHead + (at % heads)]!;
   });
+}
+
+/** Of as many as the model has, or of more if a part of it may be meant. */
+function checkCount(what: string, count: number, unit: "layers" | "heads", here: number, { firstHead }: ModelShape): void {
+  if (count === here || (firstHead !== undefined && count > here)) return;
+  throw misfit(`${what} are of ${count} ${unit}, and the model has ${here}${firstHead === undefined ? "" : " and more"}`);
 }
 
 function codecOf({ codec }: Pipeline, columns: Columns | undefined): NativeCodecSpec["codec"] {
@@ -241,18 +285,30 @@ function ropeOf(model: ModelShape, calibration: Calibration | undefined): Rope {
 
 function checkCalibration(model: ModelShape, calibration: Calibration | undefined): Calibration {
   if (calibration === undefined) throw misfit("the profile needs a calibration: kvferry codec calibrate makes one");
-  const { layers, heads, channels } = calibration;
-  if (layers !== model.layers || heads !== model.heads || channels !== model.channels) {
-    const [theirs, ours] = [calibration, model].map((one) => `${one.layers} layers of ${one.heads} heads of ${one.channels} channels`);
-    throw misfit(`the calibration is of ${theirs}, and the model has ${ours}`);
-  }
   if (calibration.model !== "" && model.model !== "" && calibration.model !== model.model) {
     throw misfit(`the calibration is of the model ${calibration.model}, not of ${model.model}`);
+  }
+  if (!isOf(model, calibration)) {
+    const [theirs, ours] = [calibration, model].map((one) => `${one.layers} layers of ${one.heads} heads of ${one.channels} channels`);
+    throw misfit(`the calibration is of ${theirs}, and the model has ${ours}`);
   }
   if (calibration.rope !== undefined && model.rope !== undefined && !sameRope(calibration.rope, model.rope)) {
     throw misfit("the calibration's rotary embedding is not the model's");
   }
   return calibration;
+}
+
+/** What names the model may be of more layers and heads than are here. */
+function isOf({ model, layers, heads, channels, firstHead }: ModelShape, calibration: Calibration): boolean {
+  if (channels !== calibration.channels) return false;
+  if (layers === calibration.layers && heads === calibration.heads) return (firstHead ?? 0) === 0;
+  return (
+    firstHead !== undefined &&
+    model !== "" &&
+    calibration.model === model &&
+    layers <= calibration.layers &&
+    firstHead + heads <= calibration.heads
+  );
 }
 
 function sameRope(one: Rope, other: Rope): boolean {
