@@ -21,10 +21,10 @@ const NOTHING = {
 const counting = (counts: Partial<NativeCodecCounts>): NativeCodec => ({ counts: () => ({ ...NOTHING, ...counts }) }) as NativeCodec;
 
 test("codecs of all heads stay, those of parts make room for each other, and what they counted is not forgotten", () => {
-  const cache = new CodecCache(4_000);
+  const cache = new CodecCache({ first: 0, count: 4_000 });
   let made = 0;
-  const get = (heads: number): NativeCodec =>
-    cache.get("profile", heads, "k 0", () => {
+  const get = (count: number, first = 0): NativeCodec =>
+    cache.get("profile", { first, count }, "k 0", () => {
       made += 1;
       return counting({ encodedBytes: 1 });
     });
@@ -39,15 +39,17 @@ test("codecs of all heads stay, those of parts make room for each other, and wha
   assert.equal(get(4_000), whole);
   get(2);
   assert.equal(made, 2 + 3 * limits.codecPartsMax, "the part that nobody asked for was dropped");
+  get(2, 2);
+  assert.equal(made, 3 + 3 * limits.codecPartsMax, "as many heads from another one on are another part");
   assert.equal(cache.countsOf("another").encodedBytes, 0);
 });
 
 test("a part that cannot be coded is asked for again with the same answer", () => {
-  const cache = new CodecCache(4);
+  const cache = new CodecCache({ first: 0, count: 4 });
   const refuse = (): never => {
     throw new TypeError("no");
   };
-  for (let turn = 0; turn < 2; turn++) assert.throws(() => cache.get("profile", 2, "k 0", refuse), TypeError);
+  for (let turn = 0; turn < 2; turn++) assert.throws(() => cache.get("profile", { first: 0, count: 2 }, "k 0", refuse), TypeError);
   assert.equal(cache.countsOf("profile").encodedBytes, 0);
 });
 

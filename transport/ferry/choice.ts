@@ -1,5 +1,6 @@
 /** Which profile a transfer to a peer goes by: of those that both ends have and the reader takes, what the operator wants or what pays. */
 import { limits } from "../limits.ts";
+import type { HeadRange } from "../peer/content.ts";
 import type { PeerPort } from "../peer/host.ts";
 import type { Coding } from "../peer/messages.ts";
 import { chooseCodec, type CodecInput, type CodecReason } from "../policy/choose-codec.ts";
@@ -12,8 +13,8 @@ export interface CodingRequest {
   readonly model: Model;
   /** Ids that the reader takes for this transfer. */
   readonly accepted: readonly string[];
-  /** That are moved; 0 where there are none. */
-  readonly heads: number;
+  /** That are moved; none of a model without. */
+  readonly heads: HeadRange;
   /** Of the first token in its sequence; undefined: nobody said. */
   readonly position: number | undefined;
   readonly bytes: number;

@@ -4,6 +4,7 @@
  */
 import { limits } from "../limits.ts";
 import type { NativeCodec } from "../native-codec.ts";
+import type { HeadRange } from "../peer/content.ts";
 import { type CodecCounts, sumOfCounts } from "../policy/codec-speed.ts";
 
 /** By profile, then by what they are of. */
@@ -11,18 +12,18 @@ type Codecs = Map<string, Map<string, NativeCodec>>;
 
 export class CodecCache {
   readonly #whole: Codecs = new Map();
-  readonly #wholeHeads: number;
-  /** By number of heads, the one that was not asked for the longest first. */
-  readonly #parts = new Map<number, Codecs>();
+  readonly #wholeHeads: string;
+  /** By heads, those that were not asked for the longest first. */
+  readonly #parts = new Map<string, Codecs>();
   readonly #dropped = new Map<string, CodecCounts>();
 
-  /** @param wholeHeads of a layer of this side */
-  constructor(wholeHeads: number) {
-    this.#wholeHeads = wholeHeads;
+  /** @param whole heads of a layer of this side */
+  constructor(whole: HeadRange) {
+    this.#wholeHeads = nameOf(whole);
   }
 
   /** The same one for the same names; what `make` throws is the caller's. */
-  get(profile: string, heads: number, about: string, make: () => NativeCodec): NativeCodec {
+  get(profile: string, heads: HeadRange, about: string, make: () => NativeCodec): NativeCodec {
     const codecs = this.#of(heads);
     const ofProfile = codecs.get(profile) ?? new Map<string, NativeCodec>();
     let codec = ofProfile.get(about);
@@ -40,18 +41,19 @@ export class CodecCache {
     return sumOfCounts(dropped === undefined ? live : [dropped, ...live]);
   }
 
-  #of(heads: number): Codecs {
-    if (heads === this.#wholeHeads) return this.#whole;
-    const codecs: Codecs = this.#parts.get(heads) ?? new Map();
-    this.#parts.delete(heads);
-    this.#parts.set(heads, codecs);
+  #of(heads: HeadRange): Codecs {
+    const name = nameOf(heads);
+    if (name === this.#wholeHeads) return this.#whole;
+    const codecs: Codecs = this.#parts.get(name) ?? new Map();
+    this.#parts.delete(name);
+    this.#parts.set(name, codecs);
     if (this.#parts.size > limits.codecPartsMax) this.#dropOldest();
     return codecs;
   }
 
   #dropOldest(): void {
-    for (const [heads, codecs] of this.#parts) {
-      this.#parts.delete(heads);
+    for (const [name, codecs] of this.#parts) {
+      this.#parts.delete(name);
       for (const profile of codecs.keys()) {
         const before = this.#dropped.get(profile);
         const counts = countsIn(codecs, profile);
@@ -60,6 +62,10 @@ export class CodecCache {
       return;
     }
   }
+}
+
+function nameOf({ first, count }: HeadRange): string {
+  return `${first} ${count}`;
 }
 
 function countsIn(codecs: Codecs, profile: string): CodecCounts[] {

@@ -6,6 +6,7 @@ import type { KeySeed, ModelIdentity } from "../kv/identity.ts";
 import type { Layout } from "../kv/layout.ts";
 import type { Blocks, PoolStats } from "../memory/pool.ts";
 import type { Region } from "../memory/region.ts";
+import type { HeadRange } from "../peer/content.ts";
 import type { Priority } from "../policy/priority.ts";
 
 export type { KeySeed, ModelIdentity } from "../kv/identity.ts";
@@ -60,7 +61,7 @@ export interface FetchRequest {
   readonly into: readonly GroupBlocks[];
   readonly deadlineMs?: number;
   /** KV heads wanted, in the model's numbering: a holder without some of them is refused. Default: all that both ends hold. */
-  readonly heads?: { readonly first: number; readonly count: number };
+  readonly heads?: HeadRange;
   /** Of an offer: how many fetches read it in all, such as one for each rank of an engine. It ends when all of them have. Default: 1. */
   readonly readers?: number;
   /** true: an event `layer` for each layer that is complete, before `done`. Each costs a message, so that only who uses layers early asks for it. */

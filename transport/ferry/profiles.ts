@@ -15,7 +15,7 @@ import type { CodedPlane } from "../kv/plan.ts";
 import { halvesOf } from "../kv/planes.ts";
 import type { PlacementCoding } from "../link/link.ts";
 import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
-import { headsOf, type KvCodecs } from "../peer/content.ts";
+import { type HeadRange, headsOf, type KvCodecs } from "../peer/content.ts";
 import { type CodecCounts, type CodecSpeed, CodecSpeedEstimate, togetherOf } from "../policy/codec-speed.ts";
 import { CodecCache } from "./codec-cache.ts";
 
@@ -86,7 +86,7 @@ export class Profiles {
   }
 
   /** Ids of what may come to this node for who asked for so many heads. `isExact`: through nothing that loses more than the model's identity says. */
-  accepted({ codecs, profile }: Identified, heads: number, isExact: boolean): readonly string[] {
+  accepted({ codecs, profile }: Identified, heads: HeadRange, isExact: boolean): readonly string[] {
     const acceptsLossy = this.acceptsLossy && !isExact;
     const isTaken = (one: ModelProfile): boolean => (acceptsLossy || one.isLossless || one.id === profile) && codecs.fits(one, heads);
     return codecs.profiles.filter(isTaken).map(({ id }) => id);
@@ -115,13 +115,13 @@ export class ModelCodecs implements KvCodecs {
   readonly #model: string;
   readonly #layout: Layout;
   readonly #layers: number;
-  readonly #heads: number;
+  readonly #heads: HeadRange;
   readonly #newCodec: ProfileOptions["newCodec"];
   readonly #threads: number;
   readonly #measure: ProfileOptions["measure"];
   readonly #codecs: CodecCache;
   readonly #speeds = new Map<string, CodecSpeedEstimate>();
-  /** Whether so many heads fit, by profile and number. */
+  /** Whether these heads fit, by profile and heads. */
   readonly #fits = new Map<string, boolean>();
 
   constructor(
@@ -135,16 +135,15 @@ export class ModelCodecs implements KvCodecs {
     this.#newCodec = newCodec;
     this.#threads = threads;
     this.#measure = measure;
-    const { count } = headsOf(layout);
-    this.#heads = count;
-    this.#codecs = new CodecCache(count);
+    this.#heads = headsOf(layout);
+    this.#codecs = new CodecCache(this.#heads);
     const misfits: Misfit[] = [];
     this.profiles = profiles.flatMap((named) => {
       // Of several calibrations it is that of this model: what is another's does not fit.
       const found = needs(named.profile) ? calibrations : [undefined];
       const tried = found.map((calibration) => {
         const profile = modelProfile(named, calibration);
-        return { profile, why: this.#misfitOf(profile, count) };
+        return { profile, why: this.#misfitOf(profile, this.#heads) };
       });
       const fitting = tried.find(({ why }) => why === "");
       if (fitting !== undefined) return [fitting.profile];
@@ -159,8 +158,8 @@ export class ModelCodecs implements KvCodecs {
   }
 
   /** Whether it can code a part of the heads. */
-  fits(profile: ModelProfile, heads: number): boolean {
-    const key = `${profile.id} ${heads}`;
+  fits(profile: ModelProfile, heads: HeadRange): boolean {
+    const key = `${profile.id} ${heads.first} ${heads.count}`;
     let fits = this.#fits.get(key);
     if (fits === undefined) {
       fits = this.#misfitOf(profile, heads) === "";
@@ -234,7 +233,7 @@ export class ModelCodecs implements KvCodecs {
   }
 
   /** Tries the first tile of each half of each group; "" if all can be coded. */
-  #misfitOf(profile: ModelProfile, heads: number): string {
+  #misfitOf(profile: ModelProfile, heads: HeadRange): string {
     try {
       for (const tile of this.#firstTiles(profile, heads)) this.#codecOf(profile, tile);
       return "";
@@ -244,22 +243,22 @@ export class ModelCodecs implements KvCodecs {
   }
 
   /** Of each group with tokens, as a plan would have them. */
-  #tiles({ profile }: ModelProfile, heads: number, most = Number.POSITIVE_INFINITY): CodedPlane[] {
+  #tiles({ profile }: ModelProfile, { first, count }: HeadRange, most = Number.POSITIVE_INFINITY): CodedPlane[] {
     return this.#layout.groups.flatMap((group) => {
       if (group.blockTokens === 0) return [];
       const ascending = [...group.layers].sort((a, b) => a - b);
       const starts = ascending.flatMap((_, at) => (at % profile.layers === 0 && at < most * profile.layers ? [at] : []));
       return starts.flatMap((start) =>
         halvesOf(group).map(({ name: component, element, firstHead, channels, heads: held }) => ({
-          ...{ component, element, layers: ascending.slice(start, start + profile.layers), firstHead, channels },
-          heads: component === "latent" ? held : heads,
+          ...{ component, element, layers: ascending.slice(start, start + profile.layers), channels },
+          ...(component === "latent" ? { firstHead, heads: held } : { firstHead: first, heads: count }),
         })),
       );
     });
   }
 
   /** Of each half of each group with tokens. */
-  #firstTiles(profile: ModelProfile, heads: number): CodedPlane[] {
+  #firstTiles(profile: ModelProfile, heads: HeadRange): CodedPlane[] {
     return this.#tiles(profile, heads, 1);
   }
 
@@ -270,10 +269,10 @@ export class ModelCodecs implements KvCodecs {
 
   /** Throws profile_refused. */
   #codecOf(known: ModelProfile, about: CodedPlane): NativeCodec {
-    const { element, heads, channels, layers } = about;
+    const { element, firstHead, heads, channels, layers } = about;
     const key = [about.component, layers.join(), element, channels].join(" ");
     try {
-      return this.#codecs.get(known.id, heads, key, () => this.#newCodec(this.#specOf(known, about)));
+      return this.#codecs.get(known.id, { first: firstHead, count: heads }, key, () => this.#newCodec(this.#specOf(known, about)));
     } catch (error) {
       const why = error instanceof TypeError ? error.message : asKvferryError(error).detail;
       throw new KvferryError("profile_refused", `${known.name}: ${why}`, { cause: error });
@@ -281,15 +280,15 @@ export class ModelCodecs implements KvCodecs {
   }
 
   #specOf({ profile, calibration, isLossless: lossless }: ModelProfile, about: CodedPlane): NativeCodecSpec {
-    const { component, element, heads, channels, layers } = about;
+    const { component, element, firstHead, heads, channels, layers } = about;
     const [firstLayer = 0] = layers;
     if (element !== "bf16" && element !== "f16" && element !== "f32") throw new TypeError(`there are no codes of ${element}`);
     const isApart = component !== "k" && component !== "v";
     if (isApart && !lossless) throw new TypeError(`a profile that loses something is for K and V, not for ${component}`);
-    const isTile = firstLayer % profile.layers === 0 && layers.every((layer, at) => layer === firstLayer + at);
-    if (isByLayer(profile) && !isTile) throw new TypeError(`layers ${layers.join(", ")} are no tile of ${profile.layers}`);
+    const isOneBehindTheOther = layers.every((layer, at) => layer === firstLayer + at);
+    if (isByLayer(profile) && !isOneBehindTheOther) throw new TypeError(`layers ${layers.join(", ")} do not follow each other`);
     const side: Side = component === "v" ? "v" : "k";
-    const model = { model: this.#model, element, layers: this.#layers, heads, channels, rope: undefined };
+    const model = { model: this.#model, element, layers: this.#layers, heads, firstHead, channels, rope: undefined };
     return specOf(profile, { side, firstLayer, layers: layers.length }, model, calibration);
   }
 }

@@ -2,7 +2,7 @@
 import { asKvferryError, ERRORS, KvferryError } from "../errors.ts";
 import { planKeys } from "../kv/identity.ts";
 import { limits } from "../limits.ts";
-import { commonHeads, type Content } from "../peer/content.ts";
+import { commonHeads, type Content, type HeadRange } from "../peer/content.ts";
 import type { PeerPort } from "../peer/host.ts";
 import type { Coding, Fetch, Lookup, LookupReply } from "../peer/messages.ts";
 import type { Outcome } from "../peer/transfer.ts";
@@ -153,7 +153,7 @@ export class Serving {
   }
 
   /** What of the profiles that the asker takes its content is coded with. */
-  #choose(peer: PeerPort, fetch: Fetch, { content, kv }: Answer, heads: number, chunkBytes: number): Coding | undefined {
+  #choose(peer: PeerPort, fetch: Fetch, { content, kv }: Answer, heads: HeadRange, chunkBytes: number): Coding | undefined {
     const node = this.#node;
     if (kv === undefined) return undefined;
     const previous = fetch.grant?.coding?.profile;
@@ -180,7 +180,7 @@ export class Serving {
       deadlineMs: fetch.deadlineMs,
       trace: fetch.trace,
       layout: content.kind === "kv" ? content.layoutBytes : new Uint8Array(0),
-      coding: this.#choose(peer, fetch, answer, heads.count, chunkBytes),
+      coding: this.#choose(peer, fetch, answer, heads, chunkBytes),
     };
     const transfer = peer.serve(nowUs, node.deadlineUs(nowUs, fetch.deadlineMs), request, content, ready, fetch.priority, {
       onEvent: (event) => {

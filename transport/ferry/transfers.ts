@@ -93,7 +93,7 @@ export class Transfers {
           readers: request.readers ?? 1,
           priority,
           tenant,
-          profiles: node.profiles.accepted(model, wanted.count, request.exact === true),
+          profiles: node.profiles.accepted(model, wanted, request.exact === true),
         };
         const begin = (beginUs: number, asked: Ask, owner: Handlers): void =>
           attach(peer.fetch(beginUs, deadlineUs, asked, content, node.newGrant(), owner));
@@ -122,7 +122,7 @@ export class Transfers {
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
         const known = new Set(peer.profilesOf(model.fingerprint).map(({ id }) => id));
         const coding = chooseCoding(node, {
-          ...{ peer, model, chunkBytes, heads: heads.count, position: request.position, bytes: contentBytes(node, content) },
+          ...{ peer, model, chunkBytes, heads, position: request.position, bytes: contentBytes(node, content) },
           accepted: node.profiles.pushed(model).filter((id) => known.has(id)),
         });
         const offer: Proposal = {

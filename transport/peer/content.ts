@@ -10,6 +10,12 @@ import type { ChunkSpan, PlacementCoding, Plane } from "../link/link.ts";
 import type { Region } from "../memory/region.ts";
 import type { ByteRange, Coding, Fetch } from "./messages.ts";
 
+/** KV heads, in the model's numbering. */
+export interface HeadRange {
+  readonly first: number;
+  readonly count: number;
+}
+
 /** What KV of a model can be coded with on this side; for one profile both ends come to the same codecs. */
 export interface KvCodecs {
   isLossy(profile: string): boolean;
@@ -32,7 +38,7 @@ export interface KvContent {
   /** undefined: it travels as it is. */
   readonly codecs?: KvCodecs | undefined;
   /** KV heads that a fetch must bring, all of them; undefined: those that both ends hold. */
-  readonly heads?: { readonly first: number; readonly count: number };
+  readonly heads?: HeadRange;
 }
 
 export interface RangeContent {
@@ -174,8 +180,8 @@ function gcd(a: number, b: number): number {
   return large;
 }
 
-/** KV heads that a layout holds, in the model's numbering; {0, 0} where it has only latents or state. */
-export function headsOf(layout: Layout): { readonly first: number; readonly count: number } {
+/** What a layout holds; {0, 0} where it has only latents or state. */
+export function headsOf(layout: Layout): HeadRange {
   for (const group of layout.groups) {
     for (const component of group.components) {
       if (component.name === "latent" || component.name === "state") continue;
@@ -186,7 +192,7 @@ export function headsOf(layout: Layout): { readonly first: number; readonly coun
 }
 
 /** The heads that the asker wants and a side with this layout holds: what it offers. Throws layout_unconvertible. */
-export function commonHeads(layout: Layout, fetch: Pick<Fetch, "firstHead" | "heads">): { readonly first: number; readonly count: number } {
+export function commonHeads(layout: Layout, fetch: Pick<Fetch, "firstHead" | "heads">): HeadRange {
   const held = headsOf(layout);
   if (fetch.heads === 0 || held.count === 0) return held;
   const first = Math.max(held.first, fetch.firstHead);
