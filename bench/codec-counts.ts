@@ -1,9 +1,11 @@
-/** What a sidecar has counted of coding, from its /metrics: the sums of all profiles. */
+/** What a sidecar has counted of coding, from its /metrics: the sums of all profiles; and whether its profiles are there. */
 import { get } from "node:http";
 import { KvferryError } from "../transport/errors.ts";
 import type { SidecarProcess } from "./sidecars.ts";
 
 const TIMEOUT_MS = 5_000;
+const READ_TIMEOUT_MS = 60_000;
+const PAUSE_MS = 50;
 
 export class CodedCounts {
   readonly #values: ReadonlyMap<string, number>;
@@ -28,16 +30,8 @@ export class CodedCounts {
 }
 
 /** Rejects with KvferryError. */
-export async function codedCounts({ socket }: SidecarProcess): Promise<CodedCounts> {
-  const text = await new Promise<string>((resolve, reject) => {
-    const fail = (cause: Error): void => reject(new KvferryError("connection_lost", `/metrics of a sidecar: ${cause.message}`, { cause }));
-    const request = get({ socketPath: socket, path: "/metrics", timeout: TIMEOUT_MS }, (answer) => {
-      const parts: string[] = [];
-      answer.setEncoding("utf8").on("data", (part: string) => parts.push(part));
-      answer.once("end", () => resolve(parts.join(""))).once("error", fail);
-    });
-    request.once("error", fail).once("timeout", () => request.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)));
-  });
+export async function codedCounts(sidecar: SidecarProcess): Promise<CodedCounts> {
+  const text = await page(sidecar, "/metrics");
   const lines = text.split("\n").filter((line) => line.startsWith("kvferry_codec_"));
   return new CodedCounts(
     new Map(
@@ -47,4 +41,30 @@ export async function codedCounts({ socket }: SidecarProcess): Promise<CodedCoun
       }),
     ),
   );
+}
+
+/** Until matrices of calibrations are read. Rejects with KvferryError. */
+export async function profilesThere(sidecar: SidecarProcess): Promise<void> {
+  for (let waitedMs = 0; waitedMs < READ_TIMEOUT_MS; waitedMs += PAUSE_MS) {
+    const { codec } = JSON.parse(await page(sidecar, "/status")) as Status;
+    if (codec === null || codec.models.every(({ awaited }) => awaited.length === 0)) return;
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+  }
+  throw new KvferryError("deadline_exceeded", `sidecar ${sidecar.name} has not read its calibration in ${READ_TIMEOUT_MS} ms`);
+}
+
+interface Status {
+  readonly codec: { readonly models: readonly { readonly awaited: readonly string[] }[] } | null;
+}
+
+function page({ socket }: SidecarProcess, path: "/metrics" | "/status"): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const fail = (cause: Error): void => reject(new KvferryError("connection_lost", `${path} of a sidecar: ${cause.message}`, { cause }));
+    const request = get({ socketPath: socket, path, timeout: TIMEOUT_MS }, (answer) => {
+      const parts: string[] = [];
+      answer.setEncoding("utf8").on("data", (part: string) => parts.push(part));
+      answer.once("end", () => resolve(parts.join(""))).once("error", fail);
+    });
+    request.once("error", fail).once("timeout", () => request.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)));
+  });
 }

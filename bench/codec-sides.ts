@@ -10,6 +10,7 @@ import type { CodecError, NamedProfile } from "../transport/cli/codec/compare.ts
 import { loadCalibration, readProfile } from "../transport/config/profile-files.ts";
 import { KvferryError } from "../transport/errors.ts";
 import type { TransferReport } from "../transport/ferry/ferry.ts";
+import { profilesThere } from "./codec-counts.ts";
 import { atEnd, LAB_HOST } from "./impairment.ts";
 import type { HeldLink } from "./lab.ts";
 import { blockBytesOf } from "./layouts.ts";
@@ -154,6 +155,7 @@ export class Sides {
       const from = await openEngine(holder, kv.slice, holderOrder);
       const sides = new Sides(options, await openEngine(asker, kv.slice, askerOrder), from);
       for (const prompt of kv.prompts) await sides.#take(prompt);
+      for (const { sidecar } of [sides.asker, sides.holder]) await profilesThere(sidecar);
       return sides;
     } catch (error) {
       await asker?.stop();

@@ -88,6 +88,13 @@ export interface NativeCodec {
   decodeLater(...tile: Parameters<NativeCodec["decode"]>): Promise<{ readonly threadNs: number }>;
 }
 
+export interface NativeCodecClass {
+  /** Throws TypeError, in words, on a spec that makes no sense or that this host lacks something for. */
+  new (spec: NativeCodecSpec): NativeCodec;
+  /** The same on a thread of libuv's, which wide matrices keep busy for a while; until it settles they are not to be written. */
+  later(spec: NativeCodecSpec): Promise<NativeCodec>;
+}
+
 /** `isa`: one of `isas`. A table is 256 frequencies that sum to 4096. Undefined: what is given does not decode, or cannot be encoded. */
 export interface NativeCoders {
   /** What this CPU has, best first; "scalar" is always there. */

@@ -6,11 +6,11 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { NativeCodec, NativeCodecSpec, NativeCoders } from "./native-codec.ts";
+import type { NativeCodec, NativeCodecClass, NativeCodecSpec, NativeCoders } from "./native-codec.ts";
 import type { NativeCuda, NativeDeviceCodecClass, NativeMergeTokens } from "./native-device.ts";
 
 /** As native/napi/addon.cpp has it. */
-const ABI = 7;
+const ABI = 8;
 
 export interface NativeRegion {
   readonly id: number;
@@ -106,10 +106,7 @@ export interface NativeAddon {
   readonly codecIsas: readonly string[];
   /** As limits.ts has them. */
   readonly codecLimits: { readonly tokens: number; readonly width: number; readonly tileBytes: number };
-  /** Throws TypeError, in words, on a spec that makes no sense or that this host lacks something for. */
-  readonly NativeCodec: new (
-    spec: NativeCodecSpec,
-  ) => NativeCodec;
+  readonly NativeCodec: NativeCodecClass;
   /** The entropy coders by themselves, for tests. */
   readonly codecCoders: NativeCoders;
   /** Opens the driver when it is first called. */

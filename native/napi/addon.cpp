@@ -22,7 +22,7 @@ namespace kvferry {
 namespace {
 
 // Grows with every change of the interface that transport/native.ts describes: a stale binary is refused by name.
-constexpr uint32_t kAbi = 7;
+constexpr uint32_t kAbi = 8;
 
 Napi::Value refuse(Napi::Env env, const char* message) {
   Napi::TypeError::New(env, message).ThrowAsJavaScriptException();

@@ -145,11 +145,50 @@ class Later : public Napi::AsyncWorker {
   std::string problem_;
 };
 
+// Makes a codec on a thread of libuv's: to copy, check and hash matrices of a hundred megabytes takes some tenths of a second. Holds them until it is done.
+class Making : public Napi::AsyncWorker {
+ public:
+  // spec; `made_by` is the class.
+  Making(const Napi::CallbackInfo& info, Napi::Function made_by)
+      : AsyncWorker(info.Env(), "kvferry.codec"), class_(Napi::Persistent(made_by)), deferred_(info.Env()) {
+    Napi::Float32Array matrices;
+    problem_ = parse_codec_spec(info[0], &spec_, &isa_, &matrices);
+    if (matrices.IsEmpty()) return;
+    held_ = Napi::Persistent(matrices.As<Napi::Object>());
+    matrices_ = matrices.Data(), count_ = matrices.ElementLength();
+  }
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void Execute() override {
+    if (!problem_.empty()) return;
+    if (matrices_ != nullptr) spec_.matrices.assign(matrices_, matrices_ + count_);
+    problem_ = check_codec_spec(spec_);
+    if (problem_.empty()) shared_ = std::make_shared<Shared>(std::move(spec_), isa_);
+  }
+  void OnOK() override {
+    if (!can_run(Env())) return;
+    if (!problem_.empty()) return deferred_.Reject(Napi::TypeError::New(Env(), problem_).Value());
+    deferred_.Resolve(class_.New({Napi::External<std::shared_ptr<Shared>>::New(Env(), &shared_)}));
+  }
+
+ private:
+  Napi::FunctionReference class_;
+  Napi::ObjectReference held_;
+  Napi::Promise::Deferred deferred_;
+  codec::Spec spec_;
+  codec::Isa isa_ = codec::best_isa();
+  const float* matrices_ = nullptr;
+  size_t count_ = 0;
+  std::shared_ptr<Shared> shared_;
+  std::string problem_;
+};
+
 class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
  public:
   static void define(Napi::Env env, Napi::Object exports) {
     exports.Set("NativeCodec", DefineClass(env, "NativeCodec",
                                            {
+                                               StaticMethod("later", &NativeCodec::later),
                                                InstanceMethod("bound", &NativeCodec::bound),
                                                InstanceMethod("encode", &NativeCodec::encode),
                                                InstanceMethod("decode", &NativeCodec::decode),
@@ -160,7 +199,13 @@ class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
                                            }));
   }
 
+  // A spec, or what `later` made of one.
   explicit NativeCodec(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    if (info[0].IsExternal()) {
+      shared_ = *info[0].As<Napi::External<std::shared_ptr<Shared>>>().Data();
+      Value().As<Napi::Object>().TypeTag(&kCodecTag);
+      return;
+    }
     codec::Spec spec;
     codec::Isa isa = codec::best_isa();
     const std::string problem = read_codec_spec(info[0], &spec, &isa);
@@ -174,6 +219,14 @@ class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
   }
 
  private:
+  // spec -> promise of a codec
+  static Napi::Value later(const Napi::CallbackInfo& info) {
+    if (!info.This().IsFunction()) return refuse(info.Env(), "later is the class's");
+    auto* making = new Making(info, info.This().As<Napi::Function>());
+    making->Queue();
+    return making->promise();
+  }
+
   Napi::Value id(const Napi::CallbackInfo& info) {
     return Napi::String::New(info.Env(), codec::name_of(shared_->tiles.identity()));
   }

@@ -67,16 +67,21 @@ class Fields {
     return Choice(0);
   }
 
+  // Empty if it is none.
   template <typename Number>
-  std::vector<Number> list(const char* field) const {
+  Napi::TypedArrayOf<Number> array(const char* field) const {
     if (!problem_->empty()) return {};
     const Napi::Value value = object_.Get(field);
-    if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != kArrayOf<Number>) {
-      fail("an array of its type", field);
-      return {};
-    }
-    const auto array = value.As<Napi::TypedArrayOf<Number>>();
-    return std::vector<Number>(array.Data(), array.Data() + array.ElementLength());
+    if (value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == kArrayOf<Number>)
+      return value.As<Napi::TypedArrayOf<Number>>();
+    fail("an array of its type", field);
+    return {};
+  }
+
+  template <typename Number>
+  std::vector<Number> list(const char* field) const {
+    const Napi::TypedArrayOf<Number> found = array<Number>(field);
+    return found.IsEmpty() ? std::vector<Number>() : std::vector<Number>(found.Data(), found.Data() + found.ElementLength());
   }
 
  private:
@@ -90,7 +95,7 @@ class Fields {
   Napi::Object object_;
 };
 
-void read_transform(const Fields& transform, Spec* spec) {
+void read_transform(const Fields& transform, Spec* spec, Napi::Float32Array* matrices) {
   if (transform.has("rope")) {
     const Fields rope = transform.inner("rope");
     spec->inverse_frequencies = rope.list<float>("inverseFrequencies");
@@ -103,7 +108,7 @@ void read_transform(const Fields& transform, Spec* spec) {
   if (!transform.has("klt")) return;
   const Fields klt = transform.inner("klt");
   spec->klt_block = klt.number("block", 1, codec::kWidthMax);
-  spec->matrices = klt.list<float>("matrices");
+  *matrices = klt.array<float>("matrices");
 }
 
 void read_quantizer(const Fields& quantizer, Spec* spec) {
@@ -132,7 +137,7 @@ void read_coder(const Fields& coder, Spec* spec) {
 
 }  // namespace
 
-std::string read_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa) {
+std::string parse_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa, Napi::Float32Array* matrices) {
   std::string problem;
   const Fields fields(value, "spec", &problem);
   spec->element = fields.choice<codec::Element>("element", {"bf16", "f16", "f32"});
@@ -141,13 +146,24 @@ std::string read_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa) {
   spec->channels = fields.number("channels", 1, codec::kWidthMax);
   spec->exempt = fields.has("exempt") ? fields.number("exempt", 0, UINT32_MAX) : 0;
   spec->verify = fields.flag("verify");
-  if (fields.has("transform")) read_transform(fields.inner("transform"), spec);
+  if (fields.has("transform")) read_transform(fields.inner("transform"), spec, matrices);
   read_quantizer(fields.inner("quantizer"), spec);
   read_coder(fields.inner("codec"), spec);
   if (fields.has("isa") && !codec::isa_by_name(fields.text("isa").c_str(), isa) && problem.empty()) problem = "this CPU lacks spec.isa";
+  return problem;
+}
+
+std::string check_codec_spec(const Spec& spec) {
+  const std::string problem = codec::problem_of(spec);
+  return problem.empty() ? codec::coder_problem(spec.coder) : "spec: " + problem;
+}
+
+std::string read_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa) {
+  Napi::Float32Array matrices;
+  const std::string problem = parse_codec_spec(value, spec, isa, &matrices);
   if (!problem.empty()) return problem;
-  problem = codec::problem_of(*spec);
-  return problem.empty() ? codec::coder_problem(spec->coder) : "spec: " + problem;
+  if (!matrices.IsEmpty()) spec->matrices.assign(matrices.Data(), matrices.Data() + matrices.ElementLength());
+  return check_codec_spec(*spec);
 }
 
 }  // namespace kvferry

@@ -6,6 +6,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { codecChecks } from "../../transport/cli/checks/codecs.ts";
 import { deviceChecks } from "../../transport/cli/checks/devices.ts";
 import { type Check, type Host, thisHost } from "../../transport/cli/checks/host.ts";
 import { memoryChecks } from "../../transport/cli/checks/memory.ts";
@@ -13,7 +14,10 @@ import { networkChecks } from "../../transport/cli/checks/network.ts";
 import { peerChecks } from "../../transport/cli/checks/peers.ts";
 import { processChecks } from "../../transport/cli/checks/process.ts";
 import { tlsChecks } from "../../transport/cli/checks/tls.ts";
+import { lz4Problem } from "../../transport/cli/codec/lz4.ts";
 import { configOf } from "../../transport/config.ts";
+import type { NativeCoders } from "../../transport/native-codec.ts";
+import { native } from "../../transport/native.ts";
 import { daysFromNow } from "../../transport/tls/issue.ts";
 import { tlsMaterial } from "../link/certificates.ts";
 
@@ -145,6 +149,44 @@ test("GPU codecs: none without a driver is OK, a GPU that a build has no kernels
   const bare = codecs("this build has no kernels: nvcc was not there", gpus);
   assert.equal(bare.status, "WARN");
   assert.match(bare.remedy, /nvcc/);
+});
+
+test("codecs on CPUs: their instructions, zstd and lz4 concern who has profiles that need them", (t) => {
+  const coders = (isas: readonly string[], problem = ""): NativeCoders =>
+    ({ isas, zstd: () => ({ version: problem === "" ? "1.5.7" : "", problem }) }) as NativeCoders;
+  const folder = mkdtempSync(join(tmpdir(), "kvferry-checks-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const bothSides = { quantizer: { kind: "none" }, codec: { kind: "planes" } };
+  const planes = join(folder, "planes.json");
+  writeFileSync(planes, JSON.stringify({ exempt: 0, k: bothSides, v: bothSides }));
+  const none = configOf({});
+  const some = configOf({ codec: { profiles: ["lossless", planes, join(folder, "nowhere.json")] } });
+  const linesOf = (...of: Parameters<typeof codecChecks>) => codecChecks(...of).map(({ id, status, found }) => `${status} ${id}: ${found}`);
+  const absent = "libzstd.so.1 is not installed";
+  assert.deepEqual(linesOf(none, coders(["avx512", "avx2", "scalar"]), ""), [
+    "OK cpu_codecs: avx512 (this CPU also has avx2, scalar)",
+    "OK zstd: zstd 1.5.7",
+    "OK lz4: lz4-napi loads: a yardstick of kvferry codec",
+  ]);
+  assert.deepEqual(linesOf(some, coders(["scalar"], absent), "no binary"), [
+    "WARN cpu_codecs: scalar code: this CPU has no AVX2 with FMA, F16C and BMI2",
+    `WARN zstd: none: ${absent}; not offered: ${planes}`,
+    "OK lz4: none, kvferry codec lacks a yardstick: no binary",
+  ]);
+  assert.deepEqual(linesOf(none, coders(["scalar"], absent), "").slice(0, 2), [
+    "OK cpu_codecs: scalar code: this CPU has no AVX2 with FMA, F16C and BMI2",
+    `OK zstd: none: ${absent}; profiles with the codecs zstd and planes would not be offered`,
+  ]);
+  assert.match(linesOf(none, coders(["neon", "scalar"]), "")[0]!, /^OK cpu_codecs: neon for matrix products/);
+  for (const [config, status] of [
+    [none, "OK"],
+    [some, "WARN"],
+  ] as const)
+    assert.match(linesOf(config, undefined, "")[0]!, new RegExp(`^${status} cpu_codecs: none: the addon is not loaded`));
+  const js = configOf({ link: "js", codec: { profiles: ["lossless"] } });
+  assert.match(linesOf(js, coders(["avx2", "scalar"]), "")[0]!, /^WARN cpu_codecs: none: the JavaScript link/);
+  const [here] = codecChecks(none, native?.codecCoders, lz4Problem());
+  assert.match(here!.found, native === undefined ? /addon is not loaded/ : new RegExp(`^${native.codecIsas[0]}`));
 });
 
 test("TLS: which OpenSSL, how fast, and how long the certificate is good for", (t) => {

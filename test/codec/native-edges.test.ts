@@ -8,7 +8,7 @@ import { limits } from "../../transport/limits.ts";
 import type { NativeCodecSpec } from "../../transport/native-codec.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
 import { Random } from "../fuzz/random.ts";
-import { bytesOf, decode, encode, fromF16, HEADER_BYTES, make, randomParts, rowsOf } from "./tiles.ts";
+import { bytesOf, decode, encode, fromF16, HEADER_BYTES, make, randomMatrix, randomParts, rowsOf } from "./tiles.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
 const shape = { element: "bf16", parts: 1, heads: 2, channels: 8 } as const;
@@ -82,7 +82,7 @@ test("what was finite stays so, however near to the largest element it is", { sk
   }
 });
 
-test("a spec that makes no sense is refused in words", { skip }, () => {
+test("a spec that makes no sense is refused in words", { skip }, async () => {
   const base = { ...shape, quantizer: { kind: "none" }, codec: { kind: "none" } } as const;
   const step = { kind: "step", steps: steps(16, 1) } as const;
   const refusals: [object, RegExp][] = [
@@ -106,7 +106,27 @@ test("a spec that makes no sense is refused in words", { skip }, () => {
     [{ ...base, codec: { kind: "rans-static", classes: new Uint8Array(16) } }, /step/],
     [{ ...base, isa: "sse9" }, /isa/],
   ];
-  for (const [spec, words] of refusals) assert.throws(() => make(spec as NativeCodecSpec), { name: "TypeError", message: words });
+  for (const [spec, words] of refusals) {
+    assert.throws(() => make(spec as NativeCodecSpec), { name: "TypeError", message: words });
+    await assert.rejects(native!.NativeCodec.later(spec as NativeCodecSpec), { name: "TypeError", message: words });
+  }
+});
+
+test("a codec that was made on another thread is the same as one that was not", { skip }, async () => {
+  const random = new Random(11);
+  const klt = { block: 8, matrices: Float32Array.of(...randomMatrix(8, random), ...randomMatrix(8, random)) };
+  const quantizer = { kind: "step", steps: steps(16, 0.25) } as const;
+  for (const transform of [{}, { klt }]) {
+    const spec = { ...shape, transform, quantizer, codec: { kind: "rans" } } as const;
+    const parts = randomParts(spec, 9, random);
+    const [one, other] = [make(spec), await native!.NativeCodec.later(spec)];
+    assert.equal(other.id, one.id);
+    const { block } = encode(one, parts, 9, 0);
+    assert.deepEqual(encode(other, parts, 9, 0).block, block);
+    assert.deepEqual(decode(other, spec, block, 9, 0), decode(one, spec, block, 9, 0));
+  }
+  const { later } = native!.NativeCodec;
+  assert.throws(() => later({ ...shape, quantizer, codec: { kind: "rans" } }), TypeError);
 });
 
 test("bounds are those of limits.ts, and arguments are checked", { skip }, () => {

@@ -133,3 +133,32 @@ test("a file that another one replaces is read on; one that is written to is not
   utimesSync(write("used", 3), 1, 1);
   refused(/used was written to while it was in use/, () => other.read("x"));
 });
+
+test("a large file is hashed and read in pieces, between which other things go on", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "kvferry-tensors-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, "large");
+  const bytes = 20 * 2 ** 20;
+  const from = 4 * 2 ** 20;
+  const content = Buffer.alloc(bytes, "what a tensor holds");
+  writeFileSync(path, Buffer.concat([writeHead([{ name: "x", dtype: "U8", shape: [bytes] }], {}), content]));
+  const file = new TensorFile(path);
+  t.after(() => file.close());
+  let [turns, isOver] = [0, false];
+  t.after(() => (isOver = true));
+  const turn = (): void => {
+    turns += 1;
+    if (!isOver) setImmediate(turn);
+  };
+  setImmediate(turn);
+  assert.equal(await file.hashLater(), file.hash());
+  assert.ok(turns >= 20, `hashed in ${turns} turns of the event loop`);
+  turns = 0;
+  const into = new Uint8Array(bytes - from);
+  await file.readLater("x", from, into);
+  assert.ok(turns >= 2, `read in ${turns} turns of the event loop`);
+  assert.equal(Buffer.compare(into, content.subarray(from)), 0);
+  await assert.rejects(file.readLater("y", 0, into), { code: "invalid_argument" });
+  utimesSync(path, 1, 1);
+  await assert.rejects(file.readLater("x", 0, into), { code: "invalid_argument" });
+});

@@ -62,7 +62,7 @@ test("before a profile is told as fast, all its codecs are there, each made in a
   const profiles = new Profiles({
     ...{ profiles: ["cpu-fast", "lossless"].map((name) => ({ name, profile: PRESETS.get(name)!.profile })), calibrations: [calibration] },
     ...{ use: "auto", acceptsLossy: true, threads: 1 },
-    measure: async () => ({ encodeBytesPerSecond: 1, decodeBytesPerSecond: made.all, ratio: 2 }),
+    measure: async () => ({ encodeBytesPerSecond: 1, decodeBytesPerSecond: 3, ratio: 2 }),
     newCodec: (spec) => {
       made.all += 1;
       made.inTurn += 1;
@@ -80,7 +80,8 @@ test("before a profile is told as fast, all its codecs are there, each made in a
     if (!isOver) setImmediate(turn);
   };
   turn();
-  await codecs.measure();
+  const told: number[] = [];
+  await codecs.prepare(() => told.push(made.all));
   assert.equal(made.most, 1);
   const before = made.all;
   for (const { id, profile } of codecs.profiles) {
@@ -89,6 +90,6 @@ test("before a profile is told as fast, all its codecs are there, each made in a
     const found = codecs.codecsOf(id, plan.coded!);
     assert.ok(found.length > 0 && found.every((codec) => codec !== undefined));
   }
-  assert.deepEqual([codecs.profiles.length, made.all], [2, before]);
-  assert.equal(codecs.speedOf(codecs.profiles[1]!.id).decodeBytesPerSecond, before);
+  assert.deepEqual([codecs.profiles.length, made.all, told.length, told[1]], [2, before, 2, before]);
+  for (const { id } of codecs.profiles) assert.equal(codecs.speedOf(id).decodeBytesPerSecond, 3);
 });

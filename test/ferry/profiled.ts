@@ -1,25 +1,39 @@
 /** Two nodes that have profiles, and blocks whose values coders can do something with. */
 import type { TestContext } from "node:test";
-import type { Calibration } from "../../transport/codec/calibration.ts";
 import { PRESETS } from "../../transport/codec/presets.ts";
+import type { Profile } from "../../transport/codec/profile.ts";
+import type { NodeCalibration } from "../../transport/config/profile-files.ts";
 import type { CodingChoice } from "../../transport/ferry/context.ts";
-import { Profiles } from "../../transport/ferry/profiles.ts";
+import { type ProfileOptions, Profiles } from "../../transport/ferry/profiles.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
 import { native } from "../../transport/native.ts";
 import type { TestNode } from "./node.ts";
 import { bytesOf } from "./pair.ts";
 import { stage, type Stage } from "./stage.ts";
 
-export interface Having {
+export interface Having extends Pick<ProfileOptions, "measure"> {
+  /** Of presets, or of `own`. */
   readonly names: readonly string[];
+  readonly own?: Readonly<Record<string, Profile>>;
   readonly use?: string;
   readonly acceptsLossy?: boolean;
-  readonly calibrations?: readonly Calibration[];
+  readonly calibrations?: readonly NodeCalibration[];
 }
 
-export function profilesOf({ names, use = names[0] ?? "none", acceptsLossy = false, calibrations = [] }: Having): Profiles {
-  const profiles = names.map((name) => ({ name, profile: PRESETS.get(name)!.profile }));
-  return new Profiles({ profiles, calibrations, use, acceptsLossy, threads: 1, newCodec: (spec) => new native!.NativeCodec(spec) });
+export function profilesOf({
+  names,
+  own = {},
+  use = names[0] ?? "none",
+  acceptsLossy = false,
+  calibrations = [],
+  measure,
+}: Having): Profiles {
+  const profiles = names.map((name) => ({ name, profile: own[name] ?? PRESETS.get(name)!.profile }));
+  return new Profiles({
+    ...{ profiles, calibrations, use, acceptsLossy, threads: 1, ...(measure === undefined ? {} : { measure }) },
+    newCodec: (spec) => new native!.NativeCodec(spec),
+    newCodecLater: (spec) => native!.NativeCodec.later(spec),
+  });
 }
 
 /** A holds, B asks. */

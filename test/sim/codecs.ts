@@ -5,7 +5,8 @@
 import { createHash } from "node:crypto";
 import { parseProfile } from "../../transport/codec/parse.ts";
 import { PRESETS } from "../../transport/codec/presets.ts";
-import { type NamedProfile, Profiles } from "../../transport/ferry/profiles.ts";
+import type { NamedProfile } from "../../transport/ferry/model-tiles.ts";
+import { Profiles } from "../../transport/ferry/profiles.ts";
 import type { PlacementSpec } from "../../transport/link/link.ts";
 import type { NativeCodec, NativeCodecSpec } from "../../transport/native-codec.ts";
 import type { Random } from "./random.ts";

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { loadConfig } from "../config.ts";
 import { native } from "../native.ts";
 import { parseDuration, parseRate } from "../config/units.ts";
+import { codecChecks } from "./checks/codecs.ts";
 import { deviceChecks } from "./checks/devices.ts";
 import { type Check, type Host, thisHost } from "./checks/host.ts";
 import { memoryChecks } from "./checks/memory.ts";
@@ -10,6 +11,7 @@ import { networkChecks, type Path } from "./checks/network.ts";
 import { peerChecks } from "./checks/peers.ts";
 import { processChecks } from "./checks/process.ts";
 import { tlsChecks } from "./checks/tls.ts";
+import { lz4Problem } from "./codec/lz4.ts";
 import { EXIT_FAILED, exitWith, usage } from "./failure.ts";
 import { packageVersion } from "./package.ts";
 
@@ -22,7 +24,7 @@ interface DoctorOptions {
 
 export function doctorCommand(): Command {
   return new Command("doctor")
-    .description("check this host: addon, memory, network, TLS, policy, devices; each line OK, WARN or FAIL with what to do")
+    .description("check this host: addon, memory, network, TLS, policy, codecs, devices; each line OK, WARN or FAIL with what to do")
     .option("--json", "one JSON document with checks[]")
     .option("--config <file>", "the configuration that `serve` will get (its pool size counts)", process.env.KVFERRY_CONFIG)
     .option("--rtt <time>", "round trip to the far end, for the socket buffers", "1ms")
@@ -54,6 +56,7 @@ async function examine(host: Host, options: DoctorOptions): Promise<Check[]> {
     ...networkChecks(host, config, path),
     ...tlsChecks(host, config, Date.now()),
     ...(await peerChecks(host, config, Date.now())),
+    ...codecChecks(config, native?.codecCoders, lz4Problem()),
     ...deviceChecks(host, native?.cuda()),
   ];
 }

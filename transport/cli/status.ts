@@ -64,6 +64,7 @@ function codecStatus(node: World["node"]): object {
       ...snakeCased(codecs.speedOf(id)),
       ...snakeCased(codecs.countsOf(id)),
     })),
+    awaited: codecs.awaited,
     misfits: codecs.misfits,
   }));
   const { use, acceptsLossy } = node.profiles;

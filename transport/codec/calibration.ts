@@ -37,6 +37,22 @@ export interface Klt {
   readonly sigma: Float32Array;
 }
 
+/** A part of a tensor of float32. */
+export interface FloatRange {
+  readonly tensor: string;
+  readonly from: number;
+  readonly count: number;
+}
+
+/** Where a Klt lies in the file. */
+export interface KltPlace {
+  readonly matrices: FloatRange;
+  readonly sigma: FloatRange;
+}
+
+/** Which one: that of the tile of `layers` layers that begins at `firstLayer`; `tileLayers` as in `klt`. */
+export type KltWish = [side: Side, tileLayers: number, firstLayer: number, layers: number];
+
 export interface CalibrationShape {
   readonly model: string;
   readonly layers: number;
@@ -52,8 +68,10 @@ export interface Calibration extends CalibrationShape {
   readonly v: SideCalibration;
   /** Layers of a tile that there are KLT matrices for; 0: of each head alone. */
   readonly klt: readonly number[];
-  /** For the tile of `layers` layers that begins at `firstLayer`; `tileLayers` as in `klt`. Throws invalid_argument if the file has none. */
-  readonly kltOf: (side: Side, tileLayers: number, firstLayer: number, layers: number) => Klt;
+  /** Throws invalid_argument if the file has none. */
+  readonly kltOf: (...wish: KltWish) => Klt;
+  /** For who reads it otherwise. Throws as kltOf does, but of what reading finds out. */
+  readonly kltPlace: (...wish: KltWish) => KltPlace;
 }
 
 /** What stands in the metadata, as JSON. */
@@ -88,19 +106,22 @@ export function openCalibration(
   name: string,
 ): Calibration {
   const head = parseCalibrationHead(metadata.get(METADATA_KEY), name);
-  const floats = (tensor: string, shape: readonly number[], from = 0, count = bytesOf("F32", shape) / 4): Float32Array => {
+  const place = (tensor: string, shape: readonly number[], from = 0, count = bytesOf("F32", shape) / 4): FloatRange => {
     const found = tensors.get(tensor);
     if (found === undefined) throw new KvferryError("invalid_argument", `${name} has no tensor ${tensor}`);
     if (found.dtype !== "F32" || found.shape.join() !== shape.join()) {
       throw expected(`F32 [${shape.join(", ")}]`, `${tensor} (of ${name})`, `${found.dtype} [${found.shape.join(", ")}]`);
     }
+    return { tensor, from, count };
+  };
+  const floats = ({ tensor, from, count }: FloatRange): Float32Array => {
     const bytes = read(tensor, from * 4, count * 4);
     return new Float32Array(bytes.buffer, bytes.byteOffset, count);
   };
   const shape = [head.layers, head.heads, head.channels];
   /** Of each channel: finite, and not below `least`. */
   const numbers = (tensor: string, least: number, size: readonly number[] = shape): Float32Array =>
-    finiteFrom(least, floats(tensor, size), `${tensor} (of ${name})`);
+    finiteFrom(least, floats(place(tensor, size)), `${tensor} (of ${name})`);
   const moments = (prefix: string): Moments => ({ mean: numbers(`${prefix}mean`, LOWEST), sigma: numbers(`${prefix}sigma`, 0) });
   const side = (key: Side): SideCalibration => {
     const plain = moments(`${key}.`);
@@ -108,45 +129,52 @@ export function openCalibration(
     return { plain, stored, weight: numbers(`${key}.weight`, WEIGHT_LEAST) };
   };
   const pairs = integer(tensors.get(INVERSE_FREQUENCIES)?.shape[0] ?? 0, `pairs of ${name}`, 0, Math.floor(head.channels / 2));
+  const kltPlace = (...wish: KltWish): KltPlace => {
+    const [, tileLayers] = wish;
+    if (head.klt.includes(tileLayers)) return placeOfKlt(place, head, wish);
+    const there = head.klt.map(kltWords).join(", ") || "nothing";
+    throw new KvferryError("invalid_argument", `${name} has KLT matrices of ${there}, not of ${kltWords(tileLayers)}`);
+  };
   return {
     ...head,
     hash,
     rope: head.pairing === "" ? undefined : { inverseFrequencies: numbers(INVERSE_FREQUENCIES, LOWEST, [pairs]), pairing: head.pairing },
     k: side("k"),
     v: side("v"),
-    kltOf: (key, tileLayers, firstLayer, layers) => {
-      if (head.klt.includes(tileLayers)) return readKlt({ floats, head, key, tileLayers, firstLayer, layers });
-      const there = head.klt.map(kltWords).join(", ") || "nothing";
-      throw new KvferryError("invalid_argument", `${name} has KLT matrices of ${there}, not of ${kltWords(tileLayers)}`);
+    kltPlace,
+    kltOf: (...wish) => {
+      const { matrices, sigma } = kltPlace(...wish);
+      return checkKlt({ matrices: floats(matrices), sigma: floats(sigma) }, name);
     },
   };
+}
+
+/** Throws invalid_argument. Of the matrices a codec finds out whether their rows have length 1. */
+export function checkKlt(klt: Klt, name: string): Klt {
+  finiteFrom(0, klt.sigma, `deviations behind a KLT (of ${name})`);
+  return klt;
 }
 
 function kltWords(tileLayers: number): string {
   return tileLayers === 0 ? "each head" : `${tileLayers} layers`;
 }
 
-interface KltRequest {
-  readonly floats: (tensor: string, shape: readonly number[], from?: number, count?: number) => Float32Array;
-  readonly head: CalibrationHead;
-  readonly key: Side;
-  readonly tileLayers: number;
-  readonly firstLayer: number;
-  readonly layers: number;
-}
-
-function readKlt({ floats, head, key, tileLayers, firstLayer, layers }: KltRequest): Klt {
+function placeOfKlt(
+  place: (tensor: string, shape: readonly number[], from?: number, count?: number) => FloatRange,
+  head: CalibrationHead,
+  [key, tileLayers, firstLayer, layers]: KltWish,
+): KltPlace {
   const { heads, channels } = head;
   if (tileLayers === 0) {
     const row = heads * channels;
     return {
-      matrices: floats(kltName(key, 0, 0), [head.layers, heads, channels, channels], firstLayer * row * channels, layers * row * channels),
-      sigma: floats(kltSigmaName(key, 0, 0), [head.layers, heads, channels], firstLayer * row, layers * row),
+      matrices: place(kltName(key, 0, 0), [head.layers, heads, channels, channels], firstLayer * row * channels, layers * row * channels),
+      sigma: place(kltSigmaName(key, 0, 0), [head.layers, heads, channels], firstLayer * row, layers * row),
     };
   }
   const tile = Math.floor(firstLayer / tileLayers);
   const width = layers * heads * channels;
-  return { matrices: floats(kltName(key, tileLayers, tile), [width, width]), sigma: floats(kltSigmaName(key, tileLayers, tile), [width]) };
+  return { matrices: place(kltName(key, tileLayers, tile), [width, width]), sigma: place(kltSigmaName(key, tileLayers, tile), [width]) };
 }
 
 function parseCalibrationHead(text: string | undefined, name: string): CalibrationHead {

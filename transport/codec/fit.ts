@@ -38,6 +38,11 @@ export function isLossless({ quantizer }: Pipeline): boolean {
   return quantizer.kind === "none";
 }
 
+/** Can it be had only where the system's zstd is? */
+export function needsZstd({ k, v }: Profile): boolean {
+  return [k, v].some(({ codec }) => codec.kind === "zstd" || codec.kind === "planes");
+}
+
 function misfitOfPipeline(pipeline: Pipeline, side: Side, layers: number): string {
   const { transform, quantizer, codec } = pipeline;
   if (isLossless(pipeline) && transform.length > 0) {

@@ -1,12 +1,17 @@
 /** Safetensors files on disk: parts of tensors are read as they are needed, since dumps and calibrations can be larger than what a Buffer holds. */
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, read, readSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import { promisify } from "node:util";
 import { expected, finiteFrom, LOWEST } from "../check.ts";
 import { KvferryError } from "../errors.ts";
 import { headBytes, parseHead, type SafetensorsHead, type Tensor, type TensorShape, writeHead } from "../codec/safetensors.ts";
 
 const PIECE_BYTES = 64 * 1024 * 1024;
 const HASHED_BYTES = 1024 * 1024;
+/** What is read while other things go on. */
+const LATER_BYTES = 8 * 1024 * 1024;
+
+const readLater = promisify(read);
 
 export class TensorFile {
   readonly path: string;
@@ -39,9 +44,21 @@ export class TensorFile {
 
   /** Of a tensor's bytes; memory of its own, aligned to 8. Throws invalid_argument on a file that was written to since: its hash and its head are another's. */
   read(name: string, from = 0, bytes = this.tensor(name).bytes - from): Uint8Array {
-    if (fstatSync(this.#file).mtimeMs !== this.#changedMs)
-      throw new KvferryError("invalid_argument", `${this.path} was written to while it was in use`);
+    this.#checkUnchanged();
     return this.#read(this.tensor(name).offset + from, bytes);
+  }
+
+  /** Fills `into` with the same in pieces, none of them by this thread. Rejects as `read` throws. */
+  async readLater(name: string, from: number, into: Uint8Array): Promise<void> {
+    this.#checkUnchanged();
+    const offset = this.tensor(name).offset + from;
+    for (let at = 0; at < into.length; ) {
+      const { bytesRead } = await readLater(this.#file, into, at, Math.min(LATER_BYTES, into.length - at), offset + at);
+      if (bytesRead === 0) throw this.#cut();
+      at += bytesRead;
+    }
+    // Also what was written meanwhile.
+    this.#checkUnchanged();
   }
 
   /** Hex SHA-256 of the whole file. */
@@ -55,15 +72,35 @@ export class TensorFile {
     return hash.digest("hex");
   }
 
+  /** The same, a piece in each turn of the event loop. */
+  async hashLater(): Promise<string> {
+    const hash = createHash("sha256");
+    const piece = new Uint8Array(HASHED_BYTES);
+    for (let at = 0, got = 1; got > 0; at += got) {
+      ({ bytesRead: got } = await readLater(this.#file, piece, 0, piece.length, at));
+      hash.update(piece.subarray(0, got));
+    }
+    return hash.digest("hex");
+  }
+
   close(): void {
     closeSync(this.#file);
+  }
+
+  #checkUnchanged(): void {
+    if (fstatSync(this.#file).mtimeMs !== this.#changedMs)
+      throw new KvferryError("invalid_argument", `${this.path} was written to while it was in use`);
+  }
+
+  #cut(): KvferryError {
+    return new KvferryError("invalid_argument", `${this.path} was cut while it was read`);
   }
 
   #read(offset: number, bytes: number): Uint8Array {
     const into = new Uint8Array(bytes);
     for (let at = 0; at < bytes; ) {
       const got = readSync(this.#file, into, at, Math.min(PIECE_BYTES, bytes - at), offset + at);
-      if (got === 0) throw new KvferryError("invalid_argument", `${this.path} was cut while it was read`);
+      if (got === 0) throw this.#cut();
       at += got;
     }
     return into;

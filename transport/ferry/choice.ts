@@ -6,7 +6,7 @@ import type { Coding } from "../peer/messages.ts";
 import { chooseCodec, type CodecInput, type CodecReason } from "../policy/choose-codec.ts";
 import type { CodingChoice, NodeContext } from "./context.ts";
 import type { Model } from "./models.ts";
-import type { ModelProfile } from "./profiles.ts";
+import type { ModelProfile } from "./model-tiles.ts";
 
 export interface CodingRequest {
   readonly peer: PeerPort;

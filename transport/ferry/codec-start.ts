@@ -9,7 +9,7 @@ import { limits } from "../limits.ts";
 import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
 import type { CodecSpeed } from "../policy/codec-speed.ts";
 
-export type NewCodec = (spec: NativeCodecSpec) => NativeCodec;
+type NewCodec = (spec: NativeCodecSpec) => Promise<NativeCodec>;
 
 /** As large as a chunk is on most paths, but a tile of at least so many tokens. */
 const TILE_BYTES = 256 * 1024;
@@ -25,9 +25,8 @@ const CODE_MOST = 127;
 /** As many as are drawn; a prime, so that columns do not repeat each other. */
 const DRAWN = 4_093;
 
-/** Rejects on a spec that this host cannot do, with what `newCodec` throws. */
-export async function measureCodec(newCodec: NewCodec, spec: NativeCodecSpec): Promise<CodecSpeed> {
-  const codec = newCodec(spec);
+/** Rejects with what `newCodec` does. @param codec made of the spec */
+export async function measureCodec(newCodec: NewCodec, codec: NativeCodec, spec: NativeCodecSpec): Promise<CodecSpeed> {
   const { element, parts, heads, channels, exempt = 0 } = spec;
   const rowBytes = heads * channels * (element === "f32" ? 4 : 2);
   const tokens = Math.min(Math.max(Math.floor(TILE_BYTES / (rowBytes * parts)), TOKENS_LEAST), limits.codecTokensMax);
@@ -63,7 +62,7 @@ async function fillTile(newCodec: NewCodec, spec: NativeCodecSpec, tile: readonl
   const { codec, quantizer, exempt = 0 } = spec;
   if (quantizer.kind !== "step") return fillNormal(spec.element, tile);
   // Codes of a codec that packs nothing are bytes, and it decodes any.
-  const plain = newCodec({ ...spec, codec: { kind: "none" }, verify: false });
+  const plain = await newCodec({ ...spec, codec: { kind: "none" }, verify: false });
   const width = quantizer.steps.length;
   const classes = codec.kind === "rans-static" ? codec.classes : new Uint8Array(width).fill(CLASS_WITHOUT);
   await plain.decodeLater(blockOf(plain.id, tokens, exempt, drawCodes(classes, tokens)), tile, tokens, exempt);

@@ -67,7 +67,13 @@ export class ModelTable {
     throw new KvferryError("full", `${this.#models.size} models are in use, and with layouts of this size there is room for no more`);
   }
 
+  /** The node is going. */
+  close(): void {
+    for (const { codecs } of this.all()) codecs.stop();
+  }
+
   #delete(id: number): void {
+    this.#models.get(id)?.codecs.stop();
     this.#models.delete(id);
     this.#users.delete(id);
   }

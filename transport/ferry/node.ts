@@ -379,6 +379,7 @@ export class FerryNode implements FerryHost, TenantNode {
     this.#closed = true;
     for (const session of [...this.#sessions.values()]) session.shut(new KvferryError("closed"), session.processId !== 0);
     this.buffers.removeAll();
+    this.models.close();
     this.runtime.wakeAt(Number.POSITIVE_INFINITY);
   }
 }

@@ -1,26 +1,31 @@
 /** The profiles of a configuration, read and checked once; what this host cannot do is said and left out. */
+import { needsZstd } from "../codec/fit.ts";
 import type { Config } from "../config.ts";
-import { loadCalibration, readProfile } from "../config/profile-files.ts";
+import { loadCalibrationLater, type NodeCalibration, readProfile } from "../config/profile-files.ts";
 import { asKvferryError, KvferryError } from "../errors.ts";
 import type { LinkKind } from "../link/link.ts";
 import { native, nativeProblem } from "../native.ts";
-import { measureCodec, type NewCodec } from "./codec-start.ts";
+import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
+import { measureCodec } from "./codec-start.ts";
 import type { NodeObserver } from "./context.ts";
-import { type NamedProfile, needs, NO_PROFILES, Profiles } from "./profiles.ts";
+import { type NamedProfile, needs } from "./model-tiles.ts";
+import { NO_PROFILES, Profiles } from "./profiles.ts";
 
-/** Throws invalid_config. */
-export function openProfiles(
+/** Rejects with invalid_config. */
+export async function openProfiles(
   { codec, ioThreads: threads }: Pick<Config, "codec" | "ioThreads">,
   link: LinkKind,
   observer: NodeObserver,
-): Profiles {
+): Promise<Profiles> {
   if (codec.profiles.length === 0) return NO_PROFILES;
-  const profiles = codec.profiles.map((name): NamedProfile => ({ name, profile: read("codec.profiles", () => readProfile(name)) }));
+  const profiles: NamedProfile[] = [];
+  for (const name of codec.profiles) profiles.push({ name, profile: await read("codec.profiles", () => readProfile(name)) });
   for (const { name, profile } of profiles) {
     const why = forFilesAlone(profile);
     if (why !== undefined) throw new KvferryError("invalid_config", `codec.profiles: ${name} ${why}: kvferry codec`);
   }
-  const calibrations = codec.calibration.map((path) => read("codec.calibration", () => loadCalibration(path)));
+  const calibrations: NodeCalibration[] = [];
+  for (const path of codec.calibration) calibrations.push(await read("codec.calibration", () => loadCalibrationLater(path)));
   const uncalibrated = profiles.find(({ profile }) => needs(profile));
   if (uncalibrated !== undefined && calibrations.length === 0) {
     throw new KvferryError(
@@ -32,15 +37,16 @@ export function openProfiles(
     link === "js" ? "the JavaScript link has no codecs" : native === undefined ? `codecs need the addon: ${nativeProblem}` : "";
   const zstd = native?.codecCoders.zstd().problem ?? "";
   const usable = profiles.filter(({ name, profile }) => {
-    const why = problem || (usesZstd(profile) ? zstd : "");
+    const why = problem || (needsZstd(profile) ? zstd : "");
     if (why !== "") observer.profileMissing?.(name, "", why);
     return why === "";
   });
   const { use, acceptLossy: acceptsLossy } = codec;
-  const newCodec: NewCodec = (spec) => new native!.NativeCodec(spec);
+  const newCodecLater = (spec: NativeCodecSpec): Promise<NativeCodec> => native!.NativeCodec.later(spec);
   return new Profiles({
-    ...{ profiles: usable, calibrations, use, acceptsLossy, threads, newCodec },
-    measure: (spec) => measureCodec(newCodec, spec),
+    ...{ profiles: usable, calibrations, use, acceptsLossy, threads, newCodecLater },
+    newCodec: (spec) => new native!.NativeCodec(spec),
+    measure: (codec, spec) => measureCodec(newCodecLater, codec, spec),
     ...(usable.length === 0 ? { missing: "codec_missing" } : {}),
   });
 }
@@ -51,13 +57,9 @@ function forFilesAlone({ merge, k, v }: NamedProfile["profile"]): string | undef
   return k.codec.kind === "lz4" || v.codec.kind === "lz4" ? "uses lz4, which is a yardstick for files" : undefined;
 }
 
-function usesZstd({ k, v }: NamedProfile["profile"]): boolean {
-  return [k, v].some(({ codec }) => codec.kind === "zstd" || codec.kind === "planes");
-}
-
-function read<T>(field: string, from: () => T): T {
+async function read<T>(field: string, from: () => T | Promise<T>): Promise<T> {
   try {
-    return from();
+    return await from();
   } catch (error) {
     throw new KvferryError("invalid_config", `${field}: ${asKvferryError(error).detail}`, { cause: error });
   }

@@ -76,13 +76,15 @@ export async function openNode(config: Config, options: OpenOptions = {}): Promi
     open.unshift(() => choice.link.close());
     if (tls !== undefined) open.unshift(() => tls.close());
     tls?.watch(choice.link);
+    // Before anybody can connect: to read a calibration may take seconds.
+    const profiles = await openProfiles(config, choice.kind, observer);
     const address = config.listen === undefined ? undefined : await choice.link.listen(config.listen);
     const settings = settingsOf(config, address);
     const parts = {
       settings,
       jobs,
       observer,
-      profiles: openProfiles(config, choice.kind, observer),
+      profiles,
       ...reachOf(settings.advertise, address, tls),
     };
     const worlds =

@@ -2,33 +2,23 @@
  * The profiles that a node may have KV coded with, and what each makes of the KV of a model: which calibration it takes, whether it fits the layout at all,
  * and the native codec of each tile. Both ends come to the same codecs for one id; a codec refuses what another one has made.
  */
-import type { Calibration } from "../codec/calibration.ts";
-import { has, isLossless, needsCalibration } from "../codec/fit.ts";
-import { profileId } from "../codec/identity.ts";
-import type { Profile, Side } from "../codec/profile.ts";
-import { specOf } from "../codec/spec.ts";
 import { unreachable } from "../check.ts";
+import type { NodeCalibration } from "../config/profile-files.ts";
 import { asKvferryError, KvferryError } from "../errors.ts";
 import type { ModelIdentity } from "../kv/identity.ts";
 import type { Layout } from "../kv/layout.ts";
 import type { CodedPlane } from "../kv/plan.ts";
-import { halvesOf } from "../kv/planes.ts";
 import type { PlacementCoding } from "../link/link.ts";
 import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
-import { type HeadRange, headsOf, type KvCodecs } from "../peer/content.ts";
+import type { HeadRange, KvCodecs } from "../peer/content.ts";
 import { type CodecCounts, type CodecSpeed, CodecSpeedEstimate, togetherOf } from "../policy/codec-speed.ts";
 import { CodecCache } from "./codec-cache.ts";
-
-export interface NamedProfile {
-  /** As the operator calls it. */
-  readonly name: string;
-  readonly profile: Profile;
-}
+import { type ModelProfile, modelProfile, ModelTiles, type NamedProfile, needs, sideOf } from "./model-tiles.ts";
 
 export interface ProfileOptions {
   /** Those that are liked best first. */
   readonly profiles: readonly NamedProfile[];
-  readonly calibrations: readonly Calibration[];
+  readonly calibrations: readonly NodeCalibration[];
   /** "auto": what pays; "none"; or the name of one, which what is sent goes by wherever the reader takes it. */
   readonly use: string;
   /** Of what comes to this node: also through profiles that lose something, whoever asks for it. */
@@ -38,18 +28,11 @@ export interface ProfileOptions {
   /** That code at once. */
   readonly threads: number;
   /** What a codec does before it has coded anything; absent: nobody knows, and only the operator can choose. */
-  readonly measure?: (spec: NativeCodecSpec) => Promise<CodecSpeed>;
+  readonly measure?: (codec: NativeCodec, spec: NativeCodecSpec) => Promise<CodecSpeed>;
   /** Throws TypeError on a spec that this host cannot do. */
   readonly newCodec: (spec: NativeCodecSpec) => NativeCodec;
-}
-
-/** A profile with the calibration that it uses for one model. */
-export interface ModelProfile extends NamedProfile {
-  readonly id: string;
-  readonly isLossless: boolean;
-  /** What it does depends on where in the sequence a token stands. */
-  readonly needsPosition: boolean;
-  readonly calibration: Calibration | undefined;
+  /** The same for one with matrices of a file; rejects with what that throws. */
+  readonly newCodecLater?: (spec: NativeCodecSpec) => Promise<NativeCodec>;
 }
 
 /** Why a profile is not to be had for a model. */
@@ -109,48 +92,49 @@ export const NO_PROFILES: Profiles = new Profiles({
 });
 
 export class ModelCodecs implements KvCodecs {
-  /** Those that fit all that the layout holds. */
-  readonly profiles: readonly ModelProfile[];
-  readonly misfits: readonly Misfit[];
-  readonly #model: string;
-  readonly #layout: Layout;
-  readonly #layers: number;
-  readonly #heads: HeadRange;
-  readonly #newCodec: ProfileOptions["newCodec"];
-  readonly #threads: number;
-  readonly #measure: ProfileOptions["measure"];
+  readonly #options: ProfileOptions;
+  readonly #tiles: ModelTiles;
   readonly #codecs: CodecCache;
   readonly #speeds = new Map<string, CodecSpeedEstimate>();
   /** Whether these heads fit, by profile and heads. */
   readonly #fits = new Map<string, boolean>();
+  /** Those that fit all that the layout holds, as far as that was known at first. */
+  readonly #fitting: readonly ModelProfile[];
+  /** Of them, ids of those that are to be had when their codecs are made. */
+  readonly #awaited = new Set<string>();
+  /** And of those that turned out not to be. */
+  readonly #dropped = new Set<string>();
+  readonly #misfits: Misfit[] = [];
+  #isStopped = false;
 
-  constructor(
-    { profiles, calibrations, newCodec, threads, measure }: ProfileOptions,
-    { model }: Pick<ModelIdentity, "model">,
-    layout: Layout,
-  ) {
-    this.#model = model;
-    this.#layout = layout;
-    this.#layers = Math.max(...layout.groups.flatMap(({ layers }) => layers)) + 1;
-    this.#newCodec = newCodec;
-    this.#threads = threads;
-    this.#measure = measure;
-    this.#heads = headsOf(layout);
-    this.#codecs = new CodecCache(this.#heads);
-    const misfits: Misfit[] = [];
-    this.profiles = profiles.flatMap((named) => {
+  constructor(options: ProfileOptions, { model }: Pick<ModelIdentity, "model">, layout: Layout) {
+    this.#options = options;
+    this.#tiles = new ModelTiles(model, layout);
+    this.#codecs = new CodecCache(this.#tiles.heads);
+    this.#fitting = options.profiles.flatMap((named) => {
       // Of several calibrations it is that of this model: what is another's does not fit.
-      const found = needs(named.profile) ? calibrations : [undefined];
+      const found = needs(named.profile) ? options.calibrations : [undefined];
       const tried = found.map((calibration) => {
         const profile = modelProfile(named, calibration);
-        return { profile, why: this.#misfitOf(profile, this.#heads) };
+        return { profile, why: this.#misfitOf(profile, this.#tiles.heads) };
       });
       const fitting = tried.find(({ why }) => why === "");
-      if (fitting !== undefined) return [fitting.profile];
-      misfits.push({ name: named.name, why: tried.map(({ why }) => why).join("; ") });
-      return [];
+      if (fitting === undefined) this.#misfits.push({ name: named.name, why: tried.map(({ why }) => why).join("; ") });
+      return fitting === undefined ? [] : [fitting.profile];
     });
-    this.misfits = misfits;
+    for (const { id, isRead } of this.#fitting) if (isRead) this.#awaited.add(id);
+  }
+
+  /** That KV may be coded with now. */
+  get profiles(): readonly ModelProfile[] {
+    return this.#fitting.filter(({ id }) => !this.#awaited.has(id) && !this.#dropped.has(id));
+  }
+  get misfits(): readonly Misfit[] {
+    return this.#misfits;
+  }
+  /** Names of profiles whose matrices are being read. */
+  get awaited(): readonly string[] {
+    return this.#fitting.flatMap(({ id, name }) => (this.#awaited.has(id) ? [name] : []));
   }
 
   get(id: string): ModelProfile | undefined {
@@ -173,8 +157,8 @@ export class ModelCodecs implements KvCodecs {
     const { ratio, encodeBytesPerSecond, decodeBytesPerSecond } = this.#estimateOf(id).handleCounts(this.countsOf(id));
     return {
       ratio,
-      encodeBytesPerSecond: encodeBytesPerSecond * this.#threads,
-      decodeBytesPerSecond: decodeBytesPerSecond * this.#threads,
+      encodeBytesPerSecond: encodeBytesPerSecond * this.#options.threads,
+      decodeBytesPerSecond: decodeBytesPerSecond * this.#options.threads,
     };
   }
 
@@ -185,26 +169,51 @@ export class ModelCodecs implements KvCodecs {
 
   /**
    * Makes the codecs of all tiles, each in a turn of the event loop of its own (matrices are megabytes), so that no transfer makes them; then has each profile
-   * tried, off this thread. Undefined: there is nothing to try.
+   * tried, off this thread. What cannot be made or tried is a misfit from then on. Undefined: there is nothing to do.
+   *
+   * @param onChange a profile is there or known better, or is a misfit
    */
-  measure(): Promise<void> | undefined {
-    return this.#measure === undefined || this.profiles.length === 0 ? undefined : this.#measureAll(this.#measure);
+  prepare(onChange: (misfit?: Misfit) => void): Promise<void> | undefined {
+    const wanted = this.#fitting.filter(({ isRead }) => isRead || this.#options.measure !== undefined);
+    return wanted.length === 0 ? undefined : this.#prepareAll(wanted, onChange);
   }
 
-  async #measureAll(measure: NonNullable<ProfileOptions["measure"]>): Promise<void> {
-    for (const profile of this.profiles) {
-      // What cannot be made or tried stays unknown, and is not chosen by its speed.
-      await this.#measureOne(profile, measure).catch(() => {});
+  /** Nobody asks for it any more: what is not made yet is not made. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  async #prepareAll(wanted: readonly ModelProfile[], onChange: (misfit?: Misfit) => void): Promise<void> {
+    // What needs no file is there sooner.
+    for (const profile of [...wanted.filter(({ isRead }) => !isRead), ...wanted.filter(({ isRead }) => isRead)]) {
+      let misfit: Misfit | undefined;
+      try {
+        await this.#prepareOne(profile);
+      } catch (error) {
+        // Whatever it is, somebody is to hear of it, and KV travels without.
+        misfit = { name: profile.name, why: error instanceof KvferryError ? error.detail : (error as Error).message };
+        this.#misfits.push(misfit);
+        this.#dropped.add(profile.id);
+      }
+      if (this.#isStopped) return;
+      this.#awaited.delete(profile.id);
+      onChange(misfit);
     }
   }
 
-  async #measureOne(profile: ModelProfile, measure: NonNullable<ProfileOptions["measure"]>): Promise<void> {
-    for (const tile of this.#tiles(profile, this.#heads)) {
+  async #prepareOne(profile: ModelProfile): Promise<void> {
+    const { measure, newCodec, newCodecLater = async (spec) => newCodec(spec) } = this.#options;
+    const speeds = new Map<string, CodecSpeed>();
+    for (const tile of this.#tiles.of(profile, this.#tiles.heads)) {
       await nextTurn();
-      this.#codecOf(profile, tile);
+      if (this.#isStopped) return;
+      const spec = await this.#tiles.specLater(profile, tile);
+      const codec = profile.isRead ? this.#keep(profile, tile, await newCodecLater(spec)) : this.#codecOf(profile, tile);
+      const side = sideOf(tile);
+      if (measure !== undefined && !speeds.has(side)) speeds.set(side, await measure(codec, spec));
     }
-    const [k, v] = [await measure(this.#firstSpec(profile, "k")), await measure(this.#firstSpec(profile, "v"))];
-    this.#speeds.set(profile.id, new CodecSpeedEstimate(togetherOf(k, v)));
+    const [k, v] = [speeds.get("k") ?? speeds.get("v"), speeds.get("v") ?? speeds.get("k")];
+    if (k !== undefined && v !== undefined) this.#speeds.set(profile.id, new CodecSpeedEstimate(togetherOf(k, v)));
   }
 
   #estimateOf(id: string): CodecSpeedEstimate {
@@ -213,8 +222,9 @@ export class ModelCodecs implements KvCodecs {
     return found;
   }
 
+  /** Also one that is to be had no more: something may be under way by it. */
   isLossy(id: string): boolean {
-    return this.get(id)?.isLossless === false;
+    return this.#fitting.some((profile) => profile.id === id && !profile.isLossless);
   }
 
   layersOf(id: string): number {
@@ -228,88 +238,48 @@ export class ModelCodecs implements KvCodecs {
 
   #known(id: string): ModelProfile {
     const found = this.get(id);
-    if (found === undefined) throw new KvferryError("profile_refused", `${id} is no profile of this side for ${this.#model}`);
+    if (found === undefined) throw new KvferryError("profile_refused", `${id} is no profile of this side for ${this.#tiles.model}`);
     return found;
   }
 
-  /** Tries the first tile of each half of each group; "" if all can be coded. */
+  /** Tries the first tile of each half of each group, as far as that needs no file; "" if all can be coded. */
   #misfitOf(profile: ModelProfile, heads: HeadRange): string {
     try {
-      for (const tile of this.#firstTiles(profile, heads)) this.#codecOf(profile, tile);
+      for (const tile of this.#tiles.of(profile, heads, 1)) {
+        if (profile.isRead) this.#tiles.check(profile, tile);
+        else this.#codecOf(profile, tile);
+      }
       return "";
     } catch (error) {
-      return error instanceof TypeError ? error.message : asKvferryError(error).detail;
+      return reasonOf(error);
     }
   }
 
-  /** Of each group with tokens, as a plan would have them. */
-  #tiles({ profile }: ModelProfile, { first, count }: HeadRange, most = Number.POSITIVE_INFINITY): CodedPlane[] {
-    return this.#layout.groups.flatMap((group) => {
-      if (group.blockTokens === 0) return [];
-      const ascending = [...group.layers].sort((a, b) => a - b);
-      const starts = ascending.flatMap((_, at) => (at % profile.layers === 0 && at < most * profile.layers ? [at] : []));
-      return starts.flatMap((start) =>
-        halvesOf(group).map(({ name: component, element, firstHead, channels, heads: held }) => ({
-          ...{ component, element, layers: ascending.slice(start, start + profile.layers), channels },
-          ...(component === "latent" ? { firstHead, heads: held } : { firstHead: first, heads: count }),
-        })),
-      );
-    });
-  }
-
-  /** Of each half of each group with tokens. */
-  #firstTiles(profile: ModelProfile, heads: HeadRange): CodedPlane[] {
-    return this.#tiles(profile, heads, 1);
-  }
-
-  #firstSpec(profile: ModelProfile, side: Side): NativeCodecSpec {
-    const tiles = this.#firstTiles(profile, this.#heads);
-    return this.#specOf(profile, tiles.find(({ component }) => component === side) ?? tiles[0]!);
+  #keep(known: ModelProfile, about: CodedPlane, codec: NativeCodec): NativeCodec {
+    return this.#codecs.get(known.id, headsOf(about), nameOf(about), () => codec);
   }
 
   /** Throws profile_refused. */
   #codecOf(known: ModelProfile, about: CodedPlane): NativeCodec {
-    const { element, firstHead, heads, channels, layers } = about;
-    const key = [about.component, layers.join(), element, channels].join(" ");
     try {
-      return this.#codecs.get(known.id, { first: firstHead, count: heads }, key, () => this.#newCodec(this.#specOf(known, about)));
+      return this.#codecs.get(known.id, headsOf(about), nameOf(about), () => this.#options.newCodec(this.#tiles.specOf(known, about)));
     } catch (error) {
-      const why = error instanceof TypeError ? error.message : asKvferryError(error).detail;
-      throw new KvferryError("profile_refused", `${known.name}: ${why}`, { cause: error });
+      throw new KvferryError("profile_refused", `${known.name}: ${reasonOf(error)}`, { cause: error });
     }
   }
-
-  #specOf({ profile, calibration, isLossless: lossless }: ModelProfile, about: CodedPlane): NativeCodecSpec {
-    const { component, element, firstHead, heads, channels, layers } = about;
-    const [firstLayer = 0] = layers;
-    if (element !== "bf16" && element !== "f16" && element !== "f32") throw new TypeError(`there are no codes of ${element}`);
-    const isApart = component !== "k" && component !== "v";
-    if (isApart && !lossless) throw new TypeError(`a profile that loses something is for K and V, not for ${component}`);
-    const isOneBehindTheOther = layers.every((layer, at) => layer === firstLayer + at);
-    if (isByLayer(profile) && !isOneBehindTheOther) throw new TypeError(`layers ${layers.join(", ")} do not follow each other`);
-    const side: Side = component === "v" ? "v" : "k";
-    const model = { model: this.#model, element, layers: this.#layers, heads, firstHead, channels, rope: undefined };
-    return specOf(profile, { side, firstLayer, layers: layers.length }, model, calibration);
-  }
 }
 
-function modelProfile({ name, profile }: NamedProfile, calibration: Calibration | undefined): ModelProfile {
-  const lossless = isLossless(profile.k) && isLossless(profile.v);
-  const needsPosition = [profile.k, profile.v].some((pipeline) => has(pipeline, "unrotate"));
-  return {
-    ...{ name, profile, calibration, needsPosition },
-    id: profileId(profile, calibration?.hash),
-    isLossless: lossless,
-  };
+function headsOf({ firstHead, heads }: CodedPlane): HeadRange {
+  return { first: firstHead, count: heads };
 }
 
-export function needs({ k, v }: Profile): boolean {
-  return needsCalibration(k) || needsCalibration(v);
+function nameOf({ component, layers, element, channels }: CodedPlane): string {
+  return [component, layers.join(), element, channels].join(" ");
 }
 
-/** Whether it does not do the same with all layers. */
-function isByLayer(profile: Profile): boolean {
-  return [profile.k, profile.v].some(({ quantizer }) => "levels" in quantizer && typeof quantizer.levels !== "number") || needs(profile);
+/** Of what `specOf` and `newCodec` throw. */
+function reasonOf(error: unknown): string {
+  return error instanceof TypeError ? error.message : asKvferryError(error).detail;
 }
 
 function nextTurn(): Promise<void> {

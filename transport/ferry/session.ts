@@ -33,7 +33,7 @@ import { groupOf, type Model } from "./models.ts";
 import { kvContent, matchedKeys, publishBlocks } from "./blocks.ts";
 import type { NodeContext } from "./context.ts";
 import { layerCount, type OfferRecord } from "./offers.ts";
-
+import type { Misfit } from "./profiles.ts";
 import { Transfers } from "./transfers.ts";
 
 export class Session implements FerrySession, Ferry {
@@ -106,12 +106,16 @@ export class Session implements FerrySession, Ferry {
     return { model: model.id, fingerprint: model.fingerprint };
   }
 
-  /** Peers hear of it at once, and again when it is known how fast this node decodes its KV. */
-  #tellModel(node: NodeContext, { codecs }: Model, name: string): void {
+  /** Peers hear of it at once, and again when it is known how fast this node decodes its KV, or that it does not. */
+  #tellModel(node: NodeContext, { codecs }: Model, model: string): void {
     const tell = (): void => node.peers.tell({ kind: "models", models: node.modelEntries() });
-    for (const misfit of codecs.misfits) node.observer.profileMissing?.(misfit.name, name, misfit.why);
+    const warn = ({ name, why }: Misfit): void => node.observer.profileMissing?.(name, model, why);
+    codecs.misfits.forEach(warn);
     tell();
-    void codecs.measure()?.then(tell);
+    void codecs.prepare((misfit) => {
+      if (misfit !== undefined) warn(misfit);
+      tell();
+    });
   }
 
   async keys(model: number, group: number, tokens: Uint32Array, seed: KeySeed = {}): Promise<Uint8Array> {

@@ -3,7 +3,7 @@
  * `none`, or what lz4 made of that where it became less: 4 bytes of its length, and then a block of lz4.
  */
 import { createRequire } from "node:module";
-import { KvferryError } from "../../errors.ts";
+import { asKvferryError, KvferryError } from "../../errors.ts";
 import type { NativeCodec } from "../../native-codec.ts";
 
 interface Library {
@@ -48,6 +48,16 @@ function inflate({ uncompressSync }: Library, block: Uint8Array, most: number): 
     return uncompressSync(block);
   } catch (cause) {
     throw new KvferryError("codec_failed", `the block is none of lz4: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** Why it does not load, or "". */
+export function lz4Problem(): string {
+  try {
+    load();
+    return "";
+  } catch (error) {
+    return asKvferryError(error).detail;
   }
 }
 
