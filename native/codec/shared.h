@@ -15,9 +15,6 @@
 
 namespace kvferry::codec {
 
-// Where a sequence ends is not known while its chunks travel: none of them is the recent part.
-inline constexpr uint32_t kNoEnd = UINT32_MAX;
-
 // Of the chunks that lanes coded with one codec since it was made. Bytes are those of whole chunks.
 struct ChunkCounts {
   std::atomic<uint64_t> encode_ns{0}, encoded_chunks{0}, encoded_bytes{0};
@@ -40,7 +37,7 @@ struct Shared : ChunkCodec {
     const uint64_t start_ns = now_ns();
     const uint32_t tokens = uint32_t(tokens_of(chunk.bytes));
     std::unique_ptr<Workspace> space = take();
-    const Encoded encoded = tiles.encode(each_part(stretches, tokens).data(), tokens, chunk.position, kNoEnd, out, space.get());
+    const Encoded encoded = tiles.encode(each_part(stretches, tokens).data(), tokens, chunk.position, chunk.end, out, space.get());
     give(std::move(space));
     const Stored stored = encoded.stored == Stored::no && encoded.bytes >= chunk.bytes ? Stored::incompressible : encoded.stored;
     const uint64_t sent = stored == Stored::no ? encoded.bytes : chunk.bytes;

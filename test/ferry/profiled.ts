@@ -2,6 +2,7 @@
 import type { TestContext } from "node:test";
 import type { Calibration } from "../../transport/codec/calibration.ts";
 import { PRESETS } from "../../transport/codec/presets.ts";
+import type { Profile } from "../../transport/codec/profile.ts";
 import type { CodingChoice } from "../../transport/ferry/context.ts";
 import { Profiles } from "../../transport/ferry/profiles.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
@@ -15,10 +16,12 @@ export interface Having {
   readonly use?: string;
   readonly acceptsLossy?: boolean;
   readonly calibrations?: readonly Calibration[];
+  /** Those that are no presets. */
+  readonly made?: Readonly<Record<string, Profile>>;
 }
 
-export function profilesOf({ names, use = names[0] ?? "none", acceptsLossy = false, calibrations = [] }: Having): Profiles {
-  const profiles = names.map((name) => ({ name, profile: PRESETS.get(name)!.profile }));
+export function profilesOf({ names, use = names[0] ?? "none", acceptsLossy = false, calibrations = [], made = {} }: Having): Profiles {
+  const profiles = names.map((name) => ({ name, profile: made[name] ?? PRESETS.get(name)!.profile }));
   return new Profiles({ profiles, calibrations, use, acceptsLossy, threads: 1, newCodec: (spec) => new native!.NativeCodec(spec) });
 }
 
