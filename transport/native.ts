@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { NativeCodec, NativeCodecSpec, NativeCoders } from "./native-codec.ts";
+import type { NativeCodec, NativeCodecSpec, NativeCoders, NativeMerging, NativeMergingSpec } from "./native-codec.ts";
 import type { NativeCuda, NativeDeviceCodecClass, NativeMergeTokens } from "./native-device.ts";
 
 /** As native/napi/addon.cpp has it. */
@@ -108,8 +108,9 @@ export interface NativeAddon {
   readonly codecLimits: { readonly tokens: number; readonly width: number; readonly tileBytes: number };
   /** Throws TypeError, in words, on a spec that makes no sense or that this host lacks something for. */
   readonly NativeCodec: new (
-    spec: NativeCodecSpec,
+    spec: NativeCodecSpec | NativeMergingSpec,
   ) => NativeCodec;
+  readonly codecMerging: NativeMerging;
   /** The entropy coders by themselves, for tests. */
   readonly codecCoders: NativeCoders;
   /** Opens the driver when it is first called. */

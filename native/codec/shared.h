@@ -27,9 +27,9 @@ struct ChunkCounts {
 
 // The codec and its free workspaces: one for each call under way, kept for the next.
 struct Shared : ChunkCodec {
-  Shared(Spec spec, Isa isa) : tiles(std::move(spec), isa) {}
+  explicit Shared(std::unique_ptr<const TileCoder> coder) : owned(std::move(coder)), tiles(*owned) {}
 
-  uint32_t parts() const override { return tiles.spec().parts; }
+  uint32_t parts() const override { return tiles.parts(); }
   uint64_t token_bytes() const override { return tiles.part_bytes(1); }
   bool takes(uint64_t bytes) const override { return tokens_of(bytes) <= kTokensMax && tiles.takes(uint32_t(tokens_of(bytes))); }
   size_t bound(uint64_t bytes) const override { return tiles.bound(uint32_t(tokens_of(bytes))); }
@@ -89,7 +89,8 @@ struct Shared : ChunkCodec {
   // Sums that nothing else is ordered by.
   static void add(std::atomic<uint64_t>& sum, uint64_t more) { sum.fetch_add(more, std::memory_order_relaxed); }
 
-  const TileCodec tiles;
+  const std::unique_ptr<const TileCoder> owned;
+  const TileCoder& tiles;
   mutable ChunkCounts counts;
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<Workspace>> free;

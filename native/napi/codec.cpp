@@ -14,7 +14,7 @@ namespace {
 
 using codec::Encoded;
 using codec::Shared;
-using codec::TileCodec;
+using codec::TileCoder;
 using codec::Workspace;
 
 constexpr napi_type_tag kCodecTag = {0x6b76666572727900, 0x636f646563000001};
@@ -61,10 +61,10 @@ bool read_count(const Napi::Value& value, uint32_t* count) {
 }
 
 // "" or what is wrong with parts, tokens and position, which come in this order.
-std::string read_tile(const Napi::CallbackInfo& info, size_t index, const TileCodec& tiles, Task* task) {
+std::string read_tile(const Napi::CallbackInfo& info, size_t index, const TileCoder& tiles, Task* task) {
   if (!read_count(info[index + 1], &task->tokens) || !tiles.takes(task->tokens)) return "expected tokens that a tile may have";
   if (!read_count(info[index + 2], &task->position)) return "expected a position";
-  const uint32_t parts = tiles.spec().parts;
+  const uint32_t parts = tiles.parts();
   const std::string wanted = "expected " + std::to_string(parts) + " parts of " + std::to_string(tiles.part_bytes(task->tokens)) + " bytes";
   if (!info[index].IsArray() || info[index].As<Napi::Array>().Length() != parts) return wanted;
   for (uint32_t part = 0; part < parts; part++) {
@@ -77,7 +77,7 @@ std::string read_tile(const Napi::CallbackInfo& info, size_t index, const TileCo
 }
 
 // parts, tokens, position, out, end?
-std::string read_encode(const Napi::CallbackInfo& info, const TileCodec& tiles, Task* task) {
+std::string read_encode(const Napi::CallbackInfo& info, const TileCoder& tiles, Task* task) {
   if (std::string problem = read_tile(info, 0, tiles, task); !problem.empty()) return problem;
   const bool has_room = read_bytes(info[3], &task->block, &task->block_bytes) && task->block_bytes >= tiles.bound(task->tokens);
   if (!has_room) return "expected room for bound(tokens) bytes";
@@ -86,7 +86,7 @@ std::string read_encode(const Napi::CallbackInfo& info, const TileCodec& tiles, 
 }
 
 // block, parts, tokens, position
-std::string read_decode(const Napi::CallbackInfo& info, const TileCodec& tiles, Task* task) {
+std::string read_decode(const Napi::CallbackInfo& info, const TileCoder& tiles, Task* task) {
   if (!read_bytes(info[0], &task->block, &task->block_bytes)) return "expected a block";
   return read_tile(info, 1, tiles, task);
 }
@@ -117,7 +117,7 @@ class Later : public Napi::AsyncWorker {
   void Execute() override {
     const uint64_t start_ns = thread_ns();
     std::unique_ptr<Workspace> space = shared_->take();
-    const TileCodec& tiles = shared_->tiles;
+    const TileCoder& tiles = shared_->tiles;
     if (decodes_) {
       problem_ = tiles.decode(task_.block, task_.block_bytes, task_.parts.data(), task_.tokens, task_.position, space.get());
     } else {
@@ -161,13 +161,12 @@ class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
   }
 
   explicit NativeCodec(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-    codec::Spec spec;
-    codec::Isa isa = codec::best_isa();
-    const std::string problem = read_codec_spec(info[0], &spec, &isa);
+    std::unique_ptr<const TileCoder> coder;
+    const std::string problem = read_coder(info[0], &coder);
     if (info.Env().IsExceptionPending()) return;
     if (problem.empty()) {
       Value().As<Napi::Object>().TypeTag(&kCodecTag);
-      shared_ = std::make_shared<Shared>(std::move(spec), isa);
+      shared_ = std::make_shared<Shared>(std::move(coder));
     } else {
       refuse(info.Env(), problem);
     }

@@ -38,6 +38,11 @@ export function isLossless({ quantizer }: Pipeline): boolean {
   return quantizer.kind === "none";
 }
 
+/** Of all that it does. */
+export function losesNothing({ merge, k, v }: Profile): boolean {
+  return merge === undefined && isLossless(k) && isLossless(v);
+}
+
 function misfitOfPipeline(pipeline: Pipeline, side: Side, layers: number): string {
   const { transform, quantizer, codec } = pipeline;
   if (isLossless(pipeline) && transform.length > 0) {

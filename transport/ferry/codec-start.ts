@@ -6,10 +6,10 @@
 import { deviationOfClass, gaussianClass } from "../codec/gaussian.ts";
 import { crc32c } from "../kv/crc32c.ts";
 import { limits } from "../limits.ts";
-import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
+import type { NativeCodec, NativeCodecSpec, NativeMergingSpec } from "../native-codec.ts";
 import type { CodecSpeed } from "../policy/codec-speed.ts";
 
-export type NewCodec = (spec: NativeCodecSpec) => NativeCodec;
+export type NewCodec = (spec: NativeCodecSpec | NativeMergingSpec) => NativeCodec;
 
 /** As large as a chunk is on most paths, but a tile of at least so many tokens. */
 const TILE_BYTES = 256 * 1024;
@@ -27,13 +27,16 @@ const CODE_MOST = 127;
 const DRAWN = 4_093;
 
 /** Rejects on a spec that this host cannot do, with what `newCodec` throws. */
-export async function measureCodec(newCodec: NewCodec, spec: NativeCodecSpec): Promise<CodecSpeed> {
+export async function measureCodec(newCodec: NewCodec, spec: NativeCodecSpec | NativeMergingSpec): Promise<CodecSpeed> {
   const codec = newCodec(spec);
-  const { element, parts, heads, channels, exempt = 0 } = spec;
+  const sides = "merge" in spec ? [spec.k, spec.v] : [spec];
+  const { element, heads, channels } = sides[0]!;
+  const parts = sides.reduce((sum, side) => sum + side.parts, 0);
+  const exempt = Math.max("merge" in spec ? spec.merge.sinks : 0, ...sides.map((side) => side.exempt ?? 0));
   const rowBytes = heads * channels * (element === "f32" ? 4 : 2);
   const tokens = Math.min(Math.max(Math.floor(TILE_BYTES / (rowBytes * parts)), TOKENS_LEAST), limits.codecTokensMax);
   const tile = Array.from({ length: parts }, () => new Uint8Array(rowBytes * tokens));
-  await fillTile(newCodec, spec, tile, tokens);
+  for (const [at, side] of sides.entries()) await fillTile(newCodec, side, tile.slice(at * side.parts, (at + 1) * side.parts), tokens);
   const block = new Uint8Array(codec.bound(tokens));
   let bytes = 0;
   const encodeNs = await bestNs(async () => {

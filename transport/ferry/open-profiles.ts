@@ -1,4 +1,5 @@
 /** The profiles of a configuration, read and checked once; what this host cannot do is said and left out. */
+import { ATTENTION_IS_MISSING } from "../codec/merge-spec.ts";
 import type { Config } from "../config.ts";
 import { loadCalibration, readProfile } from "../config/profile-files.ts";
 import { asKvferryError, KvferryError } from "../errors.ts";
@@ -18,7 +19,7 @@ export function openProfiles(
   const profiles = codec.profiles.map((name): NamedProfile => ({ name, profile: read("codec.profiles", () => readProfile(name)) }));
   for (const { name, profile } of profiles) {
     const why = forFilesAlone(profile);
-    if (why !== undefined) throw new KvferryError("invalid_config", `codec.profiles: ${name} ${why}: kvferry codec`);
+    if (why !== undefined) throw new KvferryError("invalid_config", `codec.profiles: ${name} ${why}`);
   }
   const calibrations = codec.calibration.map((path) => read("codec.calibration", () => loadCalibration(path)));
   const uncalibrated = profiles.find(({ profile }) => needs(profile));
@@ -47,8 +48,8 @@ export function openProfiles(
 
 /** Why no transfer can use it. */
 function forFilesAlone({ merge, k, v }: NamedProfile["profile"]): string | undefined {
-  if (merge !== undefined) return "merges tokens, which is done to files";
-  return k.codec.kind === "lz4" || v.codec.kind === "lz4" ? "uses lz4, which is a yardstick for files" : undefined;
+  if (merge?.pivot === "attention") return ATTENTION_IS_MISSING;
+  return k.codec.kind === "lz4" || v.codec.kind === "lz4" ? "uses lz4, which is a yardstick for files: kvferry codec" : undefined;
 }
 
 function usesZstd({ k, v }: NamedProfile["profile"]): boolean {

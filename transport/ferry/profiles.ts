@@ -3,18 +3,19 @@
  * and the native codec of each tile. Both ends come to the same codecs for one id; a codec refuses what another one has made.
  */
 import type { Calibration } from "../codec/calibration.ts";
-import { has, isLossless, needsCalibration } from "../codec/fit.ts";
+import { has, losesNothing, needsCalibration } from "../codec/fit.ts";
 import { profileId } from "../codec/identity.ts";
 import type { Profile, Side } from "../codec/profile.ts";
+import { mergingSpecOf } from "../codec/merge-spec.ts";
 import { specOf } from "../codec/spec.ts";
 import { unreachable } from "../check.ts";
 import { asKvferryError, KvferryError } from "../errors.ts";
 import type { ModelIdentity } from "../kv/identity.ts";
 import type { Layout } from "../kv/layout.ts";
-import type { CodedPlane } from "../kv/plan.ts";
+import { type CodedPlane, type Coding, sidesTogether } from "../kv/plan.ts";
 import { halvesOf } from "../kv/planes.ts";
 import type { PlacementCoding } from "../link/link.ts";
-import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
+import type { NativeCodec, NativeCodecSpec, NativeMergingSpec } from "../native-codec.ts";
 import { headsOf, type KvCodecs } from "../peer/content.ts";
 import { type CodecCounts, type CodecSpeed, CodecSpeedEstimate, togetherOf } from "../policy/codec-speed.ts";
 import { CodecCache } from "./codec-cache.ts";
@@ -38,10 +39,12 @@ export interface ProfileOptions {
   /** That code at once. */
   readonly threads: number;
   /** What a codec does before it has coded anything; absent: nobody knows, and only the operator can choose. */
-  readonly measure?: (spec: NativeCodecSpec) => Promise<CodecSpeed>;
+  readonly measure?: (spec: Spec) => Promise<CodecSpeed>;
   /** Throws TypeError on a spec that this host cannot do. */
-  readonly newCodec: (spec: NativeCodecSpec) => NativeCodec;
+  readonly newCodec: (spec: Spec) => NativeCodec;
 }
+
+type Spec = NativeCodecSpec | NativeMergingSpec;
 
 /** A profile with the calibration that it uses for one model. */
 export interface ModelProfile extends NamedProfile {
@@ -204,8 +207,10 @@ export class ModelCodecs implements KvCodecs {
       await nextTurn();
       this.#codecOf(profile, tile);
     }
-    const [k, v] = [await measure(this.#firstSpec(profile, "k")), await measure(this.#firstSpec(profile, "v"))];
-    this.#speeds.set(profile.id, new CodecSpeedEstimate(togetherOf(k, v)));
+    const k = await measure(this.#firstSpec(profile, "k"));
+    const isTogether = profile.profile.merge !== undefined;
+    const speed = isTogether ? k : togetherOf(k, await measure(this.#firstSpec(profile, "v")));
+    this.#speeds.set(profile.id, new CodecSpeedEstimate(speed));
   }
 
   #estimateOf(id: string): CodecSpeedEstimate {
@@ -218,8 +223,9 @@ export class ModelCodecs implements KvCodecs {
     return this.get(id)?.isLossless === false;
   }
 
-  layersOf(id: string): number {
-    return this.#known(id).profile.layers;
+  cutOf(id: string): Coding {
+    const { layers, merge } = this.#known(id).profile;
+    return { layers, joinsSides: merge !== undefined };
   }
 
   codecsOf(id: string, coded: readonly (CodedPlane | undefined)[]): PlacementCoding["codecs"] {
@@ -249,12 +255,17 @@ export class ModelCodecs implements KvCodecs {
       if (group.blockTokens === 0) return [];
       const ascending = [...group.layers].sort((a, b) => a - b);
       const starts = ascending.flatMap((_, at) => (at % profile.layers === 0 && at < most * profile.layers ? [at] : []));
-      return starts.flatMap((start) =>
-        halvesOf(group).map(({ name: component, element, firstHead, channels, heads: held }) => ({
-          ...{ component, element, layers: ascending.slice(start, start + profile.layers), firstHead, channels },
-          heads: component === "latent" ? held : heads,
-        })),
-      );
+      return starts.flatMap((start) => {
+        const halves = halvesOf(group).map(
+          ({ name: component, element, firstHead, channels, heads: held }): CodedPlane => ({
+            ...{ component, element, layers: ascending.slice(start, start + profile.layers), firstHead, channels },
+            heads: component === "latent" ? held : heads,
+          }),
+        );
+        const [k, v] = (["k", "v"] as const).map((name) => halves.find(({ component }) => component === name));
+        const together = profile.merge === undefined ? undefined : sidesTogether(k, v);
+        return together === undefined ? halves : [together, ...halves.filter((half) => half !== k && half !== v)];
+      });
     });
   }
 
@@ -263,7 +274,7 @@ export class ModelCodecs implements KvCodecs {
     return this.#tiles(profile, heads, 1);
   }
 
-  #firstSpec(profile: ModelProfile, side: Side): NativeCodecSpec {
+  #firstSpec(profile: ModelProfile, side: Side): Spec {
     const tiles = this.#firstTiles(profile, this.#heads);
     return this.#specOf(profile, tiles.find(({ component }) => component === side) ?? tiles[0]!);
   }
@@ -280,27 +291,29 @@ export class ModelCodecs implements KvCodecs {
     }
   }
 
-  #specOf({ profile, calibration, isLossless: lossless }: ModelProfile, about: CodedPlane): NativeCodecSpec {
+  #specOf({ profile, calibration, isLossless: lossless }: ModelProfile, about: CodedPlane): Spec {
     const { component, element, heads, channels, layers } = about;
     const [firstLayer = 0] = layers;
     if (element !== "bf16" && element !== "f16" && element !== "f32") throw new TypeError(`there are no codes of ${element}`);
-    const isApart = component !== "k" && component !== "v";
+    const { merge } = profile;
+    const isApart = component !== "k" && component !== "v" && component !== "kv";
     if (isApart && !lossless) throw new TypeError(`a profile that loses something is for K and V, not for ${component}`);
     const isTile = firstLayer % profile.layers === 0 && layers.every((layer, at) => layer === firstLayer + at);
     if (isByLayer(profile) && !isTile) throw new TypeError(`layers ${layers.join(", ")} are no tile of ${profile.layers}`);
+    if (merge !== undefined && component !== "kv") throw new TypeError("tokens are merged where K and V have one shape");
     const side: Side = component === "v" ? "v" : "k";
     const model = { model: this.#model, element, layers: this.#layers, heads, channels, rope: undefined };
-    return specOf(profile, { side, firstLayer, layers: layers.length }, model, calibration);
+    const tile = { side, firstLayer, layers: layers.length };
+    return merge === undefined ? specOf(profile, tile, model, calibration) : mergingSpecOf({ ...profile, merge }, tile, model, calibration);
   }
 }
 
 function modelProfile({ name, profile }: NamedProfile, calibration: Calibration | undefined): ModelProfile {
-  const lossless = isLossless(profile.k) && isLossless(profile.v);
   const needsPosition = [profile.k, profile.v].some((pipeline) => has(pipeline, "unrotate"));
   return {
     ...{ name, profile, calibration, needsPosition },
     id: profileId(profile, calibration?.hash),
-    isLossless: lossless,
+    isLossless: losesNothing(profile),
   };
 }
 
@@ -310,7 +323,8 @@ export function needs({ k, v }: Profile): boolean {
 
 /** Whether it does not do the same with all layers. */
 function isByLayer(profile: Profile): boolean {
-  return [profile.k, profile.v].some(({ quantizer }) => "levels" in quantizer && typeof quantizer.levels !== "number") || needs(profile);
+  const hasLevels = [profile.k, profile.v].some(({ quantizer }) => "levels" in quantizer && typeof quantizer.levels !== "number");
+  return hasLevels || needs(profile) || (profile.merge?.skip.length ?? 0) > 0;
 }
 
 function nextTurn(): Promise<void> {
