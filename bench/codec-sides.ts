@@ -2,7 +2,7 @@
  * Prompts of real KV at one sidecar, compressed on their way to another as both ends agree. Both are processes of their own on this machine, or at the two
  * ends of an emulated link; an engine at each offers, fetches and looks at what came.
  */
-import { isLossless, needsCalibration } from "../transport/codec/fit.ts";
+import { losesNothing, needsCalibration } from "../transport/codec/fit.ts";
 import { profileId } from "../transport/codec/identity.ts";
 import type { Calibration } from "../transport/codec/calibration.ts";
 import type { Profile } from "../transport/codec/profile.ts";
@@ -190,7 +190,7 @@ export class Sides {
     const { report } = await this.move(prompt);
     const { wrong, error } = differenceOf(prompt, made.read(), this.#options.kv.slice);
     const candidate = this.#options.candidates.get(report.profile);
-    if (candidate === undefined || isExact(candidate.named.profile)) return { error, wrong };
+    if (candidate === undefined || losesNothing(candidate.named.profile)) return { error, wrong };
     const own = this.#errorOf(prompt, report.profile, candidate);
     const isRight = error.k <= own.k * ERROR_TOLERANCE && error.v <= own.v * ERROR_TOLERANCE;
     return { error, wrong: isRight ? 0 : Math.max(wrong, 1) };
@@ -209,8 +209,4 @@ export class Sides {
       await side.sidecar.stop();
     }
   }
-}
-
-function isExact({ k, v }: Profile): boolean {
-  return isLossless(k) && isLossless(v);
 }

@@ -54,6 +54,76 @@ export interface NativeCodecSpec {
   readonly isa?: string;
 }
 
+/** What is merged, and how: native/codec/merge.h. Shares are from 0 to 1. */
+export interface NativeMergeRules {
+  /** Of the tokens, the share that is left; undefined: neighbours merge where their cosine is above `cosine`. */
+  readonly budget?: number;
+  readonly cosine?: number;
+  /** Tokens at the beginning of the sequence that stay as they are. */
+  readonly sinks: number;
+  /** Of all tokens of the sequence the last ones, and of those that merge at once those that rank highest: they stay as they are. */
+  readonly recent: number;
+  readonly heavy: number;
+  /** Of a set at most. */
+  readonly members: number;
+  /** Members weigh exp(-d^2 / (2 sigma^2)) with d their key's distance from the pivot's; Infinity: all the same; 0: the root mean square of a set's d. */
+  readonly sigma: number;
+  /** Values are scaled by the size of their set. */
+  readonly isSum: boolean;
+  /** All heads of a layer have the same sets. */
+  readonly byLayer: boolean;
+}
+
+/** Tokens merge before keys and values are coded, each by its spec; both have one shape. A tile has the parts of keys, then those of values. */
+export interface NativeMergingSpec {
+  readonly merge: NativeMergeRules;
+  /** One flag for each part of keys; 1: nothing merges there. */
+  readonly skipped: Uint8Array;
+  readonly k: NativeCodecSpec;
+  readonly v: NativeCodecSpec;
+}
+
+/** Elements and maps as schemas/codec.md has them ("Merged tokens"). */
+export interface NativeMergedLayer {
+  /** [heads, ceil(tokens / 2)] */
+  readonly map: Uint8Array;
+  /** Rows of each head. */
+  readonly counts: Uint32Array;
+  /** Elements [heads, tokens, channels]; of each head the first rows are used. */
+  readonly keys: Uint8Array;
+  readonly values: Uint8Array;
+}
+
+export interface NativeMergeMap {
+  /** Of each token; sets are counted in the order of their first tokens. */
+  readonly setOf: Uint32Array;
+  /** Tokens of each set. */
+  readonly sizes: Uint32Array;
+  /** Of each set, the token whose position stands for it. */
+  readonly pivots: Uint32Array;
+}
+
+/** Merging by itself. Arguments that do not fit throw TypeError. */
+export interface NativeMerging {
+  /**
+   * Undefined: some value is no number, and nothing is merged.
+   * @param keys elements [heads, tokens, channels], as values are
+   * @param attention [heads, tokens], finite: ranks tokens; undefined: the norm of their keys does
+   */
+  mergeLayer(
+    rules: NativeMergeRules,
+    shape: { readonly element: NativeCodecSpec["element"]; readonly heads: number; readonly tokens: number; readonly channels: number },
+    keys: Uint8Array,
+    values: Uint8Array,
+    attention: Float32Array | undefined,
+    isSkipped: boolean,
+  ): NativeMergedLayer | undefined;
+  /** Of one head. A text: why it is none. */
+  readMap(map: Uint8Array, tokens: number): NativeMergeMap | string;
+  /** exp(-x). */
+  decay(x: number): number;
+}
+
 /** Why a tile travels as it is; "" if it does not. */
 export type NativeStored = "" | "incompressible" | "not_finite" | "out_of_range";
 
@@ -90,9 +160,9 @@ export interface NativeCodec {
 
 export interface NativeCodecClass {
   /** Throws TypeError, in words, on a spec that makes no sense or that this host lacks something for. */
-  new (spec: NativeCodecSpec): NativeCodec;
+  new (spec: NativeCodecSpec | NativeMergingSpec): NativeCodec;
   /** The same on a thread of libuv's, which wide matrices keep busy for a while; until it settles they are not to be written. */
-  later(spec: NativeCodecSpec): Promise<NativeCodec>;
+  later(spec: NativeCodecSpec | NativeMergingSpec): Promise<NativeCodec>;
 }
 
 /** `isa`: one of `isas`. A table is 256 frequencies that sum to 4096. Undefined: what is given does not decode, or cannot be encoded. */

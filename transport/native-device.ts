@@ -50,7 +50,7 @@ export type NativeDeviceCodecClass<Spec> = new (
 ) => NativeDeviceCodec;
 
 /**
- * Merges the tokens of each set (transport/codec/merge.ts): keys and values of bf16 in the first and second plane, of one tile from their first token on.
+ * Merges the tokens of each set (native/codec/merge.h): keys and values of bf16 in the first and second plane, of one tile from their first token on.
  * `begins` of each set, and behind the last, are places among `members`. What comes back is of each set.
  */
 export type NativeMergeTokens = (

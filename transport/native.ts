@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { NativeCodec, NativeCodecClass, NativeCodecSpec, NativeCoders } from "./native-codec.ts";
+import type { NativeCodec, NativeCodecClass, NativeCodecSpec, NativeCoders, NativeMerging } from "./native-codec.ts";
 import type { NativeCuda, NativeDeviceCodecClass, NativeMergeTokens } from "./native-device.ts";
 
 /** As native/napi/addon.cpp has it. */
@@ -107,6 +107,7 @@ export interface NativeAddon {
   /** As limits.ts has them. */
   readonly codecLimits: { readonly tokens: number; readonly width: number; readonly tileBytes: number };
   readonly NativeCodec: NativeCodecClass;
+  readonly codecMerging: NativeMerging;
   /** The entropy coders by themselves, for tests. */
   readonly codecCoders: NativeCoders;
   /** Opens the driver when it is first called. */

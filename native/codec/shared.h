@@ -15,9 +15,6 @@
 
 namespace kvferry::codec {
 
-// Where a sequence ends is not known while its chunks travel: none of them is the recent part.
-inline constexpr uint32_t kNoEnd = UINT32_MAX;
-
 // Of the chunks that lanes coded with one codec since it was made. Bytes are those of whole chunks.
 struct ChunkCounts {
   std::atomic<uint64_t> encode_ns{0}, encoded_chunks{0}, encoded_bytes{0};
@@ -30,9 +27,9 @@ struct ChunkCounts {
 
 // The codec and its free workspaces: one for each call under way, kept for the next.
 struct Shared : ChunkCodec {
-  Shared(Spec spec, Isa isa) : tiles(std::move(spec), isa) {}
+  explicit Shared(std::unique_ptr<const TileCoder> coder) : owned(std::move(coder)), tiles(*owned) {}
 
-  uint32_t parts() const override { return tiles.spec().parts; }
+  uint32_t parts() const override { return tiles.parts(); }
   uint64_t token_bytes() const override { return tiles.part_bytes(1); }
   bool takes(uint64_t bytes) const override { return tokens_of(bytes) <= kTokensMax && tiles.takes(uint32_t(tokens_of(bytes))); }
   size_t bound(uint64_t bytes) const override { return tiles.bound(uint32_t(tokens_of(bytes))); }
@@ -40,7 +37,7 @@ struct Shared : ChunkCodec {
     const uint64_t start_ns = now_ns();
     const uint32_t tokens = uint32_t(tokens_of(chunk.bytes));
     std::unique_ptr<Workspace> space = take();
-    const Encoded encoded = tiles.encode(each_part(stretches, tokens).data(), tokens, chunk.position, kNoEnd, out, space.get());
+    const Encoded encoded = tiles.encode(each_part(stretches, tokens).data(), tokens, chunk.position, chunk.end, out, space.get());
     give(std::move(space));
     const Stored stored = encoded.stored == Stored::no && encoded.bytes >= chunk.bytes ? Stored::incompressible : encoded.stored;
     const uint64_t sent = stored == Stored::no ? encoded.bytes : chunk.bytes;
@@ -92,7 +89,8 @@ struct Shared : ChunkCodec {
   // Sums that nothing else is ordered by.
   static void add(std::atomic<uint64_t>& sum, uint64_t more) { sum.fetch_add(more, std::memory_order_relaxed); }
 
-  const TileCodec tiles;
+  const std::unique_ptr<const TileCoder> owned;
+  const TileCoder& tiles;
   mutable ChunkCounts counts;
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<Workspace>> free;

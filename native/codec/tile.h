@@ -1,15 +1,15 @@
-// A codec: one spec, and tiles to blocks and back by it. What is encoded at once is a tile, `parts` planes of `tokens` tokens, each a canonical stream (token
-// by token, KV head by KV head, channel by channel); a block decodes alone. Any number of threads may use one codec, each with a workspace of its own.
+// A codec: one spec, and tiles to blocks and back by it; a block decodes alone.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 
-#include "block.h"
 #include "coding.h"
+#include "merge.h"
 #include "quantize.h"
 #include "spec.h"
+#include "tile_coder.h"
 #include "transform.h"
 
 namespace kvferry::codec {
@@ -21,17 +21,17 @@ struct Workspace {
   std::vector<uint8_t> code_bytes;
   std::vector<uint8_t> decoded;  // of a block that carries a checksum
   Scratch scratch;
-};
-
-struct Encoded {
-  size_t bytes = 0;
-  Stored stored = Stored::no;
+  // Of a tile whose tokens are merged: the layers, their rows as the codecs of keys and values see them, and what a map says.
+  MergeSpace merge;
+  std::vector<MergedLayer> merged;
+  std::vector<uint8_t> filled;
+  std::vector<MergeSets> sets;  // of each layer, each head
 };
 
 // 16 hexadecimal digits.
 std::string name_of(uint64_t identity);
 
-class TileCodec {
+class TileCodec : public TileCoder {
  public:
   // `spec` has no problem.
   TileCodec(Spec spec, Isa isa);
@@ -39,18 +39,16 @@ class TileCodec {
   TileCodec& operator=(const TileCodec&) = delete;
 
   const Spec& spec() const { return spec_; }
-  uint64_t identity() const { return identity_; }
-  // Bytes of one part of so many tokens.
-  size_t part_bytes(uint32_t tokens) const { return tokens * spec_.part_width() * element_bytes(spec_.element); }
-  // So many tokens are no more than a tile may have.
-  bool takes(uint32_t tokens) const;
-  // No block of so many tokens is longer. Of what is not coded, exactly what a stored block has.
-  size_t bound(uint32_t tokens) const;
-  // Each of `parts` has part_bytes, `out` has bound. The tokens are at positions from `position` on; of those at or behind `end` - recent
-  // nothing is lost.
-  Encoded encode(const uint8_t* const* parts, uint32_t tokens, uint32_t position, uint32_t end, uint8_t* out, Workspace* space) const;
-  // "" or why this is no block of that tile, in words. What the parts hold then means nothing.
-  std::string decode(const uint8_t* block, size_t bytes, uint8_t* const* parts, uint32_t tokens, uint32_t position, Workspace* space) const;
+  uint64_t identity() const override { return identity_; }
+  uint32_t parts() const override { return spec_.parts; }
+  size_t part_bytes(uint32_t tokens) const override { return tokens * spec_.part_width() * element_bytes(spec_.element); }
+  bool takes(uint32_t tokens) const override;
+  // Of what is not coded, exactly what a stored block has.
+  size_t bound(uint32_t tokens) const override;
+  // Of tokens at or behind `end` - recent nothing is lost.
+  Encoded encode(const uint8_t* const* parts, uint32_t tokens, uint32_t position, uint32_t end, uint8_t* out, Workspace* space) const override;
+  std::string decode(const uint8_t* block, size_t bytes, uint8_t* const* parts, uint32_t tokens, uint32_t position,
+                     Workspace* space) const override;
 
  private:
   // How the tokens of a tile are shared out: as they are, coded, as they are.

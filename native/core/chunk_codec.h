@@ -9,6 +9,7 @@ namespace kvferry {
 struct CodedChunk {
   uint64_t bytes;     // of all parts
   uint32_t position;  // of its first token in the sequence
+  uint32_t end;       // behind the last token of the sequence, as far as it is known
 };
 
 class ChunkCodec {

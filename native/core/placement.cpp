@@ -1,5 +1,6 @@
 #include "placement.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "send_queue.h"
@@ -34,6 +35,14 @@ uint64_t stream_bytes(const Plane& plane, size_t block_count) {
 Placement::Placement(PlacementSpec&& given) : spec(std::move(given)), queue_first(kNoNode), queue_last(kNoNode), rank(spec.rank) {
   plane_is_fine_.reserve(spec.planes.size());
   for (const Plane& plane : spec.planes) plane_is_fine_.push_back(run_bytes(plane) < kFineRunBytes);
+  if (!spec.codecs.empty() && spec.codecs.size() == spec.planes.size()) {
+    plane_ends_.resize(spec.planes.size());
+    for (const ChunkRange& chunk : spec.chunks) {
+      if (chunk.plane < spec.planes.size() && spec.codecs[chunk.plane] != nullptr) {
+        plane_ends_[chunk.plane] = std::max(plane_ends_[chunk.plane], end_in_stream(chunk));
+      }
+    }
+  }
   if (!spec.incoming) return;
   slots.resize(spec.chunks.size());
   uncommitted = slots.size();
@@ -90,8 +99,11 @@ Failure Placement::check_codec(const ChunkRange& chunk) const {
 
 CodedChunk Placement::coded(uint32_t chunk) const {
   const ChunkRange& range = spec.chunks[chunk];
-  return {range.bytes, uint32_t(spec.position + range.start / codec(chunk)->token_bytes())};
+  const uint64_t token = codec(chunk)->token_bytes();
+  return {range.bytes, uint32_t(spec.position + range.start / token), uint32_t(spec.position + plane_ends_[range.plane] / token)};
 }
+
+uint64_t Placement::end_in_stream(const ChunkRange& chunk) const { return chunk.start + chunk.bytes / spec.codecs[chunk.plane]->parts(); }
 
 void Placement::gather_coded(uint32_t chunk, uint8_t* to) const {
   RunCursor from = cursor(chunk);

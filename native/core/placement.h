@@ -90,8 +90,12 @@ class Placement {
  private:
   Failure check_codec(const ChunkRange& chunk) const;
   bool in_stream(uint32_t plane, uint64_t start, uint64_t bytes) const;
+  // Bytes of one plane's stream in front of the chunk's end.
+  uint64_t end_in_stream(const ChunkRange& chunk) const;
 
   std::vector<bool> plane_is_fine_;
+  // Of each plane with a codec, where its last chunk ends in the stream: there ends what is known of the sequence.
+  std::vector<uint64_t> plane_ends_;
 };
 
 }  // namespace kvferry

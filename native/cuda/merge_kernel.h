@@ -1,5 +1,6 @@
-// Merging given sets of tokens (transport/codec/merge.ts): a warp for each set, in doubles and in the order of tokens and channels, so that it is the same as there.
+// Merging given sets of tokens (native/codec/merge.h): a warp for each set, in doubles and in the order of tokens and channels, so that it is the same as there.
 #pragma once
+#include "../codec/decay.h"
 #include "rows.h"
 
 namespace kvferry::cuda {
@@ -20,20 +21,6 @@ struct MergeArguments {
   float* values;
   uint32_t* pivots;
 };
-
-// exp(-x) as transport/codec/decay.ts has it.
-KVFERRY_DEVICE double decay_of(double x) {
-  constexpr double kHigh = 0.6931471803691238, kLow = 1.9082149292705877e-10;
-  if (x > 746) return 0;
-  const double halvings = __builtin_floor(x / (kHigh + kLow) + 0.5);
-  const double rest = x - halvings * kHigh - halvings * kLow;
-  double sum = 1;
-  for (int power = 17; power > 0; power--) sum = 1 - (rest / power) * sum;
-  double left = halvings;
-  for (; left >= 30; left -= 30) sum /= 1073741824.0;
-  for (; left >= 1; left -= 1) sum /= 2;
-  return sum;
-}
 
 KVFERRY_DEVICE double member_at(const MergeArguments& a, uint32_t part, uint32_t head, uint32_t token, uint32_t channel) {
   return double(float_at(address_of(a.kv, a.shape, token, part * a.shape.heads + head, channel), a.shape.element));
@@ -61,7 +48,7 @@ KVFERRY_DEVICE void merge(Block& block, const MergeArguments& a) {
         const double apart = member_at(a, 0, head, a.members[at], channel) - member_at(a, 0, head, pivot, channel);
         squares = squares + apart * apart;
       }
-      a.weights[at] = decay_of(squares / (2 * a.sigma * a.sigma));
+      a.weights[at] = codec::decay_of(squares / (2 * a.sigma * a.sigma));
     }
   });
   block.phase([&](uint32_t thread) {

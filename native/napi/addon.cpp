@@ -10,6 +10,7 @@
 #include "../tcp/tls.h"
 #include "codec.h"
 #include "codec_coders.h"
+#include "codec_merging.h"
 #include "cuda.h"
 #include "device_codec.h"
 #include "jobs.h"
@@ -104,6 +105,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_process(env, exports);
   init_mover(env, exports);
   init_codec_coders(env, exports);
+  init_codec_merging(env, exports);
   init_device_codec(env, exports);
   init_cuda(env, exports);
   return exports;

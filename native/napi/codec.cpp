@@ -1,5 +1,6 @@
 #include "codec.h"
 
+#include <array>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,7 +15,7 @@ namespace {
 
 using codec::Encoded;
 using codec::Shared;
-using codec::TileCodec;
+using codec::TileCoder;
 using codec::Workspace;
 
 constexpr napi_type_tag kCodecTag = {0x6b76666572727900, 0x636f646563000001};
@@ -61,10 +62,10 @@ bool read_count(const Napi::Value& value, uint32_t* count) {
 }
 
 // "" or what is wrong with parts, tokens and position, which come in this order.
-std::string read_tile(const Napi::CallbackInfo& info, size_t index, const TileCodec& tiles, Task* task) {
+std::string read_tile(const Napi::CallbackInfo& info, size_t index, const TileCoder& tiles, Task* task) {
   if (!read_count(info[index + 1], &task->tokens) || !tiles.takes(task->tokens)) return "expected tokens that a tile may have";
   if (!read_count(info[index + 2], &task->position)) return "expected a position";
-  const uint32_t parts = tiles.spec().parts;
+  const uint32_t parts = tiles.parts();
   const std::string wanted = "expected " + std::to_string(parts) + " parts of " + std::to_string(tiles.part_bytes(task->tokens)) + " bytes";
   if (!info[index].IsArray() || info[index].As<Napi::Array>().Length() != parts) return wanted;
   for (uint32_t part = 0; part < parts; part++) {
@@ -77,7 +78,7 @@ std::string read_tile(const Napi::CallbackInfo& info, size_t index, const TileCo
 }
 
 // parts, tokens, position, out, end?
-std::string read_encode(const Napi::CallbackInfo& info, const TileCodec& tiles, Task* task) {
+std::string read_encode(const Napi::CallbackInfo& info, const TileCoder& tiles, Task* task) {
   if (std::string problem = read_tile(info, 0, tiles, task); !problem.empty()) return problem;
   const bool has_room = read_bytes(info[3], &task->block, &task->block_bytes) && task->block_bytes >= tiles.bound(task->tokens);
   if (!has_room) return "expected room for bound(tokens) bytes";
@@ -86,7 +87,7 @@ std::string read_encode(const Napi::CallbackInfo& info, const TileCodec& tiles, 
 }
 
 // block, parts, tokens, position
-std::string read_decode(const Napi::CallbackInfo& info, const TileCodec& tiles, Task* task) {
+std::string read_decode(const Napi::CallbackInfo& info, const TileCoder& tiles, Task* task) {
   if (!read_bytes(info[0], &task->block, &task->block_bytes)) return "expected a block";
   return read_tile(info, 1, tiles, task);
 }
@@ -117,7 +118,7 @@ class Later : public Napi::AsyncWorker {
   void Execute() override {
     const uint64_t start_ns = thread_ns();
     std::unique_ptr<Workspace> space = shared_->take();
-    const TileCodec& tiles = shared_->tiles;
+    const TileCoder& tiles = shared_->tiles;
     if (decodes_) {
       problem_ = tiles.decode(task_.block, task_.block_bytes, task_.parts.data(), task_.tokens, task_.position, space.get());
     } else {
@@ -151,19 +152,25 @@ class Making : public Napi::AsyncWorker {
   // spec; `made_by` is the class.
   Making(const Napi::CallbackInfo& info, Napi::Function made_by)
       : AsyncWorker(info.Env(), "kvferry.codec"), class_(Napi::Persistent(made_by)), deferred_(info.Env()) {
-    Napi::Float32Array matrices;
-    problem_ = parse_codec_spec(info[0], &spec_, &isa_, &matrices);
-    if (matrices.IsEmpty()) return;
-    held_ = Napi::Persistent(matrices.As<Napi::Object>());
-    matrices_ = matrices.Data(), count_ = matrices.ElementLength();
+    KltMatrices matrices;
+    problem_ = parse_coder(info[0], &spec_, &matrices);
+    held_ = Napi::Persistent(Napi::Array::New(info.Env()));
+    for (uint32_t side = 0; side < matrices.size(); side++) {
+      if (matrices[side].IsEmpty()) continue;
+      held_.Value().Set(side, matrices[side]);
+      matrices_[side] = {matrices[side].Data(), matrices[side].ElementLength()};
+    }
   }
   Napi::Promise promise() const { return deferred_.Promise(); }
 
   void Execute() override {
     if (!problem_.empty()) return;
-    if (matrices_ != nullptr) spec_.matrices.assign(matrices_, matrices_ + count_);
-    problem_ = check_codec_spec(spec_);
-    if (problem_.empty()) shared_ = std::make_shared<Shared>(std::move(spec_), isa_);
+    const auto copy = [](const Lent& lent, codec::Spec* spec) { spec->matrices.assign(lent.data, lent.data + lent.count); };
+    copy(matrices_[0], &spec_.keys);
+    copy(matrices_[1], &spec_.values);
+    std::unique_ptr<const TileCoder> coder;
+    problem_ = make_coder(std::move(spec_), &coder);
+    if (problem_.empty()) shared_ = std::make_shared<Shared>(std::move(coder));
   }
   void OnOK() override {
     if (!can_run(Env())) return;
@@ -172,13 +179,15 @@ class Making : public Napi::AsyncWorker {
   }
 
  private:
+  struct Lent {
+    const float* data = nullptr;
+    size_t count = 0;
+  };
   Napi::FunctionReference class_;
-  Napi::ObjectReference held_;
+  Napi::Reference<Napi::Array> held_;
   Napi::Promise::Deferred deferred_;
-  codec::Spec spec_;
-  codec::Isa isa_ = codec::best_isa();
-  const float* matrices_ = nullptr;
-  size_t count_ = 0;
+  CoderSpec spec_;
+  std::array<Lent, 2> matrices_;
   std::shared_ptr<Shared> shared_;
   std::string problem_;
 };
@@ -206,13 +215,12 @@ class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
       Value().As<Napi::Object>().TypeTag(&kCodecTag);
       return;
     }
-    codec::Spec spec;
-    codec::Isa isa = codec::best_isa();
-    const std::string problem = read_codec_spec(info[0], &spec, &isa);
+    std::unique_ptr<const TileCoder> coder;
+    const std::string problem = read_coder(info[0], &coder);
     if (info.Env().IsExceptionPending()) return;
     if (problem.empty()) {
       Value().As<Napi::Object>().TypeTag(&kCodecTag);
-      shared_ = std::make_shared<Shared>(std::move(spec), isa);
+      shared_ = std::make_shared<Shared>(std::move(coder));
     } else {
       refuse(info.Env(), problem);
     }

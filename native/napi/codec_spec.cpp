@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../codec/coding.h"
+#include "../codec/merging.h"
 
 namespace kvferry {
 namespace {
@@ -40,6 +41,16 @@ class Fields {
     const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
     if (number >= least && number <= most && number == std::floor(number)) return uint32_t(int64_t(number));
     fail("an integer from " + std::to_string(int64_t(least)) + " to " + std::to_string(int64_t(most)), field);
+    return 0;
+  }
+
+  // No NaN.
+  double real(const char* field, double least, double most) const {
+    if (!problem_->empty()) return 0;
+    const Napi::Value value = object_.Get(field);
+    const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+    if (number >= least && number <= most) return number;
+    fail("a number from " + std::to_string(least) + " to " + std::to_string(most), field);
     return 0;
   }
 
@@ -127,7 +138,7 @@ void read_quantizer(const Fields& quantizer, Spec* spec) {
   }
 }
 
-void read_coder(const Fields& coder, Spec* spec) {
+void read_coder_of(const Fields& coder, Spec* spec) {
   spec->coder = coder.choice<codec::Coder>("kind", {"none", "pack", "rans", "rans-static", "exponent", "planes", "zstd"});
   if (spec->coder == codec::Coder::rans_static) spec->classes = coder.list<uint8_t>("classes");
   // What zstd calls a level: -7 is the fastest of the usual ones, 22 the last.
@@ -135,11 +146,7 @@ void read_coder(const Fields& coder, Spec* spec) {
   if (has_level && coder.has("level")) spec->level = int32_t(coder.number("level", -7, 22));
 }
 
-}  // namespace
-
-std::string parse_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa, Napi::Float32Array* matrices) {
-  std::string problem;
-  const Fields fields(value, "spec", &problem);
+void read_spec(const Fields& fields, Spec* spec, codec::Isa* isa, Napi::Float32Array* matrices, std::string* problem) {
   spec->element = fields.choice<codec::Element>("element", {"bf16", "f16", "f32"});
   spec->parts = fields.number("parts", 1, codec::kWidthMax);
   spec->heads = fields.number("heads", 1, codec::kWidthMax);
@@ -148,22 +155,92 @@ std::string parse_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa, Nap
   spec->verify = fields.flag("verify");
   if (fields.has("transform")) read_transform(fields.inner("transform"), spec, matrices);
   read_quantizer(fields.inner("quantizer"), spec);
-  read_coder(fields.inner("codec"), spec);
-  if (fields.has("isa") && !codec::isa_by_name(fields.text("isa").c_str(), isa) && problem.empty()) problem = "this CPU lacks spec.isa";
-  return problem;
+  read_coder_of(fields.inner("codec"), spec);
+  if (fields.has("isa") && !codec::isa_by_name(fields.text("isa").c_str(), isa) && problem->empty()) *problem = "this CPU lacks spec.isa";
 }
 
-std::string check_codec_spec(const Spec& spec) {
+std::string why_not(const Spec& spec) {
   const std::string problem = codec::problem_of(spec);
   return problem.empty() ? codec::coder_problem(spec.coder) : "spec: " + problem;
 }
 
-std::string read_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa) {
-  Napi::Float32Array matrices;
-  const std::string problem = parse_codec_spec(value, spec, isa, &matrices);
-  if (!problem.empty()) return problem;
+void read_rules(const Fields& fields, codec::MergeRules* rules) {
+  rules->has_budget = fields.has("budget");
+  if (rules->has_budget) rules->budget = fields.real("budget", 0, 1);
+  else rules->cosine = fields.real("cosine", -1, 1);
+  rules->sinks = fields.number("sinks", 0, UINT32_MAX);
+  rules->recent = fields.real("recent", 0, 1);
+  rules->heavy = fields.real("heavy", 0, 1);
+  rules->members = fields.number("members", 1, UINT32_MAX);
+  rules->sigma = fields.real("sigma", 0, INFINITY);
+  rules->is_sum = fields.flag("isSum");
+  rules->by_layer = fields.flag("byLayer");
+}
+
+// Keys and values of the same layers.
+std::string problem_of_sides(const Spec& keys, const Spec& values, size_t skipped) {
+  const bool is_one = keys.element == values.element && keys.parts == values.parts && keys.heads == values.heads && keys.channels == values.channels;
+  if (!is_one) return "tokens are merged where keys and values have one shape";
+  return skipped == keys.parts ? "" : "expected as many flags as there are layers for spec.skipped";
+}
+
+void copy_matrices(const Napi::Float32Array& matrices, Spec* spec) {
   if (!matrices.IsEmpty()) spec->matrices.assign(matrices.Data(), matrices.Data() + matrices.ElementLength());
-  return check_codec_spec(*spec);
+}
+
+}  // namespace
+
+std::string read_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa) {
+  std::string problem;
+  Napi::Float32Array matrices;
+  read_spec(Fields(value, "spec", &problem), spec, isa, &matrices, &problem);
+  if (!problem.empty()) return problem;
+  copy_matrices(matrices, spec);
+  return why_not(*spec);
+}
+
+std::string read_merge_rules(Napi::Value value, codec::MergeRules* rules) {
+  std::string problem;
+  read_rules(Fields(value, "merge", &problem), rules);
+  return problem;
+}
+
+std::string parse_coder(Napi::Value value, CoderSpec* spec, KltMatrices* matrices) {
+  std::string problem;
+  const Fields fields(value, "spec", &problem);
+  spec->merges = fields.has("merge");
+  if (!spec->merges) {
+    read_spec(fields, &spec->keys, &spec->isa, &(*matrices)[0], &problem);
+    return problem;
+  }
+  read_rules(fields.inner("merge"), &spec->rules);
+  const std::vector<uint8_t> flags = fields.list<uint8_t>("skipped");
+  read_spec(fields.inner("k"), &spec->keys, &spec->isa, &(*matrices)[0], &problem);
+  if (problem.empty()) read_spec(fields.inner("v"), &spec->values, &spec->isa, &(*matrices)[1], &problem);
+  if (problem.empty()) problem = problem_of_sides(spec->keys, spec->values, flags.size());
+  spec->skipped.assign(flags.begin(), flags.end());
+  return problem;
+}
+
+std::string make_coder(CoderSpec spec, std::unique_ptr<const codec::TileCoder>* coder) {
+  std::string problem = why_not(spec.keys);
+  if (problem.empty() && spec.merges) problem = why_not(spec.values);
+  if (!problem.empty()) return problem;
+  if (spec.merges)
+    *coder = std::make_unique<codec::MergingCodec>(spec.rules, spec.skipped, std::move(spec.keys), std::move(spec.values), spec.isa);
+  else
+    *coder = std::make_unique<codec::TileCodec>(std::move(spec.keys), spec.isa);
+  return "";
+}
+
+std::string read_coder(Napi::Value value, std::unique_ptr<const codec::TileCoder>* coder) {
+  CoderSpec spec;
+  KltMatrices matrices;
+  const std::string problem = parse_coder(value, &spec, &matrices);
+  if (!problem.empty()) return problem;
+  copy_matrices(matrices[0], &spec.keys);
+  copy_matrices(matrices[1], &spec.values);
+  return make_coder(std::move(spec), coder);
 }
 
 }  // namespace kvferry

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "codec/merging.h"
 #include "codec/tile.h"
 #include "core/crc32c.h"
 
@@ -90,19 +91,28 @@ std::vector<Spec> specs() {
 }
 
 // Checksums of the block and of what it decodes to.
-std::string run(const Spec& spec, Isa isa, const std::vector<uint8_t>& values) {
-  const TileCodec codec(spec, isa);
+std::string digest_of(const TileCoder& codec, const std::vector<uint8_t>& values) {
   Workspace space;
   const size_t part = codec.part_bytes(kTokens);
-  std::vector<uint8_t> block(codec.bound(kTokens)), back(2 * part);
-  const uint8_t* parts[] = {values.data(), values.data() + part};
-  uint8_t* to[] = {back.data(), back.data() + part};
-  const Encoded encoded = codec.encode(parts, kTokens, kPosition, kPosition + kTokens, block.data(), &space);
-  const std::string problem = codec.decode(block.data(), encoded.bytes, to, kTokens, kPosition, &space);
+  std::vector<uint8_t> block(codec.bound(kTokens)), back(codec.parts() * part);
+  std::vector<const uint8_t*> parts;
+  std::vector<uint8_t*> to;
+  for (size_t at = 0; at < back.size(); at += part) parts.push_back(values.data() + at), to.push_back(back.data() + at);
+  const Encoded encoded = codec.encode(parts.data(), kTokens, kPosition, kPosition + kTokens, block.data(), &space);
+  const std::string problem = codec.decode(block.data(), encoded.bytes, to.data(), kTokens, kPosition, &space);
   char line[128];
   snprintf(line, sizeof line, "%zu %08x %08x %s%s", encoded.bytes, crc32c(0, block.data(), encoded.bytes), crc32c(0, back.data(), back.size()),
            stored_name(encoded.stored), problem.c_str());
   return line;
+}
+
+std::string run(const Spec& spec, Isa isa, const std::vector<uint8_t>& values) { return digest_of(TileCodec(spec, isa), values); }
+
+// Keys and values that merge.
+std::string run_merging(const Spec& spec, Isa isa, const std::vector<uint8_t>& values) {
+  MergeRules rules;
+  rules.budget = 0.4, rules.sinks = kPosition + 2, rules.recent = 0.1, rules.heavy = 0.1, rules.members = 9, rules.sigma = 0.7;
+  return digest_of(MergingCodec(rules, {false, true}, spec, spec, isa), values);
 }
 
 }  // namespace
@@ -111,7 +121,7 @@ int main() {
   int differing = 0;
   for (const Spec& spec : specs()) {
     if (const std::string problem = problem_of(spec); !problem.empty()) return printf("%s\n", problem.c_str()), 2;
-    std::vector<uint8_t> values(kTokens * spec.row_bytes());
+    std::vector<uint8_t> values(2 * kTokens * spec.row_bytes());
     const size_t element = element_bytes(spec.element);
     for (size_t at = 0; at < values.size(); at += element) {
       // Sums of numbers: the same on every machine, and near a Gaussian.
@@ -121,10 +131,12 @@ int main() {
       if (element == 4) memcpy(&values[at], &value, 4);
       if (element == 2) memcpy(&values[at], &half, 2);
     }
-    const std::string expected = run(spec, Isa::scalar, values);
-    printf("%s\n", expected.c_str());
-    for (const Isa isa : isas()) {
-      if (run(spec, isa, values) != expected) differing++, printf("  %s: %s\n", isa_name(isa), run(spec, isa, values).c_str());
+    for (const auto code : {run, run_merging}) {
+      const std::string expected = code(spec, Isa::scalar, values);
+      printf("%s\n", expected.c_str());
+      for (const Isa isa : isas()) {
+        if (code(spec, isa, values) != expected) differing++, printf("  %s: %s\n", isa_name(isa), code(spec, isa, values).c_str());
+      }
     }
   }
   return differing == 0 ? 0 : 1;

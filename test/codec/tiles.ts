@@ -1,6 +1,6 @@
 /** Tiles for the tests of native codecs: elements and floats in plain JavaScript, random specs, and what a spec may lose. */
 import assert from "node:assert/strict";
-import type { NativeCodec, NativeCodecSpec, NativeEncoded } from "../../transport/native-codec.ts";
+import type { NativeCodec, NativeCodecSpec, NativeEncoded, NativeMergingSpec } from "../../transport/native-codec.ts";
 import { native } from "../../transport/native.ts";
 import type { Random } from "../fuzz/random.ts";
 
@@ -73,7 +73,11 @@ export function gaussian(random: Random): number {
 }
 
 /** One array of elements for each part. Columns differ in size, and a value here and there is far out. */
-export function randomParts(spec: NativeCodecSpec, tokens: number, random: Random): Uint8Array[] {
+export function randomParts(
+  spec: Pick<NativeCodecSpec, "element" | "parts" | "heads" | "channels">,
+  tokens: number,
+  random: Random,
+): Uint8Array[] {
   return Array.from({ length: spec.parts }, () => {
     const sizes = Float32Array.from({ length: spec.heads * spec.channels }, () => 2 ** (random.below(8) - 5));
     const floats = new Float32Array(tokens * sizes.length);
@@ -95,7 +99,7 @@ export function rowsOf(spec: NativeCodecSpec, parts: readonly Uint8Array[], toke
   });
 }
 
-export function make(spec: NativeCodecSpec): NativeCodec {
+export function make(spec: NativeCodecSpec | NativeMergingSpec): NativeCodec {
   assert.ok(native !== undefined, "there is an addon");
   return new native.NativeCodec(spec);
 }

@@ -2,17 +2,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gaussianClass } from "../../transport/codec/gaussian.ts";
-import { measureCodec } from "../../transport/ferry/codec-start.ts";
-import type { NativeCodec, NativeCodecSpec } from "../../transport/native-codec.ts";
+import { measureCodec, type NewCodec } from "../../transport/ferry/codec-start.ts";
+import type { NativeCodecSpec, NativeMergingSpec } from "../../transport/native-codec.ts";
 import { native, nativeProblem } from "../../transport/native.ts";
 
 const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
-const newCodec = (spec: NativeCodecSpec): Promise<NativeCodec> => native!.NativeCodec.later(spec);
-const measure = async (spec: NativeCodecSpec) => measureCodec(newCodec, await newCodec(spec), spec);
+const newCodec: NewCodec = (spec) => native!.NativeCodec.later(spec);
+const measure = async (spec: NativeCodecSpec | NativeMergingSpec) => measureCodec(newCodec, await newCodec(spec), spec);
 const SHAPE = { element: "bf16", parts: 2, heads: 3, channels: 64 } as const;
 const WIDTH = SHAPE.parts * SHAPE.heads * SHAPE.channels;
 
-async function ratioOf(spec: NativeCodecSpec): Promise<number> {
+async function ratioOf(spec: NativeCodecSpec | NativeMergingSpec): Promise<number> {
   const { encodeBytesPerSecond, decodeBytesPerSecond, ratio } = await measure(spec);
   for (const rate of [encodeBytesPerSecond, decodeBytesPerSecond]) assert.ok(Number.isFinite(rate) && rate > 0, `${rate} bytes/s`);
   return ratio;
@@ -50,6 +50,19 @@ test("without tables: normal values of any element", { skip }, async () => {
     const ratio = await ratioOf({ ...SHAPE, element, quantizer: { kind: "fp8", format: "e4m3" }, codec: { kind: "none" } });
     assert.ok(Math.abs(ratio - (element === "f32" ? 4 : 2)) < 0.01, `${element}: ${ratio}`);
   }
+});
+
+test("what merges is measured with keys and values together, by what its budget leaves; recent tokens are not what is measured", {
+  skip,
+}, async () => {
+  const side = { ...SHAPE, quantizer: { kind: "none" }, codec: { kind: "none" } } as const;
+  const merge = { budget: 0.25, sinks: 4, recent: 0.2, heavy: 0, members: 100, sigma: 5, isSum: false, byLayer: false };
+  const ratio = await ratioOf({ merge, skipped: new Uint8Array(SHAPE.parts), k: side, v: side });
+  // And a map of four bits for each 128 values of a head.
+  assert.ok(ratio > 3.8 && ratio < 4, String(ratio));
+  const levels = new Uint16Array(SHAPE.parts * SHAPE.heads).fill(256);
+  const quantizer = { kind: "group", levels, axis: "token", group: 64, recent: 65_536 } as const;
+  assert.ok((await ratioOf({ ...SHAPE, quantizer, codec: { kind: "pack" } })) > 1.8);
 });
 
 test("a tile of one token's width is measured as well, and what this host cannot do is refused", { skip }, async () => {

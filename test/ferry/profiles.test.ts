@@ -5,7 +5,8 @@
  */
 import assert from "node:assert/strict";
 import test from "node:test";
-import { assertSame, BLOCK_BYTES, bytesOf, IDENTITY, layoutOf, skip } from "./pair.ts";
+import { parseProfile } from "../../transport/codec/parse.ts";
+import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, bytesOf, IDENTITY, layoutOf, skip } from "./pair.ts";
 import { errorOf, floatsOf, stageWith } from "./profiled.ts";
 import { COUNT, former } from "./stage.ts";
 
@@ -65,6 +66,28 @@ test("what loses something is taken by who says so, is said, and goes no further
   const { model } = await b.ferry.registerModel(named, layoutOf(b.pool.blockCount));
   await b.ferry.withdraw(await b.ferry.offer({ model, groups }));
   await b.ferry.publish(model, 0, target, await keysOf(model));
+});
+
+test("a profile that keeps recent tokens keeps the last ones of what is offered, and loses something of others", { skip }, async (t) => {
+  const quantizer = { kind: "group", levels: 4, axis: "channel", group: 16, recent: 40 };
+  const side = { quantizer, codec: { kind: "pack" } };
+  const having = { names: ["kivi"], own: { kivi: parseProfile({ k: side, v: side, exempt: 0 }) }, acceptsLossy: true };
+  const { a, b, source, target, offer, fetch } = await stageWith(t, having, having);
+  const report = await (await fetch(await offer())).done;
+  assert.deepEqual([report.lossy, report.wireBytes < 0.6 * BYTES], [true, true]);
+  source.ids.forEach((id, index) => {
+    const [sent, came] = [bytesOf(a, id), bytesOf(b, target.ids[index]!)];
+    // [layer, K or V][token][head][channel]
+    for (let token = 0; token < BLOCK_TOKENS; token++) {
+      const planes = Array.from({ length: 8 }, (_, plane) => (plane * BLOCK_TOKENS + token) * 256);
+      const isSame = planes.map((at) => Buffer.compare(sent.subarray(at, at + 256), came.subarray(at, at + 256)) === 0);
+      const isRecent = index * BLOCK_TOKENS + token >= COUNT * BLOCK_TOKENS - 40;
+      assert.ok(
+        isSame.every((one) => one === isRecent),
+        `token ${token} of block ${index}`,
+      );
+    }
+  });
 });
 
 for (const [what, a, b, reason] of [

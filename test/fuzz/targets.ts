@@ -15,6 +15,7 @@ import { deviceTargets } from "./targets/device.ts";
 import { frameTargets } from "./targets/frames.ts";
 import { layoutTargets } from "./targets/layouts.ts";
 import { llamaTargets } from "./targets/llama-state.ts";
+import { mergedTargets } from "./targets/merged.ts";
 import { peerSessionTargets } from "./targets/peer-session.ts";
 import { profileTargets } from "./targets/profiles.ts";
 import { messageTargets } from "./targets/messages.ts";
@@ -39,6 +40,7 @@ export const targets: readonly Target[] = [
   ...apiSessionTargets,
   ...apiClientTargets,
   ...codecTargets,
+  ...mergedTargets,
   ...deviceTargets,
   ...configTargets,
   ...benchTargets,

@@ -127,12 +127,13 @@ function streamBytes(plane: Plane, plan: TransferPlan, manifest: Manifest): numb
   return wholeBlocks ? (plan.senderBlocks[plane.blockList] as number) * plane.tokens * value : group.tokens * value;
 }
 
-/** Some plans are made for a profile that joins layers. */
-const coding = fc.option(fc.record({ layers: fc.integer({ min: 1, max: 4 }) }), { nil: undefined, freq: 1 });
+/** Some plans are made for a profile that joins layers, or K and V as well. */
+const coding = fc.option(fc.record({ layers: fc.integer({ min: 1, max: 4 }), joinsSides: fc.boolean() }), { nil: undefined, freq: 1 });
 
 /** The same tokens of each plane that a chunk joins. */
 function partsOf({ coded }: TransferPlan, { plane, start, bytes }: ChunkSpan): ChunkSpan[] {
-  const parts = coded[plane]?.layers.length ?? 1;
+  const about = coded[plane];
+  const parts = (about?.layers.length ?? 1) * (about?.component === "kv" ? 2 : 1);
   return Array.from({ length: parts }, (_, part) => ({ plane: plane + part, start, bytes: bytes / parts }));
 }
 

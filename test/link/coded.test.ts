@@ -3,36 +3,17 @@
  * exponents, which become less, beside noise, which does not; then a peer made of a bare socket, which says coded chunks that are none.
  */
 import assert from "node:assert/strict";
-import { test, type TestContext } from "node:test";
-import { denseLayout } from "../../transport/kv/build.ts";
-import { planTransfer, type TransferPlan } from "../../transport/kv/plan.ts";
+import { test } from "node:test";
 import { limits } from "../../transport/limits.ts";
-import { createFakeLink } from "../../transport/link/fake.ts";
 import { createJsLink } from "../../transport/link/js.ts";
 import type { PlacementSpec } from "../../transport/link/link.ts";
-import { createTcpLink } from "../../transport/link/tcp.ts";
 import type { NativeCodec, NativeCodecSpec } from "../../transport/native-codec.ts";
-import { native, nativeProblem } from "../../transport/native.ts";
-import { privateRegion, type Region } from "../../transport/memory/region.ts";
-import { copyChunk } from "../kv/copier.ts";
-import { LANE, numberOf, openListener, openPair, type Pair, type Suite, TOKEN } from "./conformance/pair.ts";
-import { chunkFrame, dialRawControl, dialRawLane, headerOf, type RawPeer } from "./raw.ts";
+import { native } from "../../transport/native.ts";
+import { CHANNELS, endsOf, expectedOf, FIRST, HEADS, JOINED, move, planOf, rawStage, sameTokens, skip, SUITES, TOKENS } from "./coding.ts";
+import { numberOf, openPair, type Suite } from "./conformance/pair.ts";
+import { chunkFrame, headerOf } from "./raw.ts";
 
-const skip = native === undefined ? `no addon: ${nativeProblem}` : false;
-const LAYERS = 4;
-const JOINED = 2;
-const HEADS = 3;
-const CHANNELS = 16;
-const TOKENS = 150;
-const FIRST = 32;
-const CHUNK_BYTES = 20_000;
-const model = { layers: LAYERS, kvHeads: HEADS, headDim: CHANNELS, element: "bf16", blockCount: 12, form: "layer-major" } as const;
-const [there, here] = [
-  denseLayout({ ...model, blockTokens: 16, order: "NHD", kv: "split" }),
-  denseLayout({ ...model, blockTokens: 32, order: "HND", kv: "joined" }),
-];
-const MANIFEST = { fingerprint: "", groups: [{ group: 0, tokens: TOKENS }], firstHead: 0, heads: HEADS };
-const PLAN = planTransfer(there, here, MANIFEST, CHUNK_BYTES, { layers: JOINED });
+const PLAN = planOf(false);
 
 const LOSSLESS = { quantizer: { kind: "none" }, codec: { kind: "exponent" } } as const;
 const INT8 = {
@@ -42,109 +23,15 @@ const INT8 = {
 
 type How = Pick<NativeCodecSpec, "quantizer" | "codec" | "exempt">;
 
-function codecsOf({ coded }: TransferPlan, how: How): (NativeCodec | undefined)[] {
-  const made = new native!.NativeCodec({ element: "bf16", parts: JOINED, heads: HEADS, channels: CHANNELS, ...how });
-  return coded.map((about) => (about === undefined ? undefined : made));
-}
-
-const SUITES: readonly (Suite & { readonly name: string })[] = [
-  {
-    name: "tcp",
-    make: async (options) => createTcpLink(options),
-    makeListener: async (options) => createTcpLink(options),
-    hasWire: true,
-    listenAt: () => ({ host: "127.0.0.1", port: 0 }),
-  },
-  {
-    name: "fake",
-    make: async (options) => createFakeLink(options),
-    makeListener: async (options) => createFakeLink(options),
-    hasWire: false,
-    listenAt: () => ({ host: "fake", port: 0 }),
-  },
-];
-
-/** bf16 values of a few exponents; every eighth region of 4 KiB is noise, if asked for. */
-function fill(region: Region, noisy: boolean): void {
-  const values = new Uint16Array(region.view.buffer, region.view.byteOffset, region.view.length >> 1);
-  let state = 1;
-  for (let at = 0; at < values.length; at++) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    const isNoise = noisy && (at >> 11) % 8 === 0;
-    // Exponents 124 to 127: 0.125 to 2, of either sign. Noise has no value that is not finite.
-    values[at] = isNoise
-      ? (state >>> 16) & 0xbfff
-      : (((state >>> 31) << 15) | ((124 + ((state >>> 29) & 3)) << 7) | ((state >>> 20) & 0x7f)) & 0xffff;
-  }
-}
-
-interface Ends {
-  readonly source: Region;
-  readonly target: Region;
-  readonly out: PlacementSpec;
-  readonly into: PlacementSpec;
-}
-
-function endsOf({ atA, atB }: Pair, how: How, noisy: boolean, positions: readonly [number, number] = [FIRST, FIRST]): Ends {
-  const bytes = 2 << 20;
-  const [source, target] = [privateRegion(bytes), privateRegion(bytes)];
-  fill(source, noisy);
-  const { chunks, senderPlanes, receiverPlanes } = PLAN;
-  const [from, to] = [Uint32Array.from(PLAN.senderBlocks[0] === 10 ? [3, 1, 4, 0, 5, 9, 2, 6, 8, 7] : []), Uint32Array.of(4, 2, 0, 3, 1)];
-  const common = { grant: 77, generation: 1, chunks, checksum: true };
-  const codecs = codecsOf(PLAN, how);
-  return {
-    source,
-    target,
-    out: {
-      ...common,
-      direction: "out",
-      connection: atA,
-      region: source,
-      planes: senderPlanes,
-      blockLists: [from],
-      coding: { codecs, position: positions[0] },
-    },
-    into: {
-      ...common,
-      direction: "in",
-      connection: atB,
-      region: target,
-      planes: receiverPlanes,
-      blockLists: [to],
-      coding: { codecs, position: positions[1] },
-    },
-  };
-}
-
-/** What lies at the receiver if every chunk came as it was. */
-function expectedOf({ source, target, out, into }: Ends): Uint8Array {
-  const memory = target.view.slice();
-  const to = { memory, planes: into.planes, blockLists: into.blockLists };
-  const from = { memory: source.view, planes: out.planes, blockLists: out.blockLists };
-  for (const { plane, start, bytes } of out.chunks)
-    for (let part = 0; part < JOINED; part++) copyChunk(from, to, { plane: plane + part, start, bytes: bytes / JOINED });
-  return memory;
-}
-
-async function move(pair: Pair, ends: Ends): Promise<readonly { readonly chunk: number; readonly bytes: number }[]> {
-  const expected = PLAN.chunks.length;
-  const [out, into] = [pair.a.place(ends.out), pair.b.place(ends.into)];
-  pair.a.submit(out, [...PLAN.chunks.keys()], 1);
-  await pair.a.eventCount(expected, "acked", { placement: out });
-  await pair.b.eventCount(expected, "committed", { placement: into });
-  const committed = pair.b.all("committed", { placement: into });
-  await pair.a.revoke(out);
-  await pair.b.revoke(into);
-  return committed;
-}
+const codecOf = (how: How): NativeCodec =>
+  new native!.NativeCodec({ element: "bf16", parts: JOINED, heads: HEADS, channels: CHANNELS, ...how });
 
 for (const suite of SUITES) {
   test(`${suite.name}: a lossless profile brings every value, in fewer bytes; noise travels as it is`, { skip }, async (t) => {
     for (const lanes of [1, 3])
       for (const noisy of [false, true]) {
         const pair = await openPair(t, suite, { lanes });
-        const ends = endsOf(pair, LOSSLESS, noisy);
+        const ends = endsOf(pair, PLAN, codecOf(LOSSLESS), noisy);
         const expected = expectedOf(ends);
         const committed = await move(pair, ends);
         assert.equal(Buffer.compare(ends.target.view, expected), 0);
@@ -173,7 +60,7 @@ for (const suite of SUITES) {
 
   test(`${suite.name}: a lossy profile brings what its codec alone would give, the first tokens as they are`, { skip }, async (t) => {
     const pair = await openPair(t, suite);
-    const ends = endsOf(pair, { ...INT8, exempt: FIRST + 4 }, false);
+    const ends = endsOf(pair, PLAN, codecOf({ ...INT8, exempt: FIRST + 4 }), false);
     const exact = expectedOf(ends);
     await move(pair, ends);
     const [got, wanted] = [ends.target.view, exact].map((memory) => new Uint16Array(memory.buffer, memory.byteOffset, memory.length >> 1));
@@ -188,9 +75,28 @@ for (const suite of SUITES) {
     assert.ok(differ > 1_000 && worst <= 4 / 255 / 2 + 2 ** -8, `${differ} differ, by ${worst} at most`);
   });
 
+  test(`${suite.name}: the last tokens of what is moved come as they are, however chunks lie, where a profile keeps recent ones`, {
+    skip,
+  }, async (t) => {
+    const [longest] = PLAN.chunks.map(({ bytes }) => bytes / (2 * HEADS * CHANNELS * JOINED)).sort((one, other) => other - one);
+    for (const recent of [1, 20, TOKENS - longest! + 10, 2 * TOKENS]) {
+      const pair = await openPair(t, suite);
+      const ends = endsOf(pair, PLAN, codecOf({ ...INT8, quantizer: { ...INT8.quantizer, recent } }), false);
+      const exact = expectedOf(ends);
+      await move(pair, ends);
+      for (const same of sameTokens(ends, ends.target.view, exact)) {
+        assert.ok(same.slice(-recent).every(Boolean), `the last ${recent} came as they were`);
+        assert.ok(
+          same.slice(0, -recent).every((one) => !one),
+          "the others did not",
+        );
+      }
+    }
+  });
+
   test(`${suite.name}: under a lossy profile what is not finite travels as it is, and is counted`, { skip }, async (t) => {
     const pair = await openPair(t, suite);
-    const ends = endsOf(pair, INT8, false);
+    const ends = endsOf(pair, PLAN, codecOf(INT8), false);
     ends.source.view.fill(0xff);
     const expected = expectedOf(ends);
     await move(pair, ends);
@@ -202,7 +108,7 @@ for (const suite of SUITES) {
 
   test(`${suite.name}: ends that do not agree on the position refuse every coded chunk`, { skip }, async (t) => {
     const pair = await openPair(t, suite);
-    const ends = endsOf(pair, LOSSLESS, false, [FIRST, FIRST + 16]);
+    const ends = endsOf(pair, PLAN, codecOf(LOSSLESS), false, [FIRST, FIRST + 16]);
     const before = ends.target.view.slice();
     const [out, into] = [pair.a.place(ends.out), pair.b.place(ends.into)];
     pair.a.submit(out, [0], 1);
@@ -214,7 +120,7 @@ for (const suite of SUITES) {
 
   test(`${suite.name}: placements whose codecs do not fit their planes are refused`, { skip }, async (t) => {
     const pair = await openPair(t, suite);
-    const { out } = endsOf(pair, LOSSLESS, false);
+    const { out } = endsOf(pair, PLAN, codecOf(LOSSLESS), false);
     const codecs = out.coding!.codecs;
     const other = new native!.NativeCodec({ element: "bf16", parts: JOINED, heads: HEADS, channels: 8, ...LOSSLESS });
     const wrong: readonly [Partial<PlacementSpec>, RegExp][] = [
@@ -240,42 +146,15 @@ for (const suite of SUITES) {
 test("the JavaScript link has no codecs, and says so", { skip }, async (t) => {
   const make: Suite["make"] = async (options) => createJsLink(options);
   const pair = await openPair(t, { ...SUITES[0]!, make, makeListener: make });
-  const { out } = endsOf(pair, LOSSLESS, false);
+  const { out } = endsOf(pair, PLAN, codecOf(LOSSLESS), false);
   assert.throws(() => pair.a.link.place(out), /unsupported.*addon/);
 });
 
-interface Stage {
-  readonly b: Awaited<ReturnType<typeof openListener>>["b"];
-  readonly lane: RawPeer;
-  readonly target: Region;
-}
-
-async function rawStage(t: TestContext, coded: boolean): Promise<Stage> {
-  const suite = SUITES[0]!;
-  const { b, endpoint } = await openListener(t, suite);
-  await dialRawControl(t, endpoint);
-  const { connection } = await b.event("accepted");
-  b.link.admitLanes(connection, TOKEN);
-  const lane = await dialRawLane(t, endpoint, TOKEN, LANE.notSentLowBytes);
-  const target = privateRegion(2 << 20);
-  const blockLists = [Uint32Array.of(4, 2, 0, 3, 1)];
-  const coding = { codecs: codecsOf(PLAN, LOSSLESS), position: FIRST };
-  const common = { direction: "in", connection, grant: 77, generation: 1, checksum: true } as const;
-  b.place({
-    ...common,
-    region: target,
-    planes: PLAN.receiverPlanes,
-    blockLists,
-    ...(coded ? { chunks: PLAN.chunks, coding } : { chunks: [{ plane: 0, start: 0, bytes: 4_096 }] }),
-  });
-  return { b, lane, target };
-}
-
 test("coded bytes that are none are refused, one after the other, and the lane goes on", { skip }, async (t) => {
-  const { b, lane, target } = await rawStage(t, true);
+  const { b, lane, target } = await rawStage(t, PLAN, codecOf(LOSSLESS));
   const before = target.view.slice();
   const tokens = PLAN.chunks[0]!.bytes / (2 * HEADS * CHANNELS * JOINED);
-  const codec = codecsOf(PLAN, LOSSLESS)[0]!;
+  const codec = codecOf(LOSSLESS);
   const parts = Array.from({ length: JOINED }, () => new Uint8Array(tokens * 2 * HEADS * CHANNELS).fill(0x3f));
   const block = new Uint8Array(codec.bound(tokens));
   const { bytes } = codec.encode(parts, tokens, FIRST, block);
@@ -303,7 +182,7 @@ for (const [what, coded, bytes] of [
   ["that is no shorter than the chunk", true, PLAN.chunks[0]!.bytes],
 ] as const) {
   test(`a coded chunk ${what} closes the lane`, { skip }, async (t) => {
-    const { b, lane } = await rawStage(t, coded);
+    const { b, lane } = await rawStage(t, PLAN, coded ? codecOf(LOSSLESS) : undefined);
     lane.say(chunkFrame({ grant: 77, generation: 1, chunk: 0, sequence: 1, coded: true }, new Uint8Array(bytes)));
     assert.equal((await b.event("laneDown")).code, numberOf("protocol_error"));
   });

@@ -168,6 +168,18 @@ for (const isSame of [true, false]) {
   });
 }
 
+test("a profile that merges tokens comes to a reader that takes what loses something", { skip }, async (t) => {
+  const side = { codec: { kind: "exponent" } };
+  const at = await two(t, (folder) => {
+    const merged = join(folder, "merged.json");
+    writeFileSync(merged, JSON.stringify({ exempt: 0, merge: { kind: "kvmerger", pivot: "key-norm" }, k: side, v: side }));
+    const named = ["--codec-profiles", merged];
+    return { holder: [...named, "--codec-use", merged], asker: [...named, "--codec-accept-lossy", "true"] };
+  });
+  const report = await handOver(at);
+  assert.ok(report.lossy && report.differ > 0 && report.wireBytes < 0.6 * BYTES, JSON.stringify(report));
+});
+
 for (const [what, flags, sentence] of [
   [
     "no calibration for a profile that needs one",
@@ -177,11 +189,17 @@ for (const [what, flags, sentence] of [
   ["a calibration that no profile uses", ["--codec-calibration", "somebody's"], /Expected a profile for codec\.profiles/],
   ["no such profile", ["--codec-profiles", "cpu-slow"], /cpu-slow is none of lossless/],
   ["a profile that is no JSON", ["--codec-profiles", "FOLDER/broken.json"], /codec\.profiles: .*broken\.json/],
+  [
+    "a profile that merges by the attention that tokens got",
+    ["--codec-profiles", "FOLDER/attention.json"],
+    /codec\.profiles: .*attention\.json merges by the attention.*key-norm/,
+  ],
   ["a calibration that is none", ["--codec-profiles", "cpu-fast", "--codec-calibration", "FOLDER/broken.json"], /codec\.calibration: /],
 ] as const) {
   test(`a sidecar does not start with ${what}, and says so`, { skip }, async (t) => {
     const { folder } = newFleet(t);
     writeFileSync(join(folder, "broken.json"), "{");
+    writeFileSync(join(folder, "attention.json"), JSON.stringify({ merge: { kind: "kvmerger" }, k: {}, v: {} }));
     let said = "";
     const named = flags.map((flag) => flag.replace("FOLDER", folder));
     const options = { name: "alone", port: await freePort(), folder, flags: named, onLog: (text: string) => void (said += text) };

@@ -8,7 +8,9 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, test } from "node:test";
-import { type MergeOptions, mergeTokens, planMerge, setsOf } from "../../transport/codec/merge.ts";
+import type { NativeMergeRules } from "../../transport/native-codec.ts";
+import { mergeHeads, skip as noAddon } from "../codec/merged.ts";
+import { floatsOf } from "../codec/tiles.ts";
 import type { Groups, TextFigures } from "./figures.ts";
 import { findPlace, findPython, runPython, runScript } from "./place.ts";
 import { calibrate, roundTrip } from "./product.ts";
@@ -26,23 +28,22 @@ test("the harness measures what it says", { skip: noPython, timeout: TIMEOUT_MS 
   assert.equal(status, 0, stderr);
 });
 
-test("the product merges tokens as the reference does", { skip: noPython, timeout: TIMEOUT_MS }, () => {
+test("the product merges tokens as the reference does", { skip: noPython || noAddon, timeout: TIMEOUT_MS }, () => {
   const { status, stdout, stderr } = runPython(python!, ["merge_example.py"]);
   assert.equal(status, 0, stderr);
   const example = JSON.parse(stdout) as MergeExample;
-  const [keys, values, attention] = [example.keys, example.values, example.attention].map((list) => Float32Array.from(list)) as [
-    Float32Array,
-    Float32Array,
-    Float32Array,
-  ];
+  const bytes = (list: readonly number[]) => new Uint8Array(Float32Array.from(list).buffer);
+  const [keys, values, attention] = [bytes(example.keys), bytes(example.values), Float32Array.from(example.attention)];
+  const tokens = attention.length;
+  const shape = { element: "f32", heads: 1, tokens, channels: example.keys.length / tokens } as const;
   assert.ok(example.cases.length > 0);
-  for (const { name, sets, mergedKeys, mergedValues, ...options } of example.cases) {
-    const marks = planMerge(keys, attention, options);
-    assert.deepEqual(setsOf(marks), sets, name);
-    const merged = mergeTokens(marks, keys, values, attention, { ...options, sigma: options.sigma ?? Number.POSITIVE_INFINITY });
+  for (const { name, sets, mergedKeys, mergedValues, values: kind, sigma, membersMax: members, ...shares } of example.cases) {
+    const rules = { ...shares, members, sigma: sigma ?? Number.POSITIVE_INFINITY, isSum: kind === "sum", byLayer: false };
+    const [merged] = mergeHeads(rules, shape, [keys, values], attention)!;
+    assert.deepEqual(merged!.sets, sets, name);
     for (const [ours, theirs] of [
-      [merged.keys, mergedKeys],
-      [merged.values, mergedValues],
+      [floatsOf("f32", merged!.keys), mergedKeys],
+      [floatsOf("f32", merged!.values), mergedValues],
     ] as const) {
       assert.equal(ours.length, theirs.length, name);
       ours.forEach((one, at) => assert.ok(Math.abs(one - theirs[at]!) <= NEAR, `${name}: ${one} for ${theirs[at]}`));
@@ -54,8 +55,9 @@ interface MergeExample {
   readonly keys: readonly number[];
   readonly values: readonly number[];
   readonly attention: readonly number[];
-  readonly cases: readonly (Omit<MergeOptions, "cosine"> & {
+  readonly cases: readonly (Pick<NativeMergeRules, "budget" | "sinks" | "recent" | "heavy"> & {
     readonly name: string;
+    readonly membersMax: number;
     readonly sigma: number | null;
     readonly values: "average" | "sum";
     readonly sets: readonly (readonly number[])[];

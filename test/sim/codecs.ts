@@ -8,7 +8,7 @@ import { PRESETS } from "../../transport/codec/presets.ts";
 import type { NamedProfile } from "../../transport/ferry/model-tiles.ts";
 import { Profiles } from "../../transport/ferry/profiles.ts";
 import type { PlacementSpec } from "../../transport/link/link.ts";
-import type { NativeCodec, NativeCodecSpec } from "../../transport/native-codec.ts";
+import type { NativeCodec, NativeCodecSpec, NativeMergingSpec } from "../../transport/native-codec.ts";
 import type { Random } from "./random.ts";
 
 /** No coded chunk has less than this share of its bytes. */
@@ -29,9 +29,9 @@ class VirtualCodec implements Pick<NativeCodec, "id" | "counts"> {
   readonly id: string;
   readonly parts: number;
 
-  constructor(spec: NativeCodecSpec) {
+  constructor(spec: NativeCodecSpec | NativeMergingSpec) {
     this.id = createHash("sha256").update(JSON.stringify(spec)).digest("hex").slice(0, 16);
-    this.parts = spec.parts;
+    this.parts = "merge" in spec ? 2 * spec.k.parts : spec.parts;
   }
 
   counts(): typeof COUNTS {

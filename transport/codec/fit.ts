@@ -43,6 +43,11 @@ export function needsZstd({ k, v }: Profile): boolean {
   return [k, v].some(({ codec }) => codec.kind === "zstd" || codec.kind === "planes");
 }
 
+/** Of all that it does. */
+export function losesNothing({ merge, k, v }: Profile): boolean {
+  return merge === undefined && isLossless(k) && isLossless(v);
+}
+
 function misfitOfPipeline(pipeline: Pipeline, side: Side, layers: number): string {
   const { transform, quantizer, codec } = pipeline;
   if (isLossless(pipeline) && transform.length > 0) {

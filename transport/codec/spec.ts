@@ -52,7 +52,7 @@ export function tilesOf(profile: Profile, layers: number): TileLayers[] {
 /** Throws KvferryError invalid_argument, in words, on a profile that this model or this calibration does not fit. */
 export function specOf(profile: Profile, tile: TileLayers, model: ModelShape, calibration?: Calibration): NativeCodecSpec {
   const pipeline = profile[tile.side];
-  if (profile.merge !== undefined) throw misfit("tokens are merged before there are tiles, and by kvferry codec alone");
+  if (profile.merge !== undefined) throw misfit("tokens are merged before there are tiles of K and of V");
   const measured = needsCalibration(pipeline) ? checkCalibration(model, calibration) : undefined;
   const width = tile.layers * model.heads * model.channels;
   if (width > limits.codecWidthMax)

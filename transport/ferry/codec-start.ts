@@ -6,10 +6,10 @@
 import { deviationOfClass, gaussianClass } from "../codec/gaussian.ts";
 import { crc32c } from "../kv/crc32c.ts";
 import { limits } from "../limits.ts";
-import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
+import type { NativeCodec, NativeCodecSpec, NativeMergingSpec } from "../native-codec.ts";
 import type { CodecSpeed } from "../policy/codec-speed.ts";
 
-type NewCodec = (spec: NativeCodecSpec) => Promise<NativeCodec>;
+export type NewCodec = (spec: NativeCodecSpec | NativeMergingSpec) => Promise<NativeCodec>;
 
 /** As large as a chunk is on most paths, but a tile of at least so many tokens. */
 const TILE_BYTES = 256 * 1024;
@@ -19,6 +19,7 @@ const BUDGET_MS = 7;
 const CALLS_LEAST = 2;
 const CALLS_MOST = 8;
 const HEAD_BYTES = 48;
+const END = 2 ** 31 - 1;
 /** Of what has no tables: a deviation of four steps. */
 const CLASS_WITHOUT = gaussianClass(4);
 const CODE_MOST = 127;
@@ -26,16 +27,20 @@ const CODE_MOST = 127;
 const DRAWN = 4_093;
 
 /** Rejects with what `newCodec` does. @param codec made of the spec */
-export async function measureCodec(newCodec: NewCodec, codec: NativeCodec, spec: NativeCodecSpec): Promise<CodecSpeed> {
-  const { element, parts, heads, channels, exempt = 0 } = spec;
+export async function measureCodec(newCodec: NewCodec, codec: NativeCodec, spec: NativeCodecSpec | NativeMergingSpec): Promise<CodecSpeed> {
+  const sides = "merge" in spec ? [spec.k, spec.v] : [spec];
+  const { element, heads, channels } = sides[0]!;
+  const parts = sides.reduce((sum, side) => sum + side.parts, 0);
+  const exempt = Math.max("merge" in spec ? spec.merge.sinks : 0, ...sides.map((side) => side.exempt ?? 0));
   const rowBytes = heads * channels * (element === "f32" ? 4 : 2);
   const tokens = Math.min(Math.max(Math.floor(TILE_BYTES / (rowBytes * parts)), TOKENS_LEAST), limits.codecTokensMax);
   const tile = Array.from({ length: parts }, () => new Uint8Array(rowBytes * tokens));
-  await fillTile(newCodec, spec, tile, tokens);
+  for (const [at, side] of sides.entries()) await fillTile(newCodec, side, tile.slice(at * side.parts, (at + 1) * side.parts), tokens);
   const block = new Uint8Array(codec.bound(tokens));
   let bytes = 0;
   const encodeNs = await bestNs(async () => {
-    const encoded = await codec.encodeLater(tile, tokens, exempt, block, exempt + tokens);
+    // Most tokens of a sequence are not its last ones.
+    const encoded = await codec.encodeLater(tile, tokens, exempt, block, END);
     bytes = encoded.bytes;
     return encoded.threadNs;
   });

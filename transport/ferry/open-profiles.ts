@@ -1,12 +1,12 @@
 /** The profiles of a configuration, read and checked once; what this host cannot do is said and left out. */
 import { needsZstd } from "../codec/fit.ts";
+import { ATTENTION_IS_MISSING } from "../codec/merge-spec.ts";
 import type { Config } from "../config.ts";
 import { loadCalibrationLater, type NodeCalibration, readProfile } from "../config/profile-files.ts";
 import { asKvferryError, KvferryError } from "../errors.ts";
 import type { LinkKind } from "../link/link.ts";
 import { native, nativeProblem } from "../native.ts";
-import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
-import { measureCodec } from "./codec-start.ts";
+import { measureCodec, type NewCodec } from "./codec-start.ts";
 import type { NodeObserver } from "./context.ts";
 import { type NamedProfile, needs } from "./model-tiles.ts";
 import { NO_PROFILES, Profiles } from "./profiles.ts";
@@ -22,7 +22,7 @@ export async function openProfiles(
   for (const name of codec.profiles) profiles.push({ name, profile: await read("codec.profiles", () => readProfile(name)) });
   for (const { name, profile } of profiles) {
     const why = forFilesAlone(profile);
-    if (why !== undefined) throw new KvferryError("invalid_config", `codec.profiles: ${name} ${why}: kvferry codec`);
+    if (why !== undefined) throw new KvferryError("invalid_config", `codec.profiles: ${name} ${why}`);
   }
   const calibrations: NodeCalibration[] = [];
   for (const path of codec.calibration) calibrations.push(await read("codec.calibration", () => loadCalibrationLater(path)));
@@ -42,7 +42,7 @@ export async function openProfiles(
     return why === "";
   });
   const { use, acceptLossy: acceptsLossy } = codec;
-  const newCodecLater = (spec: NativeCodecSpec): Promise<NativeCodec> => native!.NativeCodec.later(spec);
+  const newCodecLater: NewCodec = (spec) => native!.NativeCodec.later(spec);
   return new Profiles({
     ...{ profiles: usable, calibrations, use, acceptsLossy, threads, newCodecLater },
     newCodec: (spec) => new native!.NativeCodec(spec),
@@ -53,8 +53,8 @@ export async function openProfiles(
 
 /** Why no transfer can use it. */
 function forFilesAlone({ merge, k, v }: NamedProfile["profile"]): string | undefined {
-  if (merge !== undefined) return "merges tokens, which is done to files";
-  return k.codec.kind === "lz4" || v.codec.kind === "lz4" ? "uses lz4, which is a yardstick for files" : undefined;
+  if (merge?.pivot === "attention") return ATTENTION_IS_MISSING;
+  return k.codec.kind === "lz4" || v.codec.kind === "lz4" ? "uses lz4, which is a yardstick for files: kvferry codec" : undefined;
 }
 
 async function read<T>(field: string, from: () => T | Promise<T>): Promise<T> {

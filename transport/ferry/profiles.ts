@@ -7,13 +7,13 @@ import type { NodeCalibration } from "../config/profile-files.ts";
 import { asKvferryError, KvferryError } from "../errors.ts";
 import type { ModelIdentity } from "../kv/identity.ts";
 import type { Layout } from "../kv/layout.ts";
-import type { CodedPlane } from "../kv/plan.ts";
+import type { CodedPlane, Coding } from "../kv/plan.ts";
 import type { PlacementCoding } from "../link/link.ts";
-import type { NativeCodec, NativeCodecSpec } from "../native-codec.ts";
+import type { NativeCodec } from "../native-codec.ts";
 import type { HeadRange, KvCodecs } from "../peer/content.ts";
 import { type CodecCounts, type CodecSpeed, CodecSpeedEstimate, togetherOf } from "../policy/codec-speed.ts";
 import { CodecCache } from "./codec-cache.ts";
-import { type ModelProfile, modelProfile, ModelTiles, type NamedProfile, needs, sideOf } from "./model-tiles.ts";
+import { type CodecSpec, type ModelProfile, modelProfile, ModelTiles, type NamedProfile, needs, sideOf } from "./model-tiles.ts";
 
 export interface ProfileOptions {
   /** Those that are liked best first. */
@@ -28,11 +28,11 @@ export interface ProfileOptions {
   /** That code at once. */
   readonly threads: number;
   /** What a codec does before it has coded anything; absent: nobody knows, and only the operator can choose. */
-  readonly measure?: (codec: NativeCodec, spec: NativeCodecSpec) => Promise<CodecSpeed>;
+  readonly measure?: (codec: NativeCodec, spec: CodecSpec) => Promise<CodecSpeed>;
   /** Throws TypeError on a spec that this host cannot do. */
-  readonly newCodec: (spec: NativeCodecSpec) => NativeCodec;
+  readonly newCodec: (spec: CodecSpec) => NativeCodec;
   /** The same for one with matrices of a file; rejects with what that throws. */
-  readonly newCodecLater?: (spec: NativeCodecSpec) => Promise<NativeCodec>;
+  readonly newCodecLater?: (spec: CodecSpec) => Promise<NativeCodec>;
 }
 
 /** Why a profile is not to be had for a model. */
@@ -227,8 +227,9 @@ export class ModelCodecs implements KvCodecs {
     return this.#fitting.some((profile) => profile.id === id && !profile.isLossless);
   }
 
-  layersOf(id: string): number {
-    return this.#known(id).profile.layers;
+  cutOf(id: string): Coding {
+    const { layers, merge } = this.#known(id).profile;
+    return { layers, joinsSides: merge !== undefined };
   }
 
   codecsOf(id: string, coded: readonly (CodedPlane | undefined)[]): PlacementCoding["codecs"] {

@@ -19,11 +19,14 @@ export type Order = "flat" | "canonical";
 export interface Coding {
   /** Layers of a group that a chunk joins: the same tokens of one component of each. */
   readonly layers: number;
+  /** K and V of the same tokens lie in one chunk, where they have one shape. */
+  readonly joinsSides?: boolean;
 }
 
 /** What the chunks that begin in a plane are made of, for who makes a codec of it. */
 export interface CodedPlane {
-  readonly component: HalfName;
+  /** "kv": K of all layers, then V. */
+  readonly component: HalfName | "kv";
   readonly element: ElementType;
   /** In the model's numbering; one plane each, from this one on. */
   readonly layers: readonly number[];
@@ -102,7 +105,7 @@ export function planTransfer(sender: Layout, receiver: Layout, manifest: Manifes
       const joined = joinedAt(group, layer, coding);
       if (joined === undefined)
         for (const plane of order === "flat" ? flatPairs(group, pair) : canonicalPairs(group, pair)) add([plane], layerIndex, group.group);
-      else for (const { pairs, about } of codedPairs(group, joined)) add(pairs, layerIndex, group.group, about);
+      else for (const { pairs, about } of codedPairs(group, joined, coding)) add(pairs, layerIndex, group.group, about);
     }
   });
   return {
@@ -151,11 +154,16 @@ function joinedAt({ group, layers }: Moved, layer: number, coding: Coding | unde
   return at === all.length - 1 || at - first === coding.layers - 1 ? all.slice(first, at + 1) : [];
 }
 
-/** For each half all its layers, one after the other. */
-function codedPairs(moved: Moved, joined: readonly LayerPair[]): { readonly pairs: readonly PlanePair[]; readonly about: CodedPlane }[] {
+interface CodedPairs {
+  readonly pairs: readonly PlanePair[];
+  readonly about: CodedPlane;
+}
+
+/** For each half all its layers, one after the other; then both sides, if they are joined. */
+function codedPairs(moved: Moved, joined: readonly LayerPair[], coding: Coding | undefined): CodedPairs[] {
   const byLayer = joined.map((layer) => canonicalPairs(moved, layer));
   if (joined.length === 0) return [];
-  return moved.group.halves.map(({ sender, firstHead, heads }, half) => ({
+  const halves: CodedPairs[] = moved.group.halves.map(({ sender, firstHead, heads }, half) => ({
     pairs: byLayer.map((pairs) => pairs[half] as PlanePair),
     about: {
       component: sender.name,
@@ -166,6 +174,21 @@ function codedPairs(moved: Moved, joined: readonly LayerPair[]): { readonly pair
       channels: sender.channels,
     },
   }));
+  return coding?.joinsSides === true ? joinSides(halves) : halves;
+}
+
+function joinSides(halves: readonly CodedPairs[]): CodedPairs[] {
+  const [k, v] = (["k", "v"] as const).map((name) => halves.find(({ about }) => about.component === name));
+  const about = sidesTogether(k?.about, v?.about);
+  if (k === undefined || v === undefined || about === undefined) return [...halves];
+  return [{ pairs: [...k.pairs, ...v.pairs], about }, ...halves.filter((half) => half !== k && half !== v)];
+}
+
+/** Undefined: they have not one shape, or one is missing. */
+export function sidesTogether(k: CodedPlane | undefined, v: CodedPlane | undefined): CodedPlane | undefined {
+  if (k === undefined || v === undefined) return undefined;
+  const isOne = k.element === v.element && k.firstHead === v.firstHead && k.heads === v.heads && k.channels === v.channels;
+  return isOne ? { ...k, component: "kv" } : undefined;
 }
 
 /** True if all of the group lies in the same runs on both sides. Layers of a half share its strides, so one layer tells for all. */

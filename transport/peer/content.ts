@@ -4,7 +4,7 @@
  */
 import { KvferryError } from "../errors.ts";
 import type { Layout } from "../kv/layout.ts";
-import { type CodedPlane, type Order, planTransfer, type TransferPlan } from "../kv/plan.ts";
+import { type CodedPlane, type Coding as Cut, type Order, planTransfer, type TransferPlan } from "../kv/plan.ts";
 import { limits } from "../limits.ts";
 import type { ChunkSpan, PlacementCoding, Plane } from "../link/link.ts";
 import type { Region } from "../memory/region.ts";
@@ -19,9 +19,9 @@ export interface HeadRange {
 /** What KV of a model can be coded with on this side; for one profile both ends come to the same codecs. */
 export interface KvCodecs {
   isLossy(profile: string): boolean;
-  /** Layers that a chunk joins. Throws profile_refused: there is no such profile here, or not for this model. */
-  layersOf(profile: string): number;
-  /** One for each plane of a plan made for so many layers. Throws profile_refused for planes that it cannot code. */
+  /** How chunks are cut. Throws profile_refused: there is no such profile here, or not for this model. */
+  cutOf(profile: string): Cut;
+  /** One for each plane of a plan that is so cut. Throws profile_refused for planes that it cannot code. */
   codecsOf(profile: string, coded: readonly (CodedPlane | undefined)[]): PlacementCoding["codecs"];
 }
 
@@ -85,7 +85,7 @@ export function planContent(side: "sender" | "receiver", content: Content, remot
     firstHead: remote.firstHead,
     heads: remote.heads,
   };
-  const joined = coding === undefined ? undefined : { layers: codecsIn(content).layersOf(coding.profile) };
+  const joined = coding === undefined ? undefined : codecsIn(content).cutOf(coding.profile);
   const plan = planTransfer(sender, receiver, manifest, remote.chunkBytes, joined);
   const needed = side === "sender" ? plan.senderBlocks : plan.receiverBlocks;
   const blockLists = content.groups.map(({ group, ids }, index) => {

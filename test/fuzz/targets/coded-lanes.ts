@@ -5,7 +5,8 @@
 import assert from "node:assert/strict";
 import { crc32c } from "../../../transport/kv/crc32c.ts";
 import type { ChunkSpan, Plane } from "../../../transport/link/link.ts";
-import type { NativeCodec, NativeCodecSpec } from "../../../transport/native-codec.ts";
+import type { NativeCodec, NativeCodecSpec, NativeMergingSpec } from "../../../transport/native-codec.ts";
+import { mapsBytes, PLAIN, reseal } from "../../codec/merged.ts";
 import { encode, HEADER_BYTES, make, randomParts } from "../../codec/tiles.ts";
 import { chunkFrame, headerOf } from "../../link/raw.ts";
 import { mutate } from "../mutate.ts";
@@ -23,7 +24,7 @@ const POSITION = 2;
 /** Of the chunks of each codec's planes. */
 const TOKENS = [1, 7, 40, 100, 172];
 
-const specs = (): NativeCodecSpec[] => {
+const specs = (): Spec[] => {
   const steps = new Float32Array(WIDTH).fill(0.1);
   const classes = Uint8Array.from({ length: WIDTH }, (_, column) => 20 + (column % 5));
   const rope = { inverseFrequencies: new Float32Array(4).fill(0.3), pairing: "half" } as const;
@@ -34,11 +35,19 @@ const specs = (): NativeCodecSpec[] => {
     { ...SHAPE, verify: true, quantizer: { kind: "step", steps }, codec: { kind: "rans" } },
     { ...SHAPE, quantizer: { kind: "group", levels, axis: "channel", group: 8, recent: 3 }, codec: { kind: "pack" } },
     { ...SHAPE, quantizer: { kind: "fp8", format: "e4m3" }, codec: { kind: "none" } },
+    {
+      merge: { ...PLAIN, budget: 0.5, sinks: 4, recent: 0.1, sigma: 1 },
+      skipped: Uint8Array.of(0),
+      k: { ...SHAPE, parts: 1, quantizer: { kind: "none" }, codec: { kind: "exponent" } },
+      v: { ...SHAPE, parts: 1, quantizer: { kind: "fp8", format: "e4m3" }, codec: { kind: "none" } },
+    },
   ];
 };
 
+type Spec = NativeCodecSpec | NativeMergingSpec;
+
 interface Subject {
-  readonly spec: NativeCodecSpec;
+  readonly spec: Spec;
   readonly codec: NativeCodec;
 }
 
@@ -97,8 +106,9 @@ const tokensOf = ({ bytes }: ChunkSpan): number => bytes / (PARTS * TOKEN_BYTES)
 const positionOf = ({ start }: ChunkSpan): number => POSITION + start / TOKEN_BYTES;
 
 /** By the scalar decoder, whatever the link has. */
-function decoderOf(spec: NativeCodecSpec, span: ChunkSpan): (block: Uint8Array) => Uint8Array | undefined {
-  const oracle = make({ ...spec, isa: "scalar" });
+function decoderOf(spec: Spec, span: ChunkSpan): (block: Uint8Array) => Uint8Array | undefined {
+  const isa = "scalar";
+  const oracle = make("merge" in spec ? { ...spec, k: { ...spec.k, isa }, v: { ...spec.v, isa } } : { ...spec, isa });
   return (block) => {
     const parts = Array.from({ length: PARTS }, () => new Uint8Array(span.bytes / PARTS));
     try {
@@ -113,17 +123,22 @@ function decoderOf(spec: NativeCodecSpec, span: ChunkSpan): (block: Uint8Array) 
 
 /** A block that a sender would have made of the chunk, at its place or at another. */
 function blockOf(random: Random, span: ChunkSpan): Uint8Array {
-  const { spec, codec } = ground().subjects[Math.floor(span.plane / PARTS)] ?? ground().subjects[0]!;
+  const { codec } = ground().subjects[Math.floor(span.plane / PARTS)] ?? ground().subjects[0]!;
   const [tokens, position] = random.chance(1, 15)
     ? [random.pick(TOKENS), random.below(300)]
     : [Math.max(1, Math.floor(tokensOf(span))), positionOf(span)];
-  return encode(codec, randomParts(spec, tokens, random), tokens, position).block;
+  return encode(codec, randomParts(SHAPE, tokens, random), tokens, position).block;
 }
 
 /** Its bytes changed; most headers are right again. */
-function harmed(random: Random, block: Uint8Array): Uint8Array {
+function harmed(random: Random, block: Uint8Array, span: ChunkSpan): Uint8Array {
   const changed = Uint8Array.from(random.chance(1, 4) ? block.subarray(0, 1 + random.below(block.length)) : mutate(block, random, 2));
   if (changed.length < HEADER_BYTES || random.chance(1, 5)) return changed;
+  const { spec } = ground().subjects[Math.floor(span.plane / PARTS)] ?? ground().subjects[0]!;
+  if ("merge" in spec) {
+    reseal(changed, mapsBytes(spec, Math.floor(tokensOf(span))));
+    return changed;
+  }
   const view = new DataView(changed.buffer);
   if (random.chance(7, 8)) view.setUint32(28, changed.length - HEADER_BYTES, true);
   view.setUint32(HEADER_BYTES - 4, crc32c(changed.subarray(0, HEADER_BYTES - 4)), true);
@@ -144,7 +159,7 @@ function frame(random: Random): Uint8Array {
   if (random.chance(1, 20)) return headerOf({ type: "ping", ...fields });
   if (random.chance(1, 8)) return chunkFrame(fields, new Uint8Array(span.bytes).fill(random.below(256)));
   let block = blockOf(random, span);
-  if (random.chance(3, 5)) block = harmed(random, block);
+  if (random.chance(3, 5)) block = harmed(random, block, span);
   // One that is no shorter than the chunk, as one of a token is, would end the lane each time.
   if (block.length >= span.bytes && random.chance(9, 10)) block = block.subarray(0, Math.max(1, span.bytes - 1));
   const whole = chunkFrame({ ...fields, coded: random.chance(30, 31) }, block.length === 0 ? Uint8Array.of(0) : block);
@@ -157,8 +172,8 @@ function seeds(): Uint8Array[] {
   const { spans, decoders } = ground();
   const frames = [...decoders!.keys()].flatMap((chunk) => {
     const span = spans[chunk]!;
-    const { spec, codec } = ground().subjects[span.plane / PARTS]!;
-    const { block } = encode(codec, randomParts(spec, tokensOf(span), random), tokensOf(span), positionOf(span));
+    const { codec } = ground().subjects[span.plane / PARTS]!;
+    const { block } = encode(codec, randomParts(SHAPE, tokensOf(span), random), tokensOf(span), positionOf(span));
     const fields = { grant: 1, generation: 1, chunk };
     return block.length < span.bytes ? [chunkFrame({ ...fields, coded: true }, block)] : [];
   });

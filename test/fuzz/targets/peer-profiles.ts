@@ -1,4 +1,7 @@
-/** What the node of peer-session.ts may have KV coded with: one that joins layers and loses nothing, one that is calibrated, loses something and counts positions. */
+/**
+ * What the node of peer-session.ts may have KV coded with: one that joins layers and loses nothing, one that is calibrated, loses something and counts
+ * positions, and one that merges tokens.
+ */
 import type { Calibration } from "../../../transport/codec/calibration.ts";
 import { parseProfile } from "../../../transport/codec/parse.ts";
 import { PRESETS } from "../../../transport/codec/presets.ts";
@@ -13,7 +16,11 @@ const SHAPE = { layers: 2, heads: 2, channels: 16, tokens: 64 };
 const bothSides = { quantizer: { kind: "none" }, codec: { kind: "exponent" } };
 const JOINED = { name: "joined", profile: parseProfile({ layers: 2, exempt: 0, k: bothSides, v: bothSides }, "joined") };
 const FAST = { name: "cpu-fast", profile: PRESETS.get("cpu-fast")!.profile };
-const USES = ["joined", "cpu-fast", "auto"];
+const MERGED = {
+  name: "merged",
+  profile: parseProfile({ exempt: 0, merge: { kind: "kvmerger", pivot: "key-norm" }, k: bothSides, v: bothSides }, "merged"),
+};
+const USES = ["joined", "cpu-fast", "auto", "merged"];
 
 /** Made when it is first needed. */
 let made: Calibration | undefined;
@@ -24,7 +31,7 @@ function calibration(): Calibration {
 }
 
 export function profileIds(): readonly string[] {
-  return [profileId(JOINED.profile, undefined), profileId(FAST.profile, calibration().hash)];
+  return [profileId(JOINED.profile, undefined), profileId(FAST.profile, calibration().hash), profileId(MERGED.profile, undefined)];
 }
 
 /** Of the codecs that were made. */
@@ -33,10 +40,11 @@ export const lossyCodecs = new WeakSet<NativeCodec>();
 /** What is sent goes by one or the other, whatever it pays, or by what is known of the path (nothing). */
 export function profilesFor(input: Uint8Array): Profiles {
   return new Profiles({
-    ...{ profiles: [JOINED, FAST], calibrations: [calibration()], use: USES[input.length % USES.length]!, acceptsLossy: true, threads: 1 },
+    ...{ profiles: [JOINED, FAST, MERGED], calibrations: [calibration()], acceptsLossy: true, threads: 1 },
+    use: USES[input.length % USES.length]!,
     newCodec: (spec) => {
       const codec = new native!.NativeCodec(spec);
-      if (spec.quantizer.kind !== "none") lossyCodecs.add(codec);
+      if ("merge" in spec || spec.quantizer.kind !== "none") lossyCodecs.add(codec);
       return codec;
     },
   });

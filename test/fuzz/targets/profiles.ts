@@ -1,8 +1,7 @@
 /** Profiles of strangers, and the heads of their safetensors files: read and written again the same, or invalid_argument. */
 import assert from "node:assert/strict";
 import { profileId } from "../../../transport/codec/identity.ts";
-import { KEPT } from "../../../transport/codec/merge.ts";
-import { mapBytes, readMap, writeMap } from "../../../transport/codec/merge-map.ts";
+import { mergingSpecOf } from "../../../transport/codec/merge-spec.ts";
 import { parseProfile, parseProfileJson, printProfile } from "../../../transport/codec/parse.ts";
 import { PRESETS } from "../../../transport/codec/presets.ts";
 import { headBytes, parseHead, writeHead } from "../../../transport/codec/safetensors.ts";
@@ -24,7 +23,11 @@ const mixhq = {
   },
   codec: { kind: "pack" },
 };
-const seeds = [...[...PRESETS.values()].map(({ profile }) => profile), { k: mixhq, v: mixhq, merge: { kind: "kvmerger" } }].map(encode);
+const seeds = [
+  ...[...PRESETS.values()].map(({ profile }) => profile),
+  { k: mixhq, v: mixhq, merge: { kind: "kvmerger" } },
+  { layers: 2, k: {}, v: mixhq, merge: { kind: "kvmerger", pivot: "key-norm", skip: [1] } },
+].map(encode);
 
 const SHAPE = { layers: 2, heads: 2, channels: 4, tokens: 8 };
 const rope = ROPE(SHAPE.channels);
@@ -41,7 +44,11 @@ const profiles: Target = {
       const text = printProfile(profile);
       assert.equal(printProfile(parseProfile(JSON.parse(text))), text, "what is printed is read again");
       assert.equal(profileId(profile).length, 32, "every profile has a name");
-      for (const tile of tilesOf(profile, SHAPE.layers)) specOf(profile, tile, model, calibration);
+      const { merge } = profile;
+      for (const tile of tilesOf(profile, SHAPE.layers)) {
+        if (merge === undefined) specOf(profile, tile, model, calibration);
+        else mergingSpecOf({ ...profile, merge }, tile, model, calibration);
+      }
     },
   ),
   generate(random, pool) {
@@ -80,27 +87,4 @@ const heads = pureTarget(
   },
 );
 
-const MAP_TOKENS = 21;
-const mergeMaps = pureTarget(
-  "merge-map",
-  "readMap: each token in one set with one pivot, and the same bytes when written again; or invalid_argument",
-  () => [
-    writeMap(new Uint8Array(MAP_TOKENS).fill(KEPT), { pivots: Uint32Array.from({ length: MAP_TOKENS }, (_, token) => token) }),
-    writeMap(Uint8Array.of(0, 1, 2, 1, 0, 2, 1, 1, 2, 2, 0, 0, 1, 0, 0, 0, 1, 1, 1, 2, 2), {
-      pivots: Uint32Array.of(1, 2, 7, 5, 8, 9, 10, 12, 13, 14, 18, 19, 20),
-    }),
-  ],
-  (input) => {
-    const bytes = new Uint8Array(mapBytes(MAP_TOKENS));
-    bytes.set(input.subarray(0, bytes.length));
-    const { marks, sets, pivots } = readMap(bytes, MAP_TOKENS, "map");
-    assert.equal(new Set(sets.flat()).size, MAP_TOKENS, "each token is in one set");
-    assert.ok(
-      sets.every((members, set) => members.includes(pivots[set]!)),
-      "a pivot is of its set",
-    );
-    assert.deepEqual(writeMap(marks, { pivots }), bytes, "there is one way to write it");
-  },
-);
-
-export const profileTargets: readonly Target[] = [profiles, heads, mergeMaps];
+export const profileTargets: readonly Target[] = [profiles, heads];

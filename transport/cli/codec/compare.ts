@@ -1,8 +1,7 @@
 /** kvferry codec compare: what each profile makes of a dump, how fast, and how far from it what comes back is. */
 import { profileId } from "../../codec/identity.ts";
-import type { MergeMap } from "../../codec/merge-map.ts";
 import type { Profile } from "../../codec/profile.ts";
-import type { NativeStored } from "../../native-codec.ts";
+import type { NativeMergeMap, NativeStored } from "../../native-codec.ts";
 import type { Dump, KvShape } from "./dump.ts";
 import { planesOf } from "./encoded-file.ts";
 import { type Maps, sourceOf } from "./merged.ts";
@@ -95,25 +94,24 @@ export function halvesOf(bytes: Uint8Array): Uint16Array {
 /** @param plane bf16 [heads, tokens, channels] of what was merged */
 function addMerged(
   error: Difference,
-  maps: readonly MergeMap[],
+  maps: readonly NativeMergeMap[],
   plane: Uint16Array,
   back: Uint16Array,
   tile: Tile,
   { heads, tokens, channels }: KvShape,
 ): void {
-  maps.forEach(({ sets }, head) => {
-    sets.slice(tile.firstToken, tile.firstToken + tile.tokens).forEach((members, row) => {
-      const found = (row * heads + head) * channels;
-      for (const token of members) {
-        const at = (head * tokens + token) * channels;
-        error.add(plane.subarray(at, at + channels), back.subarray(found, found + channels));
-      }
+  maps.forEach(({ setOf }, head) => {
+    setOf.forEach((set, token) => {
+      const row = set - tile.firstToken;
+      if (row < 0 || row >= tile.tokens) return;
+      const [at, found] = [(head * tokens + token) * channels, (row * heads + head) * channels];
+      error.add(plane.subarray(at, at + channels), back.subarray(found, found + channels));
     });
   });
 }
 
 function tokensLeft(maps: Maps | undefined, { layers, heads, tokens }: KvShape): number {
-  return maps === undefined ? 1 : maps.flat().reduce((sum, { sets }) => sum + sets.length, 0) / (layers * heads * tokens);
+  return maps === undefined ? 1 : maps.flat().reduce((sum, { sizes }) => sum + sizes.length, 0) / (layers * heads * tokens);
 }
 
 export class Difference {

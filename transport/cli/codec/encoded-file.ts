@@ -7,8 +7,6 @@ import type { Calibration } from "../../codec/calibration.ts";
 import { profileId } from "../../codec/identity.ts";
 import { needsCalibration } from "../../codec/fit.ts";
 import { parseProfile } from "../../codec/parse.ts";
-import { expandHead } from "../../codec/merge-layer.ts";
-import { mapBytes } from "../../codec/merge-map.ts";
 import { type Profile, type Side, SIDES } from "../../codec/profile.ts";
 import { bytesOf, type TensorShape } from "../../codec/safetensors.ts";
 import type { ModelShape } from "../../codec/spec.ts";
@@ -16,7 +14,7 @@ import { KvferryError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import { type Dump, type KvShape, kvShape, ropeOf } from "./dump.ts";
 import { TensorFile, writeTensors } from "../../config/tensor-file.ts";
-import { MAP, type Maps, readMapsOf, rowsOfLayers, sourceOf } from "./merged.ts";
+import { expandHead, MAP, mapBytes, type Maps, readMapsOf, rowsOfLayers, sourceOf } from "./merged.ts";
 import { emptyParts, gather, scatter, type Tile, type TileOptions, tilesOfKv } from "./tiles.ts";
 
 const METADATA_KEY = "kvferry_codec";
@@ -159,19 +157,19 @@ function wholeOf(
 /** Layer by layer, head by head: K of all that is left, then V; how many tokens each stands for, and the position of its pivot. */
 function raggedOf({ plane, rows }: Decoded, maps: Maps, { layers, heads, channels }: KvShape): Made {
   const all = maps.flat();
-  const counts = Uint32Array.from(all, ({ sets }) => sets.length);
+  const counts = Uint32Array.from(all, ({ sizes }) => sizes.length);
   const left = counts.reduce((sum, count) => sum + count, 0);
   const kv = new Uint16Array(2 * left * channels);
   let at = 0;
-  all.forEach(({ sets }, index) => {
+  counts.forEach((count, index) => {
     const [layer, head] = [Math.floor(index / heads), index % heads];
     for (const side of SIDES) {
       const first = head * rows[layer]! * channels;
-      kv.set(plane(side, layer).subarray(first, first + sets.length * channels), at);
-      at += sets.length * channels;
+      kv.set(plane(side, layer).subarray(first, first + count * channels), at);
+      at += count * channels;
     }
   });
-  const sizes = Uint32Array.from(all.flatMap(({ sets }) => sets.map(({ length }) => length)));
+  const sizes = Uint32Array.from(all.flatMap((map) => [...map.sizes]));
   const positions = Uint32Array.from(all.flatMap(({ pivots }) => [...pivots]));
   const bytes = (numbers: Uint16Array | Uint32Array): Uint8Array => new Uint8Array(numbers.buffer);
   return new Map<TensorShape, Uint8Array>([

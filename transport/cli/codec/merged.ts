@@ -3,17 +3,19 @@
  * longest, and a map says which tokens each stands for (schemas/codec.md).
  */
 import { expected } from "../../check.ts";
-import { mergeLayer, readMaps } from "../../codec/merge-layer.ts";
-import { mapBytes, type MergeMap } from "../../codec/merge-map.ts";
-import type { Profile, Side } from "../../codec/profile.ts";
+import { rulesOf } from "../../codec/merge-spec.ts";
+import type { Merge, Profile, Side } from "../../codec/profile.ts";
 import type { TileLayers } from "../../codec/spec.ts";
-import { type Dump, type KvShape } from "./dump.ts";
 import { floats, type TensorFile } from "../../config/tensor-file.ts";
+import { KvferryError } from "../../errors.ts";
+import { native, nativeProblem } from "../../native.ts";
+import type { NativeMergedLayer, NativeMergeMap, NativeMerging } from "../../native-codec.ts";
+import type { Dump, KvShape } from "./dump.ts";
 
 export const MAP = "merge_map";
 
 /** Of each layer, of each head. */
-export type Maps = readonly (readonly MergeMap[])[];
+export type Maps = readonly (readonly NativeMergeMap[])[];
 
 export interface TileSource {
   /** bf16 [heads, rows, channels]. */
@@ -25,33 +27,23 @@ export interface TileSource {
   readonly mapBytes: Uint8Array;
 }
 
-/** Throws invalid_argument. */
+/** Throws invalid_argument, unsupported. */
 export function sourceOf(dump: Dump, { merge, layers: tileLayers }: Profile): TileSource {
   if (merge === undefined) return { plane: dump.plane, rowsOf: () => dump.tokens, maps: undefined, mapBytes: new Uint8Array(0) };
-  const { file, layers, heads, tokens, channels } = dump;
-  const hasAttention = merge.pivot === "attention" && file.head.tensors.has("attention");
-  const attention = hasAttention ? floats(file, "attention", [layers, heads, tokens], 0) : undefined;
-  const merged = Array.from({ length: layers }, (_, layer) =>
-    mergeLayer(merge, { ...dump, layer, attention: attention?.subarray(layer * heads * tokens, (layer + 1) * heads * tokens) }),
-  );
-  const bytes = new Uint8Array(layers * heads * mapBytes(tokens));
-  merged.flat().forEach(({ map }, at) => bytes.set(map, at * map.length));
+  const attention = attentionOf(dump, merge);
+  const merged = Array.from({ length: dump.layers }, (_, layer) => mergeOf(dump, merge, layer, attention));
+  const bytes = Buffer.concat(merged.map(({ map }) => map));
   const maps = mapsOf(bytes, dump, dump.name);
   const rows = rowsOfLayers(maps, tileLayers);
   return {
-    plane: (side, layer) =>
-      filledUp(
-        merged[layer]!.map((head) => head[side]),
-        rows[layer]!,
-        channels,
-      ),
+    plane: (side, layer) => filledUp(merged[layer]!, side, rows[layer]!, dump),
     rowsOf: ({ firstLayer }) => rows[firstLayer]!,
     maps,
     mapBytes: bytes,
   };
 }
 
-/** Of what `encode` wrote. Throws invalid_argument. */
+/** Of what `encode` wrote. Throws invalid_argument, unsupported. */
 export function readMapsOf(file: TensorFile, shape: KvShape): Maps {
   const { dtype, shape: found } = file.tensor(MAP);
   const wanted = [shape.layers, shape.heads, mapBytes(shape.tokens)];
@@ -64,24 +56,67 @@ export function readMapsOf(file: TensorFile, shape: KvShape): Maps {
 export function rowsOfLayers(maps: Maps, tileLayers: number): number[] {
   return maps.map((_, layer) => {
     const first = layer - (layer % tileLayers);
-    return Math.max(...maps.slice(first, first + tileLayers).flatMap((heads) => heads.map(({ sets }) => sets.length)));
+    return Math.max(...maps.slice(first, first + tileLayers).flatMap((heads) => heads.map(({ sizes }) => sizes.length)));
   });
 }
 
+/** [tokens, channels] of an expansion: each token has what its set has. @param rows [sets, channels] at least */
+export function expandHead({ setOf }: NativeMergeMap, rows: Uint16Array, channels: number, out: Uint16Array): void {
+  setOf.forEach((set, token) => out.set(rows.subarray(set * channels, (set + 1) * channels), token * channels));
+}
+
+export function mapBytes(tokens: number): number {
+  return Math.ceil(tokens / 2);
+}
+
+function attentionOf({ file, layers, heads, tokens, name }: Dump, { pivot }: Merge): Float32Array | undefined {
+  if (pivot !== "attention") return undefined;
+  if (!file.head.tensors.has("attention"))
+    throw new KvferryError("invalid_argument", `${name} has no \`attention\`, which the merge goes by; there is the pivot key-norm`);
+  return floats(file, "attention", [layers, heads, tokens], 0);
+}
+
+function mergeOf(dump: Dump, merge: Merge, layer: number, attention: Float32Array | undefined): NativeMergedLayer {
+  const { name, heads, tokens, channels } = dump;
+  const ofLayer = attention?.subarray(layer * heads * tokens, (layer + 1) * heads * tokens);
+  const [keys, values] = [bytesOf(dump.plane("k", layer)), bytesOf(dump.plane("v", layer))];
+  const shape = { element: "bf16", heads, tokens, channels } as const;
+  const merged = merging().mergeLayer(rulesOf(merge), shape, keys, values, ofLayer, merge.skip.includes(layer));
+  if (merged !== undefined) return merged;
+  throw new KvferryError("invalid_argument", `${name} has values that are no numbers in layer ${layer}, and none is merged with others`);
+}
+
 function mapsOf(bytes: Uint8Array, { layers, heads, tokens }: KvShape, name: string): Maps {
-  const each = bytes.length / layers;
+  const each = mapBytes(tokens);
   return Array.from({ length: layers }, (_, layer) =>
-    readMaps(bytes.subarray(layer * each, (layer + 1) * each), heads, tokens, `${MAP} of ${name}, layer ${layer}`),
+    Array.from({ length: heads }, (_, head) => {
+      const at = (layer * heads + head) * each;
+      const map = merging().readMap(bytes.subarray(at, at + each), tokens);
+      if (typeof map !== "string") return map;
+      throw new KvferryError("invalid_argument", `${MAP} of ${name}, layer ${layer}, head ${head}, is no map of merged tokens: ${map}`);
+    }),
   );
 }
 
-/** With its last token, which costs next to nothing. */
-function filledUp(heads: readonly Uint16Array[], rows: number, channels: number): Uint16Array {
-  const plane = new Uint16Array(heads.length * rows * channels);
-  heads.forEach((head, at) => {
-    plane.set(head, at * rows * channels);
-    const last = head.subarray(head.length - channels);
-    for (let row = head.length / channels; row < rows; row++) plane.set(last, (at * rows + row) * channels);
+function merging(): NativeMerging {
+  if (native === undefined) throw new KvferryError("unsupported", `codecs need the addon: ${nativeProblem}`);
+  return native.codecMerging;
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Uint16Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** Each head with its last row, which costs next to nothing. */
+function filledUp({ counts, ...sides }: NativeMergedLayer, side: Side, rows: number, { heads, tokens, channels }: KvShape): Uint16Array {
+  const { buffer, byteOffset, length } = side === "k" ? sides.keys : sides.values;
+  const made = new Uint16Array(buffer, byteOffset, length / 2);
+  const plane = new Uint16Array(heads * rows * channels);
+  counts.forEach((count, head) => {
+    const first = head * tokens * channels;
+    const end = first + count * channels;
+    plane.set(made.subarray(first, end), head * rows * channels);
+    for (let row = count; row < rows; row++) plane.set(made.subarray(end - channels, end), (head * rows + row) * channels);
   });
   return plane;
 }
