@@ -163,8 +163,9 @@ class NativeCodec : public Napi::ObjectWrap<NativeCodec> {
   explicit NativeCodec(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     codec::Spec spec;
     codec::Isa isa = codec::best_isa();
-    const std::string problem = read_codec_spec(info[0], &spec, &isa);
+    std::string problem = read_codec_spec(info[0], &spec, &isa);
     if (info.Env().IsExceptionPending()) return;
+    if (problem.empty()) problem = codec::coder_problem(spec.coder);
     if (problem.empty()) {
       Value().As<Napi::Object>().TypeTag(&kCodecTag);
       shared_ = std::make_shared<Shared>(std::move(spec), isa);

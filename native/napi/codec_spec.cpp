@@ -123,7 +123,7 @@ void read_quantizer(const Fields& quantizer, Spec* spec) {
 }
 
 void read_coder(const Fields& coder, Spec* spec) {
-  spec->coder = coder.choice<codec::Coder>("kind", {"none", "pack", "rans", "rans-static", "exponent", "planes", "zstd"});
+  spec->coder = coder.choice<codec::Coder>("kind", {"none", "pack", "rans", "rans-static", "exponent", "planes", "zstd", "nvcomp-ans", "nvcomp-bitcomp"});
   if (spec->coder == codec::Coder::rans_static) spec->classes = coder.list<uint8_t>("classes");
   // What zstd calls a level: -7 is the fastest of the usual ones, 22 the last.
   const bool has_level = spec->coder == codec::Coder::planes || spec->coder == codec::Coder::zstd;
@@ -147,7 +147,7 @@ std::string read_codec_spec(Napi::Value value, Spec* spec, codec::Isa* isa) {
   if (fields.has("isa") && !codec::isa_by_name(fields.text("isa").c_str(), isa) && problem.empty()) problem = "this CPU lacks spec.isa";
   if (!problem.empty()) return problem;
   problem = codec::problem_of(*spec);
-  return problem.empty() ? codec::coder_problem(spec->coder) : "spec: " + problem;
+  return problem.empty() ? "" : "spec: " + problem;
 }
 
 }  // namespace kvferry
