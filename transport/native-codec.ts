@@ -47,6 +47,8 @@ export interface NativeCodecSpec {
     | { readonly kind: "cachegen"; readonly levels: Uint16Array };
   readonly codec:
     | { readonly kind: "none" | "pack" | "rans" | "exponent" }
+    /** Of GPUs alone: NativeDeviceCodec. */
+    | { readonly kind: "nvcomp-ans" | "nvcomp-bitcomp" }
     /** Of the width: places in the list of Gaussian tables. */
     | { readonly kind: "rans-static"; readonly classes: Uint8Array }
     | { readonly kind: "planes" | "zstd"; readonly level?: number };

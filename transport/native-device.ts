@@ -1,4 +1,4 @@
-/** What the addon has of GPUs: types of native.ts. */
+/** What the addon has of GPUs: types of native.ts, and what they lack in words. */
 
 export interface NativeCuda {
   /** Why no kernel runs here, "" if one can. */
@@ -7,7 +7,7 @@ export interface NativeCuda {
   readonly version: number;
   /** Of the kernels in this build; 0: it was made without nvcc. */
   readonly kernelBytes: number;
-  /** NVIDIA's library of coders: its version, or why it is not there. */
+  /** NVIDIA's library of coders: its version, "" if there is none, and why it cannot be used, "" if it can. */
   readonly nvcomp: { readonly version: string; readonly problem: string };
   readonly gpus: readonly {
     readonly name: string;
@@ -15,6 +15,18 @@ export interface NativeCuda {
     readonly multiprocessors: number;
     readonly bytes: number;
   }[];
+}
+
+/** Why nothing is coded with nvCOMP on this host, "" if it can be. `cuda`: undefined without an addon. */
+export function nvcompProblem(cuda: NativeCuda | undefined): string {
+  if (cuda === undefined) return "the addon is not loaded";
+  return [cuda.nvcomp.problem, cuda.problem].filter((problem) => problem !== "").join("; ");
+}
+
+/** Why `who`, which codes in the host's memory, cannot use this codec of nvCOMP; what the host lacks comes first. */
+export function nvcompRefusal(kind: string, cuda: NativeCuda | undefined, who: string): string {
+  const missing = nvcompProblem(cuda);
+  return missing === "" ? `${kind} codes in GPUs' memory, and ${who} in the host's` : `${kind} needs nvCOMP and a GPU: ${missing}`;
 }
 
 /**
@@ -40,13 +52,15 @@ export interface NativeDeviceCodec {
 }
 
 /**
- * A codec as GPUs run it, for tests: "emulator" takes threads and blocks in turn, "emulator-reversed" the last first, "cuda" is the first GPU. Throws TypeError on
- * what a GPU does not do, and an Error with `code` "unsupported" where there is none.
+ * A codec as GPUs run it, for tests: "emulator" takes threads and blocks in turn, "emulator-reversed" the last first, "cuda" is the first GPU. `nvcomp` is the path of
+ * a library in place of nvCOMP, which emulators need. Throws TypeError on what a GPU does not do, and an Error with `code` "unsupported" where there is no GPU or no
+ * nvCOMP for it.
  */
 export type NativeDeviceCodecClass<Spec> = new (
   spec: Spec,
   device: "emulator" | "emulator-reversed" | "cuda",
   workBytes?: number,
+  nvcomp?: string,
 ) => NativeDeviceCodec;
 
 /**

@@ -116,7 +116,7 @@ double Random::uniform() { return (double(next() >> 11) + 0.5) / 900719925474099
 
 float Random::normal() { return float(std::sqrt(-2 * std::log(uniform())) * std::cos(6.283185307179586 * uniform())); }
 
-std::vector<Case> cases_of(bool is_small) {
+std::vector<Case> cases_of(bool is_small, bool has_nvcomp) {
   const Shape layer = is_small ? Shape{1, 2, 128} : Shape{1, 8, 128};
   const Shape layers = is_small ? Shape{5, 2, 64} : Shape{5, 8, 128};
   // Tiles of a mebibyte, and of a third of one where five layers are together: a warp codes a tile, and there are to be many.
@@ -129,7 +129,7 @@ std::vector<Case> cases_of(bool is_small) {
   for (size_t column = 0; column < rotated.width(); column++) rotated.signs.push_back(column * 2654435761u % 7 < 3 ? -1 : 1);
   Spec fast = stepped(layer, 0.55f);
   add_rotation(&fast);
-  return {
+  std::vector<Case> cases = {
       {"int4", grouped(layer, codec::Axis::token), tile, true, draw_columns},
       {"kivi4 of K", grouped(layer, codec::Axis::channel), tile, true, draw_columns},
       {"hadamard4 of K", rotated, tile, true, draw_columns},
@@ -137,6 +137,19 @@ std::vector<Case> cases_of(bool is_small) {
       {"lossless", lossless, tile, true, draw_columns},
       {"gpu-near", with_klt(layers, 0.48f), wide_tile, false, draw_components},
   };
+  const auto by = [&](size_t at, codec::Coder coder, const char* name) {
+    Case one = cases[at];
+    one.name += name;
+    one.spec.coder = coder;
+    one.spec.classes.clear();
+    cases.push_back(one);
+  };
+  for (const size_t at : {size_t(0), size_t(4), size_t(5)}) {
+    if (!has_nvcomp) break;
+    by(at, codec::Coder::nvcomp_ans, " by nvcomp-ans");
+    by(at, codec::Coder::nvcomp_bitcomp, " by nvcomp-bitcomp");
+  }
+  return cases;
 }
 
 }  // namespace kvferry::bench

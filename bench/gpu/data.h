@@ -26,12 +26,12 @@ struct Case {
   std::string name;
   codec::Spec spec;
   uint32_t tile_tokens;
-  bool is_exact;  // the CPU's blocks, byte for byte
+  bool is_exact;  // the CPU's blocks, byte for byte; with nvCOMP its values
   // Of each part, `tokens` tokens.
   std::vector<Values> (*draw)(const codec::Spec& spec, uint32_t tokens, Random* random);
 };
 
-// `is_small`: for the emulator.
-std::vector<Case> cases_of(bool is_small);
+// `is_small`: for the emulator. `has_nvcomp`: its coders too.
+std::vector<Case> cases_of(bool is_small, bool has_nvcomp);
 
 }  // namespace kvferry::bench

@@ -1,6 +1,6 @@
 // How fast codecs are on a GPU, beside its own copy in the same run, and whether the CPU makes the same of it: one JSON document. build.sh builds it.
-//   gpu [--device N] [--mebibytes N] [--rounds N]    on a GPU
-//   gpu --emulate                                    the same on the emulator, small and without speeds
+//   gpu [--device N] [--mebibytes N] [--rounds N] [--nvcomp PATH]    on a GPU; nvCOMP is the host's if no path says where it is
+//   gpu --emulate [--nvcomp PATH]                                    the same on the emulator, small and without speeds; nvCOMP only as what stands in for it
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -19,10 +19,11 @@ struct Options {
   bool emulates = false;
   uint32_t device = 0, rounds = 9;
   uint64_t mebibytes = 2048;
+  std::string nvcomp;
 };
 
 [[noreturn]] void refuse(const char* what) {
-  fprintf(stderr, "gpu: %s\nusage: gpu [--device N] [--mebibytes N] [--rounds N] | --emulate\n", what);
+  fprintf(stderr, "gpu: %s\nusage: gpu [--device N] [--mebibytes N] [--rounds N] [--nvcomp PATH] | --emulate [--nvcomp PATH]\n", what);
   exit(2);
 }
 
@@ -43,6 +44,8 @@ Options read_options(int count, char** arguments) {
       options.mebibytes = number();
     } else if (strcmp(arguments[at], "--rounds") == 0) {
       options.rounds = uint32_t(number());
+    } else if (strcmp(arguments[at], "--nvcomp") == 0 && at + 1 < count) {
+      options.nvcomp = arguments[++at];
     } else {
       refuse(arguments[at]);
     }
@@ -88,14 +91,17 @@ int main(int count, char** arguments) {
   }
   cuda::Device* const device = options.emulates ? emulator.get() : gpu.get();
   const uint64_t bytes = options.emulates ? 256 << 10 : options.mebibytes << 20;
-  const bench::World world = {device, gpu.get(), bytes, options.emulates ? 1 : options.rounds};
+  const bench::World world = {device, gpu.get(), bytes, options.emulates ? 1 : options.rounds, options.nvcomp};
+  const bool is_host = options.nvcomp.empty();
+  const std::string no_nvcomp = !is_host ? "" : options.emulates ? "nvCOMP needs a GPU" : cuda::nvcomp_info().problem;
   const double copy_rate = bench::copy_rate(world);
   const std::string name = options.emulates ? "emulator" : cuda::driver_info().gpus[options.device].name;
   printf("{\"schema\": \"kvferry.gpu/1\", \"device\": \"%s\", \"workBytes\": %llu", name.c_str(), static_cast<unsigned long long>(cuda::kWorkBytes));
+  printf(", \"nvcomp\": \"%s\"", !is_host ? options.nvcomp.c_str() : no_nvcomp.empty() ? cuda::nvcomp_info().version.c_str() : no_nvcomp.c_str());
   if (gpu != nullptr) printf(", \"cuda\": %u, \"copyBytesPerSecond\": %.0f", cuda::driver_info().version, copy_rate);
   printf(", \"results\": [\n");
   bool is_right = true;
-  for (const bench::Case& one : bench::cases_of(options.emulates)) {
+  for (const bench::Case& one : bench::cases_of(options.emulates, no_nvcomp.empty())) {
     const bench::Result result = bench::run_codec(world, one);
     is_right = is_right && result.problem.empty();
     print_result(result, gpu != nullptr, copy_rate, false);

@@ -13,6 +13,7 @@ struct World {
   cuda::Gpu* gpu;  // nullptr: the emulator
   uint64_t bytes;  // of KV, bf16
   uint32_t rounds;
+  std::string nvcomp;  // a path in place of the host's, or ""
 };
 
 // What is printed of each, as members of a JSON object; speeds only of a GPU.

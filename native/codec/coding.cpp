@@ -20,7 +20,10 @@ size_t segment_bound(Coder coder, const Segment& segment) {
 
 }  // namespace
 
-const char* coder_problem(Coder coder) { return coder == Coder::zstd || coder == Coder::planes ? zstd_problem() : ""; }
+const char* coder_problem(Coder coder) {
+  if (is_nvcomp(coder)) return "nvCOMP codes in the memory of GPUs alone";
+  return coder == Coder::zstd || coder == Coder::planes ? zstd_problem() : "";
+}
 
 Coding::Coding(const Spec& spec, Isa isa) : spec_(spec), isa_(isa) {
   if (spec.coder == Coder::rans_static) RansColumns::make(gaussian_tables(), kGaussianTables, spec.classes.data(), spec.width(), &columns_);
@@ -33,7 +36,9 @@ bool Coding::is_plain(const std::vector<Segment>& segments) const {
 size_t Coding::bound(const std::vector<Segment>& segments, size_t code_bytes) const {
   size_t sum = 0;
   switch (spec_.coder) {
-    case Coder::none: return code_bytes;
+    case Coder::none:
+    case Coder::nvcomp_ans:
+    case Coder::nvcomp_bitcomp: return code_bytes;
     case Coder::rans_static: return rans_bound(code_bytes);
     case Coder::exponent: return exponent_bound(code_bytes / spec_.row_bytes(), spec_.width());
     case Coder::planes:
@@ -62,6 +67,8 @@ bool Coding::encode(const std::vector<Segment>& segments, const uint8_t* codes, 
       *bytes = zstd_encode(planes, code_bytes, spec_.level, out);
       return *bytes != 0;
     }
+    case Coder::nvcomp_ans:
+    case Coder::nvcomp_bitcomp: return false;
     case Coder::pack:
     case Coder::rans: break;
   }
@@ -103,6 +110,8 @@ bool Coding::decode(const std::vector<Segment>& segments, const uint8_t* in, siz
     }
     case Coder::pack:
     case Coder::rans: return decode_segments(segments, in, bytes, codes);
+    case Coder::nvcomp_ans:
+    case Coder::nvcomp_bitcomp: return false;
   }
   return false;
 }

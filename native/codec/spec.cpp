@@ -99,6 +99,8 @@ std::string problem_of_coder(const Spec& spec) {
       return !is_coded && spec.element != Element::f32 ? "" : "exponent is for bf16 and f16 without a quantizer";
     case Coder::planes: return is_coded ? "planes is for values without a quantizer" : "";
     case Coder::zstd: return "";
+    case Coder::nvcomp_ans:
+    case Coder::nvcomp_bitcomp: return spec.quantizer == Quantizer::cachegen ? "nvCOMP's coders do not go with cachegen" : "";
   }
   return "no such codec";
 }

@@ -13,7 +13,7 @@ namespace kvferry::codec {
 enum class Pairing : uint32_t { half, adjacent };
 enum class Axis : uint32_t { token, channel, tensor };
 enum class Quantizer : uint32_t { none, step, group, fp8, cachegen };
-enum class Coder : uint32_t { none, pack, rans, rans_static, exponent, planes, zstd };
+enum class Coder : uint32_t { none, pack, rans, rans_static, exponent, planes, zstd, nvcomp_ans, nvcomp_bitcomp };
 
 // As transport/limits.ts has them.
 constexpr uint32_t kTokensMax = 65536;
@@ -56,6 +56,9 @@ struct Spec {
   }
   bool is_lossy() const { return has_transform() || quantizer != Quantizer::none; }
 };
+
+// A coder that native/cuda has, and the CPU has not.
+constexpr bool is_nvcomp(Coder coder) { return coder == Coder::nvcomp_ans || coder == Coder::nvcomp_bitcomp; }
 
 // "" or what makes no sense, in words.
 std::string problem_of(const Spec& spec);

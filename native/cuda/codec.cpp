@@ -49,7 +49,8 @@ std::string problem_of_groups(const Spec& spec) {
   const uint32_t run = run_of(spec);
   const bool is_shared = run == 1 || run == spec.channels || (run % kRun == 0 && is_power(run));
   if (!is_shared) return "groups are of a power of two of channels from 8 on, of 1, or of a whole head";
-  if (spec.coder != Coder::pack) return "groups are packed";
+  if (codec::is_nvcomp(spec.coder)) return "";
+  if (spec.coder != Coder::pack) return "groups go with pack or nvCOMP";
   for (const uint16_t levels : spec.levels) {
     if (codec::packing_of(levels).dense) return "levels are packed bit by bit";
   }
@@ -63,17 +64,18 @@ std::string problem_on_device(const Spec& spec) {
   if (spec.channels % kRun != 0 || spec.channels > kRun * kWarp) return "channels are a multiple of 8 up to 256";
   if (spec.pairing == codec::Pairing::half && spec.inverse_frequencies.size() % kRun != 0) return "rope.inverseFrequencies is a multiple of 8";
   if (spec.anchor != 0) return "delta is the CPU's";
-  const bool has_product = spec.klt_block != 0;
+  const bool has_product = spec.klt_block != 0, is_nvcomp = codec::is_nvcomp(spec.coder);
   if (has_product && spec.quantizer != Quantizer::step) return "a KLT goes with steps";
   if (has_product && spec.klt_block % kRun != 0) return "klt.block is a multiple of 8";
   switch (spec.quantizer) {
     case Quantizer::group: return problem_of_groups(spec);
     case Quantizer::step:
-      return spec.coder == Coder::rans_static ? "" : "steps go with rans-static";
-    case Quantizer::fp8: return spec.coder == Coder::none || spec.coder == Coder::pack ? "" : "fp8 goes with no codec or with pack";
+      return spec.coder == Coder::rans_static || is_nvcomp ? "" : "steps go with rans-static or nvCOMP";
+    case Quantizer::fp8:
+      return spec.coder == Coder::none || spec.coder == Coder::pack || is_nvcomp ? "" : "fp8 goes with no codec, with pack or nvCOMP";
     case Quantizer::none:
-      if (spec.coder == Coder::none) return "";
-      if (spec.coder != Coder::exponent) return "values without a quantizer go with no codec or with exponent";
+      if (spec.coder == Coder::none || is_nvcomp) return "";
+      if (spec.coder != Coder::exponent) return "values without a quantizer go with no codec, with exponent or nvCOMP";
       if (spec.is_lossy()) return "exponent goes without a transform";
       return spec.width() <= kExponentWidthMax ? "" : "exponent is for rows of up to 8192 values";
     case Quantizer::cachegen: return "cachegen is the CPU's";
@@ -99,8 +101,11 @@ DevicePages::DevicePages(Device& device, uint8_t* memory, const std::vector<Plan
   paged_ = {memory, planes_.as<PagedPlane>(), blocks_.as<uint32_t>()};
 }
 
-DeviceCodec::DeviceCodec(Spec spec, Device& device, size_t work_bytes)
-    : device_(device), tiles_(std::move(spec), codec::Isa::scalar), wave_bytes_(tiles_.spec().klt_block == 0 ? 0 : aligned(work_bytes * 2 / 5)) {
+DeviceCodec::DeviceCodec(Spec spec, Device& device, size_t work_bytes, std::unique_ptr<const Nvcomp> nvcomp)
+    : device_(device),
+      tiles_(std::move(spec), codec::Isa::scalar),
+      nvcomp_(std::move(nvcomp)),
+      wave_bytes_(tiles_.spec().klt_block == 0 ? 0 : aligned(work_bytes * 2 / 5)) {
   const Spec& own = tiles_.spec();
   shape_.element = own.element;
   shape_.parts = own.parts, shape_.heads = own.heads, shape_.channels = own.channels;
@@ -160,7 +165,7 @@ void DeviceCodec::keep_quantizer() {
   std::vector<uint8_t> bits;
   head_at_.push_back(0);
   for (const uint16_t levels : own.levels) {
-    bits.push_back(uint8_t(codec::packing_of(levels).bytes));
+    bits.push_back(nvcomp_ != nullptr ? 8 : uint8_t(codec::packing_of(levels).bytes));
     head_at_.push_back(head_at_.back() + own.channels / 8 * bits.back());
   }
   group_.axis = own.axis;
@@ -182,10 +187,16 @@ void DeviceCodec::keep_tables() {
   tables_ = {keep(slots), keep(entries), keep(spec().classes), uint32_t(spec().width())};
 }
 
-size_t DeviceCodec::room(uint32_t tokens) const { return aligned(tiles_.bound(tokens) + kAlignment); }
+// What nvCOMP may write comes on top, however much of a tile is coded.
+size_t DeviceCodec::room(uint32_t tokens) const {
+  Tile tile = {};
+  tile.coded = tokens;
+  const size_t stream = nvcomp_ == nullptr ? 0 : nvcomp_->bound(std::min(code_bytes(tile), kNvcompBytesMax));
+  return aligned(tiles_.bound(tokens) + kAlignment + stream);
+}
 
 // Codes are no stream yet.
-bool DeviceCodec::needs_codes() const { return spec().coder == Coder::rans_static || is_exponent(); }
+bool DeviceCodec::needs_codes() const { return spec().coder == Coder::rans_static || is_exponent() || nvcomp_ != nullptr; }
 
 bool DeviceCodec::is_exponent() const { return spec().coder == Coder::exponent; }
 
@@ -205,10 +216,11 @@ Tile DeviceCodec::tile_of(const TileSpan& span, uint32_t recent) const {
   tile.exempt = own.is_lossy() && span.position < own.exempt ? std::min(span.tokens, own.exempt - span.position) : 0;
   tile.recent = std::min(span.tokens - tile.exempt, recent);
   tile.coded = span.tokens - tile.exempt - tile.recent;
+  if (nvcomp_ != nullptr && tile.coded > 0) tile.padding = uint32_t(-front_of(tile) % kNvcompAlignment);
   return tile;
 }
 
-// Of a block, what lies in front of its stream: header, tokens that travel as they are, parameters.
+// Of a block, what lies in front of its stream, padding aside: header, tokens that travel as they are, parameters.
 size_t DeviceCodec::front_of(const Tile& tile) const {
   const size_t kept = codec::kHeaderBytes + (tile.exempt + tile.recent) * spec().row_bytes();
   if (spec().quantizer != Quantizer::group) return kept;
@@ -219,7 +231,7 @@ size_t DeviceCodec::front_of(const Tile& tile) const {
 
 void DeviceCodec::lay(Tile* tile, uint8_t* block) const {
   tile->block = block;
-  tile->codes = tile->stream = block + front_of(*tile);
+  tile->codes = tile->stream = block + front_of(*tile) + tile->padding;
   if (!is_exponent()) return;
   // Behind what the stream has in front of it at most. A coder writes downwards from where the longest stream of these codes ends if it begins with them, so that it
   // never reaches codes that it has yet to read.
@@ -266,9 +278,12 @@ std::string DeviceCodec::problem_of_header(const Header& header, const TileSpan&
   const uint32_t window = spec().quantizer == Quantizer::group ? spec().recent : 0;
   const Tile tile = tile_of(span, header.recent);
   if (header.recent > window || tile.recent != header.recent) return "the block keeps more tokens than the spec says";
-  const uint64_t fixed = front_of(tile) - codec::kHeaderBytes;
+  const uint64_t fixed = front_of(tile) + tile.padding - codec::kHeaderBytes;
   if (fixed + header.side > header.payload) return "the block is shorter than what it holds";
-  if (!needs_codes() && (fixed + fixed_stream(tile) != header.payload || header.side != 0)) return "the block's codes do not decode";
+  const uint64_t stream = header.payload - fixed - header.side;
+  bool is_right = needs_codes() ? (stream > 0) == (tile.coded > 0) : stream == fixed_stream(tile);
+  if (nvcomp_ != nullptr) is_right = is_right && stream <= nvcomp_->bound(code_bytes(tile));
+  if (!is_right || (header.side != 0 && spec().quantizer != Quantizer::step)) return "the block's codes do not decode";
   // Escapes that a device has no memory for.
   Tile with_room = tile;
   with_room.room = header.side;

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "../core/runs.h"
 #include "device.h"
 #include "kernels.h"
+#include "nvcomp.h"
 
 namespace kvferry::cuda {
 
@@ -47,8 +49,8 @@ class DevicePages {
 
 class DeviceCodec {
  public:
-  // `spec` has no problem, here neither; `device` outlives this.
-  DeviceCodec(codec::Spec spec, Device& device, size_t work_bytes = kWorkBytes);
+  // `spec` has no problem, here neither; `device` outlives this. `nvcomp`: opened for the spec, if that asks for it.
+  DeviceCodec(codec::Spec spec, Device& device, size_t work_bytes = kWorkBytes, std::unique_ptr<const Nvcomp> nvcomp = nullptr);
 
   const codec::Spec& spec() const { return tiles_.spec(); }
   uint64_t identity() const { return tiles_.identity(); }
@@ -78,13 +80,17 @@ class DeviceCodec {
   size_t front_of(const Tile& tile) const;
   void lay(Tile* tile, uint8_t* block) const;
   size_t work_of(const Tile& tile, bool decodes) const;
+  size_t code_bytes(const Tile& tile) const;
+  bool holds_codes(bool decodes) const;
   uint32_t fixed_stream(const Tile& tile) const;
   bool needs_codes() const;
   std::string run(const DevicePages& pages, std::vector<Tile>* tiles, std::vector<TileState>* states, size_t room, bool decodes);
-  bool plan(const std::vector<Tile>& tiles, bool decodes, std::vector<Batch>* batches) const;
+  std::string plan(const std::vector<Tile>& tiles, bool decodes, std::vector<Batch>* batches) const;
+  std::string nvcomp_work(const NvcompLists& lists, bool decodes, size_t* bytes) const;
   void lay_out(Batch* batch, Tile* tiles, bool decodes) const;
-  void encode_batch(const Batch& batch);
-  void decode_batch(const Batch& batch);
+  bool list_streams(bool decodes, std::vector<Batch>* batches, DeviceMemory* memory) const;
+  std::string encode_batch(const Batch& batch);
+  std::string decode_batch(const Batch& batch);
   bool is_exponent() const;
   size_t exponent_bytes() const;
   uint32_t blocks_of(size_t rows) const;
@@ -92,13 +98,15 @@ class DeviceCodec {
   void launch_waves(const Batch& batch, bool decodes);
   void launch_product(const Batch& batch, bool decodes, uint32_t first, uint32_t count, const WaveArguments& wave, uint32_t rows);
   void launch_angles(const Batch& batch);
-  void launch_coder(const Batch& batch, bool decodes);
+  std::string launch_coder(const Batch& batch, bool decodes);
+  std::string launch_nvcomp(const Batch& batch, bool decodes);
   void launch_raw(const Batch& batch, bool decodes);
   template <typename Arguments>
   void launch(Kernel kernel, uint32_t x, uint32_t y, const Arguments& arguments, uint32_t shared_bytes = 0);
 
   Device& device_;
   const codec::TileCodec tiles_;  // for its identity and bounds
+  const std::unique_ptr<const Nvcomp> nvcomp_;
   const size_t wave_bytes_;       // of work memory: rows of a wave, f16, and while decoding floats too
   std::vector<DeviceMemory> kept_;
   Shape shape_ = {};

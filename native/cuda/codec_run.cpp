@@ -28,36 +28,70 @@ struct DeviceCodec::Batch {
   uint8_t* waves;   // halves, then sums
   uint8_t* tables;  // of the lossless coder
   size_t room;
+  // Of tiles with codes, for nvCOMP: which of the batch, its lists, and memory for it.
+  const uint64_t* tile_of;
+  NvcompLists lists;
+  uint8_t* nvcomp;
+  size_t nvcomp_bytes;
 };
+
+size_t DeviceCodec::code_bytes(const Tile& tile) const {
+  return tile.coded * (spec().quantizer == Quantizer::none ? spec().row_bytes() : spec().width());
+}
+
+// Codes lie in work memory: what is decoded, and what nvCOMP encodes, which writes to the block meanwhile.
+bool DeviceCodec::holds_codes(bool decodes) const { return decodes ? needs_codes() : nvcomp_ != nullptr; }
 
 // Bytes of work memory: codes that lie nowhere else, escapes, angles.
 size_t DeviceCodec::work_of(const Tile& tile, bool decodes) const {
   size_t bytes = aligned(size_t(tile.coded) * 2 * shape_.pairs * sizeof(float)) + aligned(tile.room * 8);
-  if (decodes && needs_codes()) bytes += aligned(tile.coded * spec().width());
+  if (holds_codes(decodes)) bytes += aligned(code_bytes(tile));
   return decodes ? bytes : bytes + exponent_bytes();
 }
 
-// Tiles in batches that fit into the work memory, which one uses after the other. False: a tile is too large.
-bool DeviceCodec::plan(const std::vector<Tile>& tiles, bool decodes, std::vector<Batch>* batches) const {
+// What nvCOMP wants of it for so many tiles. "" or what it says instead.
+std::string DeviceCodec::nvcomp_work(const NvcompLists& lists, bool decodes, size_t* bytes) const {
+  *bytes = 0;
+  if (lists.count == 0) return "";
+  int status = 0;
+  device_.with_stream([&](void* stream) { status = nvcomp_->work_bytes(decodes, lists.count, lists.most, lists.total, stream, bytes); });
+  *bytes = aligned(std::min(*bytes, work_.bytes()));
+  return status == 0 ? "" : nvcomp_->explain(status);
+}
+
+// Tiles in batches that fit into the work memory, which one uses after the other. "" or what does not fit.
+std::string DeviceCodec::plan(const std::vector<Tile>& tiles, bool decodes, std::vector<Batch>* batches) const {
   const size_t most = work_.bytes() - wave_bytes_;
-  size_t used = most + 1;
+  size_t used = 0;
   for (size_t at = 0; at < tiles.size(); at++) {
-    const size_t need = work_of(tiles[at], decodes);
+    const size_t need = work_of(tiles[at], decodes), codes = nvcomp_ == nullptr ? 0 : code_bytes(tiles[at]);
     const bool is_wide = wave_bytes_ > 0 && tiles[at].coded * spec().width() * bytes_in_wave(decodes) > wave_bytes_;
-    if (need > most || is_wide) return false;
-    if (used + need > most || batches->back().count == UINT16_MAX) {
+    if (codes > kNvcompBytesMax) return "a tile's codes are more than nvCOMP takes at once";
+    const auto with_codes = [codes](NvcompLists lists) {
+      if (codes > 0) lists.count++, lists.most = std::max(lists.most, codes), lists.total += codes;
+      return lists;
+    };
+    size_t beside = 0;
+    NvcompLists lists = with_codes(batches->empty() ? NvcompLists{} : batches->back().lists);
+    std::string problem = nvcomp_work(lists, decodes, &beside);
+    if (batches->empty() || used + need + beside > most || batches->back().count == UINT16_MAX) {
       Batch batch = {};
       batch.begin = at;
       batches->push_back(batch);
       used = 0;
+      lists = with_codes({});
+      if (problem.empty()) problem = nvcomp_work(lists, decodes, &beside);
     }
+    if (!problem.empty()) return problem;
+    if (is_wide || used + need + beside > most) return "the tile is larger than a device's work memory";
     Batch& batch = batches->back();
+    batch.lists = lists, batch.nvcomp_bytes = beside;
     used += need;
     batch.count++;
     batch.coded_most = std::max(batch.coded_most, tiles[at].coded);
     batch.raw_most = std::max(batch.raw_most, tiles[at].tokens);
   }
-  return true;
+  return "";
 }
 
 // Where in the work memory everything of a batch lies.
@@ -74,10 +108,49 @@ void DeviceCodec::lay_out(Batch* batch, Tile* tiles, bool decodes) const {
   for (uint32_t at = 0; at < batch->count; at++) {
     tiles[at].escapes = reinterpret_cast<uint32_t*>(free);
     free += aligned(tiles[at].room * 8);
-    if (!decodes || !needs_codes()) continue;
+    if (!holds_codes(decodes)) continue;
     tiles[at].codes = free;
-    free += aligned(tiles[at].coded * spec().width());
+    free += aligned(code_bytes(tiles[at]));
   }
+  batch->nvcomp = free;
+}
+
+// nvCOMP's lists, of all batches; each gets where its own begin. False: there is no memory for them.
+bool DeviceCodec::list_streams(bool decodes, std::vector<Batch>* batches, DeviceMemory* memory) const {
+  size_t count = 0;
+  for (const Batch& batch : *batches) count += batch.lists.count;
+  if (count == 0) return true;
+  // One list after the other; statuses last, none of which is right until the library says so.
+  enum List : size_t { from, from_bytes, to, room, to_bytes, tile_of, all };
+  std::vector<uint64_t> words(count * all);
+  const std::vector<int32_t> statuses(count, -1);
+  *memory = DeviceMemory(device_, words.size() * sizeof(uint64_t) + count * sizeof(int32_t));
+  if (memory->data() == nullptr) return false;
+  size_t at = 0;
+  for (Batch& batch : *batches) {
+    uint64_t* const there = memory->as<uint64_t>() + at;
+    batch.tile_of = there + tile_of * count;
+    batch.lists.from = reinterpret_cast<const void* const*>(there + from * count);
+    batch.lists.to = reinterpret_cast<void* const*>(there + to * count);
+    batch.lists.from_bytes = there + from_bytes * count;
+    batch.lists.room = there + room * count;
+    batch.lists.to_bytes = there + to_bytes * count;
+    batch.lists.statuses = reinterpret_cast<int32_t*>(memory->as<uint64_t>() + count * all) + at;
+    for (uint32_t index = 0; index < batch.count; index++) {
+      const Tile& tile = batch.first[index];
+      if (tile.coded == 0) continue;
+      const uint64_t codes = reinterpret_cast<uintptr_t>(tile.codes), stream = reinterpret_cast<uintptr_t>(tile.stream);
+      const size_t bytes = code_bytes(tile);
+      words[from * count + at] = decodes ? stream : codes;
+      words[from_bytes * count + at] = decodes ? tile.stream_bytes : bytes;
+      words[to * count + at] = decodes ? codes : stream;
+      words[room * count + at] = decodes ? bytes : nvcomp_->bound(bytes);
+      words[tile_of * count + at++] = index;
+    }
+  }
+  device_.upload(memory->data(), words.data(), words.size() * sizeof(uint64_t));
+  device_.upload(memory->data() + words.size() * sizeof(uint64_t), statuses.data(), count * sizeof(int32_t));
+  return true;
 }
 
 std::string DeviceCodec::run(const DevicePages& pages, std::vector<Tile>* tiles, std::vector<TileState>* states, size_t room, bool decodes) {
@@ -85,7 +158,7 @@ std::string DeviceCodec::run(const DevicePages& pages, std::vector<Tile>* tiles,
   const DeviceMemory tiles_there(device_, tiles->size() * sizeof(Tile)), states_there(device_, tiles->size() * sizeof(TileState));
   if (work_.data() == nullptr || tiles_there.data() == nullptr || states_there.data() == nullptr) return "the device has too little memory";
   std::vector<Batch> batches;
-  if (!plan(*tiles, decodes, &batches)) return "the tile is larger than a device's work memory";
+  if (std::string problem = plan(*tiles, decodes, &batches); !problem.empty()) return problem;
   for (Batch& batch : batches) {
     batch.kv = pages.paged();
     batch.tiles = tiles_there.as<Tile>() + batch.begin, batch.states = states_there.as<TileState>() + batch.begin;
@@ -93,15 +166,14 @@ std::string DeviceCodec::run(const DevicePages& pages, std::vector<Tile>* tiles,
     batch.room = room;
     lay_out(&batch, tiles->data() + batch.begin, decodes);
   }
+  DeviceMemory streams;
+  if (!list_streams(decodes, &batches, &streams)) return "the device has too little memory";
   device_.upload(tiles_there.data(), tiles->data(), tiles_there.bytes());
   device_.upload(states_there.data(), states->data(), states_there.bytes());
   device_.mark(0);
   for (const Batch& batch : batches) {
-    if (decodes) {
-      decode_batch(batch);
-    } else {
-      encode_batch(batch);
-    }
+    std::string problem = decodes ? decode_batch(batch) : encode_batch(batch);
+    if (!problem.empty()) return problem;
   }
   device_.mark(1);
   device_.download(states->data(), states_there.data(), states_there.bytes());
@@ -173,22 +245,40 @@ void DeviceCodec::launch_angles(const Batch& batch) {
   launch(Kernel::angles, (batch.coded_most * shape_.pairs + kRowThreads - 1) / kRowThreads, batch.count, angles);
 }
 
+// Codes to streams by nvCOMP, or back. "" or what it says instead.
+std::string DeviceCodec::launch_nvcomp(const Batch& batch, bool decodes) {
+  if (batch.lists.count == 0) return "";
+  int status = 0;
+  device_.with_stream([&](void* stream) { status = nvcomp_->run(decodes, batch.lists, batch.nvcomp, batch.nvcomp_bytes, stream); });
+  if (status != 0) return nvcomp_->explain(status);
+  const uint32_t count = uint32_t(batch.lists.count);
+  const NvcompArguments taken = {batch.tiles, batch.states, batch.tile_of, batch.lists.to_bytes, batch.lists.room, batch.lists.statuses,
+                                 count, uint32_t(spec().row_bytes()), decodes};
+  launch(Kernel::nvcomp_take, (count + kEscapeThreads - 1) / kEscapeThreads, 1, taken);
+  if (!decodes || spec().quantizer != Quantizer::step) return "";
+  const FindArguments find = {batch.tiles, batch.states, uint32_t(spec().width())};
+  launch(Kernel::escapes_find, batch.count, 1, find, (kEscapeThreads + 1) * sizeof(uint32_t));
+  return "";
+}
+
 // Codes to streams, or back.
-void DeviceCodec::launch_coder(const Batch& batch, bool decodes) {
+std::string DeviceCodec::launch_coder(const Batch& batch, bool decodes) {
   const uint32_t width = uint32_t(spec().width());
+  if (std::string problem = nvcomp_ == nullptr ? "" : launch_nvcomp(batch, decodes); !problem.empty()) return problem;
   if (spec().coder == Coder::rans_static) {
     const RansArguments rans = {batch.tiles, batch.states, tables_, width, batch.room};
     launch(decodes ? Kernel::rans_decode : Kernel::rans_encode, batch.count, 1, rans);
   }
   if (is_exponent()) {
     const ExponentArguments exponent = {batch.tiles, batch.states, width, batch.room, batch.tables, exponent_bytes()};
-    if (decodes) return launch(Kernel::exponent_decode, batch.count, 1, exponent, sizeof(DecodeMemory));
+    if (decodes) return launch(Kernel::exponent_decode, batch.count, 1, exponent, sizeof(DecodeMemory)), "";
     launch(Kernel::exponent_front, batch.count, 1, exponent, uint32_t(sizeof(FrontMemory) + width * sizeof(uint32_t)));
     launch(Kernel::exponent_encode, batch.count, 1, exponent);
   }
-  if (spec().quantizer != Quantizer::step) return;
+  if (spec().quantizer != Quantizer::step) return "";
   const EscapeArguments escapes = {batch.tiles, batch.states, uint32_t(spec().row_bytes())};
   launch(decodes ? Kernel::escapes_decode : Kernel::escapes_encode, batch.count, 1, escapes, (kEscapeThreads + 1) * sizeof(uint32_t));
+  return "";
 }
 
 void DeviceCodec::launch_raw(const Batch& batch, bool decodes) {
@@ -196,29 +286,31 @@ void DeviceCodec::launch_raw(const Batch& batch, bool decodes) {
   launch(Kernel::raw, blocks_of(batch.raw_most), batch.count, raw);
 }
 
-void DeviceCodec::encode_batch(const Batch& batch) {
+std::string DeviceCodec::encode_batch(const Batch& batch) {
   launch_angles(batch);
   if (spec().klt_block != 0) {
     launch_waves(batch, false);
   } else {
     launch_rows(batch, false);
   }
-  launch_coder(batch, false);
+  if (std::string problem = launch_coder(batch, false); !problem.empty()) return problem;
   const SealArguments sealed = {batch.tiles, batch.states, batch.count, uint32_t(spec().row_bytes()), identity()};
   launch(Kernel::seal, (batch.count + kEscapeThreads - 1) / kEscapeThreads, 1, sealed);
   launch_raw(batch, false);
+  return "";
 }
 
-void DeviceCodec::decode_batch(const Batch& batch) {
+std::string DeviceCodec::decode_batch(const Batch& batch) {
   // While stored tiles alone are marked.
   launch_raw(batch, true);
   launch_angles(batch);
-  launch_coder(batch, true);
+  if (std::string problem = launch_coder(batch, true); !problem.empty()) return problem;
   if (spec().klt_block != 0) {
     launch_waves(batch, true);
   } else {
     launch_rows(batch, true);
   }
+  return "";
 }
 
 }  // namespace kvferry::cuda

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -22,6 +23,8 @@ class Device {
   virtual void download(void* to, const uint8_t* from, size_t bytes) = 0;
   // `arguments` are the kernel's, and copied.
   virtual void launch(Kernel kernel, const Grid& grid, const void* arguments) = 0;
+  // Calls another library, which launches on this stream, in the device's context; not after something failed.
+  virtual void with_stream(const std::function<void(void* stream)>& body) = 0;
   // A codec marks where what it launches begins (0) and ends (1): for measurements.
   virtual void mark(uint32_t) {}
   // Waits for all that was launched. "" or what failed first.

@@ -213,6 +213,11 @@ class DriverGpu : public Gpu {
     const Result result = driver().launch(function, grid.x, grid.y, 1, threads, 1, 1, grid.shared_bytes, stream_, parameters, nullptr);
     driver().check(result, name, &problem_);
   }
+  void with_stream(const std::function<void(void*)>& body) override {
+    if (!problem_.empty()) return;
+    const Current current(context_);
+    body(stream_);
+  }
   std::string wait() override {
     const Current current(context_);
     driver().check(driver().synchronize(stream_), "cuStreamSynchronize", &problem_);

@@ -54,6 +54,7 @@ class Emulator : public Device {
       case Kernel::count: return;
     }
   }
+  void with_stream(const std::function<void(void*)>& body) override { body(nullptr); }
   std::string wait() override { return ""; }
 
  private:

@@ -4,6 +4,7 @@
 #include "exponent_kernel.h"
 #include "group_kernel.h"
 #include "merge_kernel.h"
+#include "nvcomp_kernel.h"
 #include "product_kernel.h"
 #include "rans_kernel.h"
 #include "raw_kernel.h"
@@ -21,6 +22,8 @@
   KERNEL(rans_decode, RansArguments, kWarp)                   \
   KERNEL(escapes_encode, EscapeArguments, kEscapeThreads)     \
   KERNEL(escapes_decode, EscapeArguments, kEscapeThreads)     \
+  KERNEL(escapes_find, FindArguments, kEscapeThreads)         \
+  KERNEL(nvcomp_take, NvcompArguments, kEscapeThreads)        \
   KERNEL(exponent_front, ExponentArguments, kFrontThreads)    \
   KERNEL(exponent_encode, ExponentArguments, kWarp)           \
   KERNEL(exponent_decode, ExponentArguments, kWarp)           \

@@ -63,6 +63,7 @@ struct Tile {
   uint32_t row;
   uint32_t room;
   uint32_t stream_bytes, side_bytes;  // while decoding
+  uint32_t padding;  // zeros in front of the parameters, so that nvCOMP's stream is aligned
 };
 
 struct TileState {

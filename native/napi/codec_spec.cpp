@@ -139,7 +139,7 @@ void read_quantizer(const Fields& quantizer, Spec* spec) {
 }
 
 void read_coder_of(const Fields& coder, Spec* spec) {
-  spec->coder = coder.choice<codec::Coder>("kind", {"none", "pack", "rans", "rans-static", "exponent", "planes", "zstd"});
+  spec->coder = coder.choice<codec::Coder>("kind", {"none", "pack", "rans", "rans-static", "exponent", "planes", "zstd", "nvcomp-ans", "nvcomp-bitcomp"});
   if (spec->coder == codec::Coder::rans_static) spec->classes = coder.list<uint8_t>("classes");
   // What zstd calls a level: -7 is the fastest of the usual ones, 22 the last.
   const bool has_level = spec->coder == codec::Coder::planes || spec->coder == codec::Coder::zstd;
@@ -161,7 +161,13 @@ void read_spec(const Fields& fields, Spec* spec, codec::Isa* isa, Napi::Float32A
 
 std::string why_not(const Spec& spec) {
   const std::string problem = codec::problem_of(spec);
-  return problem.empty() ? codec::coder_problem(spec.coder) : "spec: " + problem;
+  return problem.empty() ? "" : "spec: " + problem;
+}
+
+// On CPUs.
+std::string why_not_here(const Spec& spec) {
+  const std::string problem = why_not(spec);
+  return problem.empty() ? codec::coder_problem(spec.coder) : problem;
 }
 
 void read_rules(const Fields& fields, codec::MergeRules* rules) {
@@ -223,8 +229,8 @@ std::string parse_coder(Napi::Value value, CoderSpec* spec, KltMatrices* matrice
 }
 
 std::string make_coder(CoderSpec spec, std::unique_ptr<const codec::TileCoder>* coder) {
-  std::string problem = why_not(spec.keys);
-  if (problem.empty() && spec.merges) problem = why_not(spec.values);
+  std::string problem = why_not_here(spec.keys);
+  if (problem.empty() && spec.merges) problem = why_not_here(spec.values);
   if (!problem.empty()) return problem;
   if (spec.merges)
     *coder = std::make_unique<codec::MergingCodec>(spec.rules, spec.skipped, std::move(spec.keys), std::move(spec.values), spec.isa);

@@ -26,7 +26,7 @@ struct CoderSpec {
 // Those of a KLT of keys and of values. They can be a hundred megabytes, and are not copied; empty if there is none.
 using KltMatrices = std::array<Napi::Float32Array, 2>;
 
-// "" or what is wrong, in words, here and below. `isa` stays as it is if the spec names none.
+// "" or what is wrong, in words, here and below; of codecs alone on CPUs, what they lack here too. `isa` stays as it is if the spec names none.
 std::string read_codec_spec(Napi::Value value, codec::Spec* spec, codec::Isa* isa);
 std::string read_merge_rules(Napi::Value value, codec::MergeRules* rules);
 // As far as it can be said without the matrices.

@@ -29,7 +29,7 @@ class JsDeviceCodec : public Napi::ObjectWrap<JsDeviceCodec> {
                                            }));
   }
 
-  // spec, name of the device, bytes of work memory?
+  // spec, name of the device, bytes of work memory?, a library in nvCOMP's place?
   explicit JsDeviceCodec(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     codec::Spec spec;
     codec::Isa isa = codec::Isa::scalar;
@@ -44,8 +44,15 @@ class JsDeviceCodec : public Napi::ObjectWrap<JsDeviceCodec> {
     }
     device_ = name == "cuda" ? cuda::open_gpu(0, &problem) : cuda::make_emulator(name == "emulator-reversed");
     const uint32_t work_bytes = info[2].IsNumber() ? info[2].As<Napi::Number>().Uint32Value() : uint32_t(cuda::kWorkBytes);
-    if (device_ != nullptr) {
-      codec_ = std::make_unique<cuda::DeviceCodec>(std::move(spec), *device_, work_bytes);
+    std::unique_ptr<const cuda::Nvcomp> nvcomp;
+    if (problem.empty() && codec::is_nvcomp(spec.coder)) {
+      const std::string path = info[3].IsString() ? info[3].As<Napi::String>().Utf8Value() : "";
+      // The host's own works in the memory of GPUs.
+      if (name != "cuda" && path.empty()) problem = "nvCOMP needs a GPU";
+      if (problem.empty()) nvcomp = cuda::Nvcomp::open(spec, path, &problem);
+    }
+    if (problem.empty()) {
+      codec_ = std::make_unique<cuda::DeviceCodec>(std::move(spec), *device_, work_bytes, std::move(nvcomp));
     } else {
       fail_with(info.Env(), "unsupported", problem);
     }

@@ -189,6 +189,16 @@ test("codecs on CPUs: their instructions, zstd and lz4 concern who has profiles 
   assert.match(here!.found, native === undefined ? /addon is not loaded/ : new RegExp(`^${native.codecIsas[0]}`));
 });
 
+test("nvCOMP: its version, or why profiles with its codecs are left out", () => {
+  const found = (version: string, problem: string): string =>
+    deviceChecks(host({}), { problem: "", version: 13_000, kernelBytes: 1, nvcomp: { version, problem }, gpus: [] }).find(
+      ({ id }) => id === "nvcomp",
+    )!.found;
+  assert.match(found("6.0.0", ""), /^nvCOMP 6\.0\.0: nvcomp-ans and nvcomp-bitcomp/);
+  const other = "nvCOMP is 5.3.0, and kvferry uses version 6";
+  assert.equal(found("5.3.0", other), `none: ${other}; profiles with nvcomp-ans or nvcomp-bitcomp are left out`);
+});
+
 test("TLS: which OpenSSL, how fast, and how long the certificate is good for", (t) => {
   const cpu = (flags: string): Host => host({ "/proc/cpuinfo": `processor\t: 0\nflags\t\t: fpu ${flags}` });
   const [now, plain] = [Date.now(), configOf({})];

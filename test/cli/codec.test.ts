@@ -10,6 +10,7 @@ import { after, test } from "node:test";
 import { PRESETS } from "../../transport/codec/presets.ts";
 import { parseHead, writeHead } from "../../transport/codec/safetensors.ts";
 import { limits } from "../../transport/limits.ts";
+import { nvcompProblem } from "../../transport/native-device.ts";
 import { native } from "../../transport/native.ts";
 import { madeDump, type MadeShape } from "../codec/made.ts";
 import type { Compared } from "../../transport/cli/codec/compare.ts";
@@ -65,6 +66,16 @@ test("list: components with bounds, presets, one of them as JSON", async () => {
   const { presets } = JSON.parse(done(await kvferry(["codec", "list", "--json"]))) as { presets: unknown[] };
   assert.equal(presets.length, PRESETS.size);
   await refused(/Expected one of lossless.* for preset but received "x"/, "list", "x");
+});
+
+test("nvCOMP: the list says why it cannot be used here, and files are not coded with it", { skip }, async () => {
+  const problem = nvcompProblem(native?.cuda());
+  const listed = [done(await kvferry(["codec", "list"])), done(await kvferry(["codec", "list", "--json"]))] as const;
+  assert.equal(listed[0].includes(`\nnvCOMP cannot be used here: ${problem}\n`), problem !== "");
+  assert.deepEqual((JSON.parse(listed[1]) as { nvcomp: unknown }).nvcomp, { problem });
+  writeFileSync(at("nvcomp.json"), JSON.stringify({ k: { codec: { kind: "nvcomp-ans" } }, v: {} }));
+  const ran = await kvferry(["codec", "encode", writeDump("nvcomp.safetensors", 13), "-o", at("x"), "--profile", at("nvcomp.json")]);
+  assert.match(ran.stderr, /unsupported: .*nvcomp-ans (codes in GPUs' memory|needs nvCOMP and a GPU: .)/);
 });
 
 test("calibrate, compare, encode and decode", { skip }, async () => {

@@ -167,7 +167,8 @@ test("every quantizer with every codec fits or is refused: what keeps values, wh
       }
     }
   }
-  const keeps = ["none none", "none exponent", "none planes", "none zstd", "none lz4"];
+  const nvcomp = ["none", "step", "group", "mixhq", "fp8"].flatMap((one) => [`${one} nvcomp-ans`, `${one} nvcomp-bitcomp`]);
+  const keeps = ["none none", "none exponent", "none planes", "none zstd", "none lz4", ...nvcomp];
   const coded = ["group", "mixhq", "fp8", "cachegen"].flatMap((one) => ["none", "rans", "zstd", "lz4"].map((codec) => `${one} ${codec}`));
   const rest = ["step none", "step rans", "step rans-static", "step zstd", "step lz4", "group pack", "mixhq pack", "cachegen pack"];
   assert.deepEqual(fits.toSorted(), [...keeps, ...coded, ...rest].toSorted());

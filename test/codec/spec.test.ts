@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
+import { nvcompOf } from "../../transport/codec/fit.ts";
 import { GAUSSIAN_TABLES, gaussianClass } from "../../transport/codec/gaussian.ts";
 import { mergingSpecOf } from "../../transport/codec/merge-spec.ts";
 import { parseProfile } from "../../transport/codec/parse.ts";
@@ -52,6 +53,7 @@ test("10,000 profiles that fit give a spec for every tile, of the tile's width, 
         const isLz4 = given.k.codec.kind === "lz4" || given.v.codec.kind === "lz4";
         if (isLz4 || given.merge.pivot === "attention") assert.match(refusal(merging), /lz4 is a yardstick|the attention that tokens got/);
         else if (codecs === undefined) merging();
+        else if (nvcompOf(given) !== undefined) assert.throws(() => new codecs(merging()), /nvCOMP codes in/);
         else assert.doesNotThrow(() => new codecs(merging()));
       }
       const profile = parseProfile({ ...drawn, merge: undefined });
@@ -69,7 +71,8 @@ test("10,000 profiles that fit give a spec for every tile, of the tile's width, 
         const width = tile.layers * SHAPE.heads * SHAPE.channels;
         for (const numbers of numbersOf(spec)) if (numbers !== undefined) assert.equal(numbers.length, width);
         if (spec.transform?.klt !== undefined) assert.equal(spec.transform.klt.matrices.length, width * spec.transform.klt.block);
-        if (codecs !== undefined) assert.doesNotThrow(() => new codecs(spec));
+        if (codecs !== undefined && spec.codec.kind.startsWith("nvcomp")) assert.throws(() => new codecs(spec), /nvCOMP codes in/);
+        else if (codecs !== undefined) assert.doesNotThrow(() => new codecs(spec));
       }
       assert.equal(planes, 2 * SHAPE.layers);
     }),

@@ -17,10 +17,11 @@ export interface Tile {
   readonly end: number;
 }
 
-export function device(spec: NativeCodecSpec, name: (typeof DEVICES)[number]): NativeDeviceCodec {
+/** `nvcomp`: the path of a library in its place. */
+export function device(spec: NativeCodecSpec, name: (typeof DEVICES)[number], nvcomp?: string): NativeDeviceCodec {
   assert.ok(native !== undefined, "there is an addon");
   // Little work memory, so that the tiles of a call are worked on in turns.
-  return new native.DeviceCodec(spec, name, 3 << 20);
+  return new native.DeviceCodec(spec, name, 3 << 20, nvcomp);
 }
 
 export const numbersOf = (tiles: readonly Tile[]): Float64Array =>

@@ -11,6 +11,8 @@ import { loadCalibration, readProfile } from "../config/profile-files.ts";
 import { KvferryError } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
 import { limits } from "../limits.ts";
+import { nvcompProblem } from "../native-device.ts";
+import { native } from "../native.ts";
 import { driftLines, makeCalibration, parseKlt } from "./codec/calibration-file.ts";
 import { compare, type NamedProfile, tableOf } from "./codec/compare.ts";
 import { openDump, type RopeFlags } from "./codec/dump.ts";
@@ -122,11 +124,13 @@ function list(name: string | undefined, isJson: boolean): void {
     return;
   }
   const presets = [...PRESETS].map(([preset, { help, profile }]) => ({ name: preset, help, id: profileId(profile), profile }));
+  const nvcomp = { problem: nvcompProblem(native?.cuda()) };
   if (isJson) {
-    console.log(JSON.stringify({ components: COMPONENTS, presets }, null, 2));
+    console.log(JSON.stringify({ components: COMPONENTS, presets, nvcomp }, null, 2));
     return;
   }
   const lines = STAGES.flatMap((stage) => [stage, ...COMPONENTS[stage].flatMap(componentLines), ""]);
+  if (nvcomp.problem !== "") lines.push(`nvCOMP cannot be used here: ${nvcomp.problem}`, "");
   const linesOf = (all: typeof PRESETS): string[] => [...all].map(([preset, { help }]) => `  ${preset.padEnd(13)}${help}`);
   console.log([...lines, "presets", ...linesOf(PRESETS), "", "yardsticks, for files alone", ...linesOf(YARDSTICKS)].join("\n"));
 }

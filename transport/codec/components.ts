@@ -160,6 +160,12 @@ export const COMPONENTS: Readonly<Record<Stage, readonly Component[]>> = {
     { kind: "exponent", help: "lossless: exponents entropy coded, sign and mantissa as they are", parameters: {} },
     { kind: "planes", help: "lossless: low and high bytes apart, then zstd", parameters: { level: ZSTD_LEVEL } },
     { kind: "zstd", help: "zstd of the system, where it is found", parameters: { level: ZSTD_LEVEL } },
+    { kind: "nvcomp-ans", help: "entropy coded by nvCOMP 6, in GPUs' memory alone", parameters: {} },
+    {
+      kind: "nvcomp-bitcomp",
+      help: "Bitcomp of nvCOMP 6, in GPUs' memory alone; a harmed stream overwrites anything, so no peer's is decoded",
+      parameters: {},
+    },
     { kind: "lz4", help: "a yardstick, for files alone: lz4 of the codes; finds nothing in KV", parameters: {} },
   ],
 };

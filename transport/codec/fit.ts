@@ -2,13 +2,16 @@
 import { COMPONENTS } from "./components.ts";
 import type { Codec, Levels, Pipeline, Profile, Quantizer, Side, Transform } from "./profile.ts";
 
+/** Codecs that the CPU has not. */
+const NVCOMP = ["nvcomp-ans", "nvcomp-bitcomp"] as const;
+
 /** What each quantizer leaves behind, and which codecs take it. */
 const CODECS: Readonly<Record<Quantizer["kind"], readonly Codec["kind"][]>> = {
-  none: ["none", "exponent", "planes", "zstd", "lz4"],
-  step: ["none", "rans", "rans-static", "zstd", "lz4"],
-  group: ["none", "pack", "rans", "zstd", "lz4"],
-  mixhq: ["none", "pack", "rans", "zstd", "lz4"],
-  fp8: ["none", "rans", "zstd", "lz4"],
+  none: ["none", "exponent", "planes", "zstd", "lz4", ...NVCOMP],
+  step: ["none", "rans", "rans-static", "zstd", "lz4", ...NVCOMP],
+  group: ["none", "pack", "rans", "zstd", "lz4", ...NVCOMP],
+  mixhq: ["none", "pack", "rans", "zstd", "lz4", ...NVCOMP],
+  fp8: ["none", "rans", "zstd", "lz4", ...NVCOMP],
   cachegen: ["none", "pack", "rans", "zstd", "lz4"],
 };
 
@@ -46,6 +49,12 @@ export function needsZstd({ k, v }: Profile): boolean {
 /** Of all that it does. */
 export function losesNothing({ merge, k, v }: Profile): boolean {
   return merge === undefined && isLossless(k) && isLossless(v);
+}
+
+/** The codec of NVIDIA's that it asks for, if any. */
+export function nvcompOf({ k, v }: Pick<Profile, Side>): (typeof NVCOMP)[number] | undefined {
+  // What is worse about a profile is said.
+  return NVCOMP.findLast((kind) => k.codec.kind === kind || v.codec.kind === kind);
 }
 
 function misfitOfPipeline(pipeline: Pipeline, side: Side, layers: number): string {

@@ -33,7 +33,7 @@ export type Quantizer =
   | { readonly kind: "cachegen"; readonly levels: Levels };
 
 export type Codec =
-  | { readonly kind: "none" | "pack" | "rans" | "rans-static" | "exponent" | "lz4" }
+  | { readonly kind: "none" | "pack" | "rans" | "rans-static" | "exponent" | "nvcomp-ans" | "nvcomp-bitcomp" | "lz4" }
   | { readonly kind: "planes" | "zstd"; readonly level: number };
 
 export interface Pipeline {

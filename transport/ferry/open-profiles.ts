@@ -1,10 +1,11 @@
 /** The profiles of a configuration, read and checked once; what this host cannot do is said and left out. */
-import { needsZstd } from "../codec/fit.ts";
+import { needsZstd, nvcompOf } from "../codec/fit.ts";
 import { ATTENTION_IS_MISSING } from "../codec/merge-spec.ts";
 import type { Config } from "../config.ts";
 import { loadCalibrationLater, type NodeCalibration, readProfile } from "../config/profile-files.ts";
 import { asKvferryError, KvferryError } from "../errors.ts";
 import type { LinkKind } from "../link/link.ts";
+import { nvcompRefusal } from "../native-device.ts";
 import { native, nativeProblem } from "../native.ts";
 import { measureCodec, type NewCodec } from "./codec-start.ts";
 import type { NodeObserver } from "./context.ts";
@@ -37,7 +38,7 @@ export async function openProfiles(
     link === "js" ? "the JavaScript link has no codecs" : native === undefined ? `codecs need the addon: ${nativeProblem}` : "";
   const zstd = native?.codecCoders.zstd().problem ?? "";
   const usable = profiles.filter(({ name, profile }) => {
-    const why = problem || (needsZstd(profile) ? zstd : "");
+    const why = problem || (needsZstd(profile) ? zstd : "") || problemOfNvcomp(profile);
     if (why !== "") observer.profileMissing?.(name, "", why);
     return why === "";
   });
@@ -55,6 +56,14 @@ export async function openProfiles(
 function forFilesAlone({ merge, k, v }: NamedProfile["profile"]): string | undefined {
   if (merge?.pivot === "attention") return ATTENTION_IS_MISSING;
   return k.codec.kind === "lz4" || v.codec.kind === "lz4" ? "uses lz4, which is a yardstick for files: kvferry codec" : undefined;
+}
+
+/** Why no transfer is coded with it, if it asks for nvCOMP. */
+function problemOfNvcomp(profile: NamedProfile["profile"]): string {
+  const kind = nvcompOf(profile);
+  if (kind === undefined) return "";
+  if (kind === "nvcomp-bitcomp") return "a harmed stream of nvcomp-bitcomp overwrites anything, so that no peer's is decoded";
+  return nvcompRefusal(kind, native?.cuda(), "transfers");
 }
 
 async function read<T>(field: string, from: () => T | Promise<T>): Promise<T> {

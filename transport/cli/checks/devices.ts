@@ -61,12 +61,13 @@ function gpuCodecs(cuda: NativeCuda | undefined): Check {
   );
 }
 
-/** No profile names its coders: they are not offered to anybody. */
 function nvcomp(cuda: NativeCuda | undefined): Check {
   const id = "nvcomp";
   if (cuda === undefined) return ok(id, "not looked for: the addon is not loaded");
   return ok(
     id,
-    cuda.nvcomp.problem === "" ? `nvCOMP ${cuda.nvcomp.version}; no codec of kvferry uses it yet` : `none: ${cuda.nvcomp.problem}`,
+    cuda.nvcomp.problem === ""
+      ? `nvCOMP ${cuda.nvcomp.version}: nvcomp-ans and nvcomp-bitcomp, in GPUs' memory alone`
+      : `none: ${cuda.nvcomp.problem}; profiles with nvcomp-ans or nvcomp-bitcomp are left out`,
   );
 }

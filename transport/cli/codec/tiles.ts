@@ -1,8 +1,10 @@
 /** The KV of a dump cut into tiles, and what the native codec makes of each. */
 import type { Calibration } from "../../codec/calibration.ts";
+import { nvcompOf } from "../../codec/fit.ts";
 import type { Profile } from "../../codec/profile.ts";
 import { type ModelShape, specOf, type TileLayers, tilesOf } from "../../codec/spec.ts";
 import { KvferryError } from "../../errors.ts";
+import { nvcompRefusal } from "../../native-device.ts";
 import { native, nativeProblem } from "../../native.ts";
 import { limits } from "../../limits.ts";
 import type { KvShape } from "./dump.ts";
@@ -62,6 +64,8 @@ function openCodec(
   verify: boolean,
 ): TileCoder {
   if (native === undefined) throw new KvferryError("unsupported", `codecs need the addon: ${nativeProblem}`);
+  const nvcomp = nvcompOf(profile);
+  if (nvcomp !== undefined) throw new KvferryError("unsupported", nvcompRefusal(nvcomp, native.cuda(), "kvferry codec"));
   const pipeline = profile[layers.side];
   const isLz4 = pipeline.codec.kind === "lz4";
   const plain = { ...profile, [layers.side]: { ...pipeline, codec: { kind: "none" } } };
