@@ -283,6 +283,8 @@ std::string DeviceCodec::problem_of_header(const Header& header, const TileSpan&
   const uint64_t stream = header.payload - fixed - header.side;
   bool is_right = needs_codes() ? (stream > 0) == (tile.coded > 0) : stream == fixed_stream(tile);
   if (nvcomp_ != nullptr) is_right = is_right && stream <= nvcomp_->bound(code_bytes(tile));
+  // Signs and mantissas begin it, and are read whatever becomes of the exponents.
+  if (is_exponent()) is_right = is_right && stream >= tile.coded * spec().width();
   if (!is_right || (header.side != 0 && spec().quantizer != Quantizer::step)) return "the block's codes do not decode";
   // Escapes that a device has no memory for.
   Tile with_room = tile;
