@@ -21,6 +21,8 @@ Median of 9 rounds on one core, in bytes of bf16 a second, beside memcpy of 256 
 interface Line {
   readonly name: string;
   readonly isa?: string;
+  /** Of chunks: what was done to them. */
+  readonly way?: "" | "codec" | "crc" | "both" | "verified";
   readonly bytesPerSecond: number;
   readonly timesSlowerThanMemcpy?: number;
   readonly bitsPerValue?: number;
@@ -37,6 +39,8 @@ const WANTED: Readonly<Record<string, number>> = {
   "lossless encode": 14,
   "lossless decode": 8,
 };
+/** What is left of the slower of codec and CRC32C where chunks go through both. */
+const TOGETHER_WANTED = 0.9;
 const FLAGS = ["-std=c++20", "-O3", "-fno-exceptions", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"];
 
 const flags = readFlags(USAGE, {
@@ -47,9 +51,10 @@ const flags = readFlags(USAGE, {
 });
 const load = loadavg()[0]!;
 const lines = await measure([flags.isa, ...(flags.kv === undefined ? [] : placeOf(flags.kv))]);
-const rows = tableOf(lines);
-process.stdout.write(flags.json ? `${JSON.stringify({ results: lines }, null, 1)}\n` : `${align(rows)}\n`);
-if (flags.write) writeResults("codec", markdown(lines, rows));
+const rows = tableOf(lines.filter(({ way }) => !way));
+const chunkRows = chunkTableOf(lines.filter(({ way }) => way));
+process.stdout.write(flags.json ? `${JSON.stringify({ results: lines }, null, 1)}\n` : `${align(rows)}\n\n${align(chunkRows)}\n`);
+if (flags.write) writeResults("codec", markdown(lines, rows, chunkRows));
 
 async function measure(args: readonly string[]): Promise<Line[]> {
   const source = benchFile("native/codec.cpp");
@@ -95,15 +100,36 @@ function tableOf(all: readonly Line[]): string[][] {
   return [["", "GB/s of bf16", ...isas, "wanted at most", "bits a value"], ...body];
 }
 
-function markdown(all: readonly Line[], [head, ...body]: readonly (readonly string[])[]): string {
+/** A row for each profile and direction: GB/s of bf16, and what is left of the slower one's. */
+function chunkTableOf(all: readonly Line[]): string[][] {
+  const names = [...new Set(all.map(({ name }) => name))];
+  const body = names.map((name) => {
+    const rate = (way: Line["way"]): number => all.find((line) => line.name === name && line.way === way)!.bytesPerSecond / 1e9;
+    const [codec, crc, both, verified] = [rate("codec"), rate("crc"), rate("both"), rate("verified")];
+    const slower = Math.min(codec, crc);
+    return [
+      ...[name, codec.toFixed(2), crc.toFixed(1), both.toFixed(2), (both / slower).toFixed(2), String(TOGETHER_WANTED)],
+      ...[verified.toFixed(2), (verified / slower).toFixed(2)],
+    ];
+  });
+  return [["", "codec", "CRC32C", "both", "of the slower", "wanted at least", "verified", "of the slower"], ...body];
+}
+
+function markdownTable([head, ...body]: readonly (readonly string[])[]): string {
+  const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
+  return `${row(head!)}${row(head!.map(() => "---"))}${body.map(row).join("")}`;
+}
+
+function markdown(all: readonly Line[], rows: readonly (readonly string[])[], chunkRows: readonly (readonly string[])[]): string {
   const memcpy = (all.find(({ isa }) => isa === undefined)!.bytesPerSecond / 1e9).toFixed(2);
   const values = flags.kv === undefined ? "made values" : `values of ${basename(flags.kv)}`;
   const day = new Date().toISOString().slice(0, 10);
-  const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |\n`;
   return (
     `${day}, ${cpus()[0]!.model.trim()}, load ${load.toFixed(1)} before; one thread, median of nine rounds in turns with memcpy of 256 MiB ` +
     `(${memcpy} GB/s), ${values}, in bytes of bf16: GB/s with the\nbest instructions, and how many times slower than memcpy. ` +
     `Tiles are 512 tokens of 3 heads of 64 channels, all in one thread; all instruction sets give the same bytes.\n\n` +
-    `${row(head!)}${row(head!.map(() => "---"))}${body.map(row).join("")}`
+    `${markdownTable(rows)}\nChunks of 1 MiB as lanes code them, GB/s of bf16 with the best instructions: the codec alone, CRC32C of what travels alone, both, ` +
+    `and both where blocks\ncarry a checksum of what they decode to (\`--verify-decoded\`: an encoder that loses something decodes as well).\n\n` +
+    `${markdownTable(chunkRows)}`
   );
 }

@@ -11,7 +11,7 @@ export interface NativeCodecSpec {
   readonly channels: number;
   /** Tokens at positions below this travel as they are. */
   readonly exempt?: number;
-  /** Blocks carry a checksum of what they decode to: encoding decodes as well. */
+  /** Blocks carry a checksum of what they decode to: where something is lost, encoding decodes as well. */
   readonly verify?: boolean;
   /** In this order forward. */
   readonly transform?: {

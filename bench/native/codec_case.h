@@ -1,5 +1,6 @@
 // What bench/native/codec.cpp measures: cases that run in turns, and blocks of what they coded.
 #pragma once
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -9,13 +10,6 @@
 
 constexpr size_t kValues = 16 << 20, kWidth = 192, kRows = 512;
 constexpr size_t kBlockValues = kWidth * kRows;
-
-struct Case {
-  std::string name, isa;
-  std::function<size_t()> run;  // over all values; bytes of the coded side
-  std::vector<double> seconds = {};
-  size_t coded = 0;
-};
 
 // Blocks of what was coded, one after the other, each in the room that its bound asks for.
 struct Blocks {
@@ -34,3 +28,23 @@ struct Blocks {
     return sum;
   }
 };
+
+struct Case {
+  std::string name, isa;
+  // Over all values; bytes of the coded side. What it does `aside` is no part of its time.
+  std::function<size_t()> run;
+  const char* way = "";         // of chunks
+  size_t values = Blocks::count * kBlockValues;
+  std::vector<double> seconds = {};
+  size_t coded = 0;
+};
+
+inline double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+inline double seconds_aside = 0;
+template <typename Work>
+void aside(Work work) {
+  const double begin = seconds_now();
+  work();
+  seconds_aside += seconds_now() - begin;
+}

@@ -42,14 +42,14 @@ inline Spec grouped(uint16_t levels) {
   return spec;
 }
 
-// As `cpu-fast` has it: deviations from one to four steps, two in the middle, which are 3 bits.
-inline Spec stepped(const Columns& columns, bool is_key) {
+// As `cpu-fast` (`cpu-near`: with halves of its steps) has it: deviations from one to four steps, two in the middle, which are 3 bits.
+inline Spec stepped(const Columns& columns, bool is_key, bool is_near) {
   Spec spec = plain();
   spec.mean = columns.mean;
   for (size_t column = 0; column < kWidth; column++) {
     const size_t pair = column % 64 < 32 ? column + 32 : column - 32;
     const float own = columns.sigma[column], other = is_key ? columns.sigma[pair] : own;
-    const int table = 12 + int(column % 9);
+    const int table = (is_near ? 16 : 12) + int(column % 9);
     spec.classes.push_back(uint8_t(table));
     spec.steps.push_back(std::sqrt((own * own + other * other) / 2) * std::exp2(float(12 - table) / 4));
   }
@@ -63,6 +63,22 @@ inline Spec lossless() {
   Spec spec = plain();
   spec.coder = Coder::exponent;
   return spec;
+}
+
+struct Named {
+  std::string name;
+  Spec k, v;
+};
+
+inline std::vector<Named> profiles(const Columns& columns) {
+  const auto diagonal = [&](const char* name, bool is_near) { return Named{name, stepped(columns, true, is_near), stepped(columns, false, is_near)}; };
+  return {
+      {"int8", grouped(256), grouped(256)},
+      {"int4", grouped(16), grouped(16)},
+      diagonal("cpu-fast", false),
+      diagonal("cpu-near", true),
+      {"lossless", lossless(), lossless()},
+  };
 }
 
 // K and V, and where their blocks are. Lives as long as the program.
@@ -92,11 +108,7 @@ inline void add(std::vector<Case>* cases, const std::string& name, std::shared_p
 }
 
 inline void add_all(std::vector<Case>* cases, Isa isa, const std::vector<uint8_t>& values, const Columns& columns, std::vector<uint8_t>* back) {
-  const auto make = [&](const Spec& key, const Spec& value) { return std::make_shared<Profile>(key, value, isa); };
-  add(cases, "int8", make(grouped(256), grouped(256)), isa, values, back);
-  add(cases, "int4", make(grouped(16), grouped(16)), isa, values, back);
-  add(cases, "cpu-fast", make(stepped(columns, true), stepped(columns, false)), isa, values, back);
-  add(cases, "lossless", make(lossless(), lossless()), isa, values, back);
+  for (const auto& [name, key, value] : profiles(columns)) add(cases, name, std::make_shared<Profile>(key, value, isa), isa, values, back);
 }
 
 }  // namespace tiles

@@ -29,8 +29,13 @@ Coding::Coding(const Spec& spec, Isa isa) : spec_(spec), isa_(isa) {
   if (spec.coder == Coder::rans_static) RansColumns::make(gaussian_tables(), kGaussianTables, spec.classes.data(), spec.width(), &columns_);
 }
 
-bool Coding::is_plain(const std::vector<Segment>& segments) const {
-  return spec_.coder == Coder::none || (spec_.coder == Coder::pack && segments.size() == 1 && segments[0].levels == 256);
+uint32_t Coding::bits_in_place(const std::vector<Segment>& segments) const {
+  if (spec_.coder == Coder::none) return 8;
+  if (spec_.coder != Coder::pack || segments.size() != 1) return 0;
+  const Packing packing = packing_of(segments[0].levels);
+  if (packing.levels != 1u << packing.bytes) return 0;
+  const bool is_whole = spec_.quantizer == Quantizer::group && spec_.channels * packing.bytes % 8 == 0;
+  return packing.bytes == 8 || is_whole ? packing.bytes : 0;
 }
 
 size_t Coding::bound(const std::vector<Segment>& segments, size_t code_bytes) const {

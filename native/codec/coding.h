@@ -16,8 +16,9 @@ class Coding {
  public:
   // `spec` has no problem, and outlives this.
   Coding(const Spec& spec, Isa isa);
-  // The codes are the bytes: what `encode` and `decode` would copy may be written and read in place.
-  bool is_plain(const std::vector<Segment>& segments) const;
+  // 8: the codes are the bytes, and what `encode` and `decode` would copy may be written and read in place. Below that they may be read there, so many bits
+  // each: those of every row of a head are whole bytes, none of which says what no code is. 0: neither.
+  uint32_t bits_in_place(const std::vector<Segment>& segments) const;
   // No stream of these codes is longer.
   size_t bound(const std::vector<Segment>& segments, size_t code_bytes) const;
   // `out` has `bound`. False: not to be coded.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ahead.h"
+#include "pack.h"
 #include "quantize.h"
 
 namespace kvferry::codec {
@@ -62,6 +64,17 @@ void Quantization::unseal_ranges(const uint16_t* parameters, size_t rows, Codes*
   kernels_.unseal(lows, steps, rows * ranges_, codes->lows.data(), codes->steps.data());
 }
 
+// Codes that are whole bytes where they lie.
+const uint8_t* Quantization::given_run(size_t at, size_t count, Codes* codes) const {
+  const uint8_t* from = codes->given + at * codes->bits / 8;
+  const size_t bytes = count * codes->bits / 8;
+  ask_ahead<0>(from, bytes);
+  if (codes->bits == 8) return from;
+  codes->unpacked.resize(std::max(codes->unpacked.size(), count));
+  unpack(packing_of(1u << codes->bits), from, bytes, codes->unpacked.data(), count, isa_);
+  return codes->unpacked.data();
+}
+
 Stored Quantization::encode_groups(const float* values, size_t first, size_t count, size_t rows, Codes* codes) const {
   const size_t heads = size_t(spec_.parts) * spec_.heads, channels = spec_.channels, of_range = range_rows(rows), of_head = ranges_ / heads;
   // Rows that each have ranges of their own are done at once, others by those that share them.
@@ -98,7 +111,7 @@ void Quantization::decode_groups(Codes* codes, size_t first, size_t count, size_
     const bool is_new = is_own || (first + r) % of_range == 0;
     if (is_new) unseal_ranges(codes->parameters + (first + r) / of_range * ranges_ * 2, is_own ? shared : 1, codes);
     for (size_t h = 0; h < heads; h++) {
-      const uint8_t* from = codes->given + (h * rows + first + r) * channels;
+      const uint8_t* from = given_run((h * rows + first + r) * channels, shared * channels, codes);
       float* head = values + r * width_ + h * channels;
       const float* lows = codes->lows.data() + h * of_head;
       const float* steps = codes->steps.data() + h * of_head;

@@ -59,10 +59,25 @@ size_t unpack_words(const uint8_t* in, size_t words, uint32_t bits, uint8_t* cod
 }
 
 #if defined(__x86_64__)
+#define KVFERRY_AVX2 __attribute__((target("avx2,bmi2")))
+#else
+#define KVFERRY_AVX2
+#endif
 
-#define KVFERRY_BMI2 __attribute__((target("bmi2")))
+// Codes of 4 bits are halves of bytes: plain loops that compilers make vectors of.
+KVFERRY_AVX2 size_t pack_halves(const uint8_t* __restrict codes, size_t words, uint8_t* __restrict out) {
+  for (size_t byte = 0; byte < 4 * words; byte++) out[byte] = uint8_t((codes[2 * byte] & 15) | codes[2 * byte + 1] << 4);
+  return words;
+}
 
-KVFERRY_BMI2 size_t pack_words_bmi2(const uint8_t* codes, size_t words, uint32_t bits, uint8_t* out) {
+KVFERRY_AVX2 size_t unpack_halves(const uint8_t* __restrict in, size_t words, uint8_t* __restrict codes) {
+  for (size_t byte = 0; byte < 4 * words; byte++) codes[2 * byte] = in[byte] & 15, codes[2 * byte + 1] = in[byte] >> 4;
+  return words;
+}
+
+#if defined(__x86_64__)
+
+KVFERRY_AVX2 size_t pack_words_bmi2(const uint8_t* codes, size_t words, uint32_t bits, uint8_t* out) {
   const uint64_t mask = 0x0101010101010101ull * ((1u << bits) - 1);
   size_t word = 0;
   for (; (words - word) * bits >= 8; word++) {
@@ -74,7 +89,7 @@ KVFERRY_BMI2 size_t pack_words_bmi2(const uint8_t* codes, size_t words, uint32_t
   return word;
 }
 
-KVFERRY_BMI2 size_t unpack_words_bmi2(const uint8_t* in, size_t words, uint32_t bits, uint8_t* codes) {
+KVFERRY_AVX2 size_t unpack_words_bmi2(const uint8_t* in, size_t words, uint32_t bits, uint8_t* codes) {
   const uint64_t mask = 0x0101010101010101ull * ((1u << bits) - 1);
   size_t word = 0;
   for (; (words - word) * bits >= 8; word++) {
@@ -88,21 +103,23 @@ KVFERRY_BMI2 size_t unpack_words_bmi2(const uint8_t* in, size_t words, uint32_t 
 
 #endif
 
-void pack_bits(uint32_t bits, const uint8_t* codes, size_t count, uint8_t* out, [[maybe_unused]] Isa isa) {
+void pack_bits(uint32_t bits, const uint8_t* codes, size_t count, uint8_t* out, Isa isa) {
   const size_t words = count / 8, rest = count % 8;
   size_t done = 0;
+  if (bits == 4 && isa != Isa::scalar) done = pack_halves(codes, words, out);
 #if defined(__x86_64__)
-  if (isa != Isa::scalar) done = pack_words_bmi2(codes, words, bits, out);
+  else if (isa != Isa::scalar) done = pack_words_bmi2(codes, words, bits, out);
 #endif
   pack_words(codes + 8 * done, words - done, bits, out + done * bits);
   store_some(out + words * bits, (rest * bits + 7) / 8, gather_bits(codes + 8 * words, rest, bits));
 }
 
-bool unpack_bits(uint32_t bits, const uint8_t* in, uint8_t* codes, size_t count, [[maybe_unused]] Isa isa) {
+bool unpack_bits(uint32_t bits, const uint8_t* in, uint8_t* codes, size_t count, Isa isa) {
   const size_t words = count / 8, rest = count % 8;
   size_t done = 0;
+  if (bits == 4 && isa != Isa::scalar) done = unpack_halves(in, words, codes);
 #if defined(__x86_64__)
-  if (isa != Isa::scalar) done = unpack_words_bmi2(in, words, bits, codes);
+  else if (isa != Isa::scalar) done = unpack_words_bmi2(in, words, bits, codes);
 #endif
   unpack_words(in + done * bits, words - done, bits, codes + 8 * done);
   const uint64_t last = load_some(in + words * bits, (rest * bits + 7) / 8);

@@ -32,7 +32,7 @@ bool take_varint(const uint8_t** at, const uint8_t* end, uint32_t* number) {
 
 }  // namespace
 
-Quantization::Quantization(const Spec& spec, const Kernels& kernels) : spec_(spec), kernels_(kernels), width_(spec.width()) {
+Quantization::Quantization(const Spec& spec, Isa isa) : spec_(spec), isa_(isa), kernels_(kernels_of(isa)), width_(spec.width()) {
   for (const float step : spec.steps) inverse_steps_.push_back(1 / step);
   if (spec.quantizer == Quantizer::step) symbols_.assign(width_, kEscape);
   for (size_t column = 0; column < spec.classes.size(); column++) symbols_[column] = gaussian_symbols(spec.classes[column]);
@@ -98,7 +98,7 @@ std::vector<Segment> Quantization::segments(size_t rows) const {
 void Quantization::pass(const RowSet& set, Codes* codes) const {
   const size_t bytes = code_bytes(set.count);
   if (codes->codes != nullptr) codes->codes += bytes;
-  if (codes->given != nullptr) codes->given += bytes;
+  if (codes->given != nullptr) codes->given += bytes * codes->bits / 8;
   // CacheGen's lie token by token, whichever set a token is of.
   if (spec_.quantizer != Quantizer::cachegen) codes->parameters += parameter_count(set.count);
 }

@@ -23,6 +23,7 @@ struct Segment {
 struct Codes {
   uint8_t* codes = nullptr;        // of a set, while encoding
   const uint8_t* given = nullptr;  // of a set, while decoding
+  uint32_t bits = 8;               // of each code there: below 8 those of a row of a head are whole bytes (Coding::bits_in_place)
   uint16_t* parameters = nullptr;  // of a set
   std::vector<uint16_t> all_parameters;
   std::vector<uint8_t> side;          // while encoding
@@ -30,12 +31,13 @@ struct Codes {
   const uint8_t* side_end = nullptr;
   std::vector<float> lows, steps;
   std::vector<uint16_t> halves;
+  std::vector<uint8_t> unpacked;
 };
 
 class Quantization {
  public:
   // `spec` has no problem, and outlives this.
-  Quantization(const Spec& spec, const Kernels& kernels);
+  Quantization(const Spec& spec, Isa isa);
   // How many rows of `rows` to hand over at once: all bands are of that size but the last.
   size_t band(size_t rows) const;
   size_t decoding_band(size_t rows) const;
@@ -57,6 +59,7 @@ class Quantization {
   bool decode_steps(Codes* codes, size_t first, size_t count, float* values) const;
   Stored encode_groups(const float* values, size_t first, size_t count, size_t rows, Codes* codes) const;
   void decode_groups(Codes* codes, size_t first, size_t count, size_t rows, float* values) const;
+  const uint8_t* given_run(size_t at, size_t count, Codes* codes) const;
   size_t range_rows(size_t rows) const;
   void find_ranges(const float* values, size_t count, Codes* codes) const;
   bool seal_ranges(size_t rows, uint16_t* parameters, Codes* codes) const;
@@ -69,6 +72,7 @@ class Quantization {
   size_t wanted_rows() const;
 
   const Spec& spec_;
+  const Isa isa_;
   const Kernels& kernels_;
   const size_t width_;
   std::vector<float> inverse_steps_;

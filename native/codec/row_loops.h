@@ -25,11 +25,23 @@ void load(Element element, const uint8_t* __restrict from, size_t count, float* 
   }
 }
 
+// Rounding is all that is asked for as long as no value is NaN or nearly infinite. False: one is, and what was written means nothing.
+bool store_rounded(const float* __restrict from, size_t count, AnyUint16* __restrict to) {
+  uint32_t greatest = 0;
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t bits = bits_of(from[i]), magnitude = bits & 0x7FFFFFFF;
+    greatest = magnitude > greatest ? magnitude : greatest;
+    to[i] = rounded_bf16(bits);
+  }
+  return greatest < kRoundsToInfinity;
+}
+
 template <bool kFinite>
 void store_as(Element element, const float* __restrict from, size_t count, uint8_t* __restrict to) {
   AnyUint16* halves = reinterpret_cast<AnyUint16*>(to);
   switch (element) {
     case Element::bf16:
+      if (store_rounded(from, count, halves)) return;
       for (size_t i = 0; i < count; i++) halves[i] = limited<kFinite, uint16_t>(to_bf16(from[i]), 0x7F80);
       return;
     case Element::f16:

@@ -48,7 +48,7 @@ TileCodec::TileCodec(Spec spec, Isa isa)
     : spec_(std::move(spec)),
       identity_(identity_of(spec_)),
       transform_(spec_, kernels_of(isa)),
-      quantization_(spec_, kernels_of(isa)),
+      quantization_(spec_, isa),
       coding_(spec_, isa) {}
 
 bool TileCodec::takes(uint32_t tokens) const { return tokens <= kTokensMax && tokens * uint64_t(spec_.row_bytes()) <= kTileBytesMax; }
@@ -95,8 +95,9 @@ Encoded TileCodec::encode(const uint8_t* const* parts, uint32_t tokens, uint32_t
   write_header(header, out);
   if (!spec_.verify) return encoded;
   header.flags = kHasChecksum;
-  const bool is_stored = header.stored != Stored::no;
-  header.checksum = is_stored ? checksum(parts, tokens) : checksum_of_decoded(out, encoded.bytes, tokens, position, space);
+  // What loses nothing decodes to what it was made of, or is found out by this.
+  const bool is_exact = header.stored != Stored::no || !spec_.is_lossy();
+  header.checksum = is_exact ? checksum(parts, tokens) : checksum_of_decoded(out, encoded.bytes, tokens, position, space);
   write_header(header, out);
   return encoded;
 }
@@ -112,7 +113,7 @@ Stored TileCodec::encode_coded(const uint8_t* const* parts, const Share& share, 
   Codes& codes = space->codes;
   codes.side.clear();
   codes.all_parameters.resize(parameters / sizeof(uint16_t));
-  const bool is_plain = coding_.is_plain(segments);
+  const bool is_plain = coding_.bits_in_place(segments) == 8;
   if (!is_plain && space->code_bytes.size() < code_bytes) space->code_bytes.resize(code_bytes);
   uint8_t* all_codes = is_plain ? streams : space->code_bytes.data();
   codes.codes = all_codes;
@@ -155,6 +156,7 @@ Stored TileCodec::quantize(const uint8_t* const* parts, const Share& share, uint
 void TileCodec::read_anchors(const RowSet& set, Workspace* space) const {
   Codes& codes = space->codes;
   codes.given = codes.codes;
+  codes.bits = 8;
   codes.side_at = codes.side.data();
   codes.side_end = codes.side_at + codes.side.size();
   float* anchors = transform_.anchors(set.count, &space->rows);
@@ -216,10 +218,12 @@ std::string TileCodec::decode_coded(const uint8_t* payload, const Header& header
   at += parameters;
   const size_t stream_bytes = header.payload - fixed - header.side;
   const std::vector<Segment> segments = quantization_.segments(share.coded);
-  if (coding_.is_plain(segments)) {
-    if (stream_bytes != code_bytes) return "the block's codes do not decode";
+  codes.bits = coding_.bits_in_place(segments);
+  if (codes.bits != 0) {
+    if (stream_bytes != code_bytes * codes.bits / 8) return "the block's codes do not decode";
     codes.given = at;
   } else {
+    codes.bits = 8;
     if (space->code_bytes.size() < code_bytes) space->code_bytes.resize(code_bytes);
     codes.given = space->code_bytes.data();
     const bool decodes = coding_.decode(segments, at, stream_bytes, space->code_bytes.data(), code_bytes, &space->scratch);

@@ -4,21 +4,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "ahead.h"
+
 namespace kvferry::codec {
-namespace {
-
-// So far ahead of the row in hand memory is asked for: rows are short, and what is done to them is long enough for a prefetcher of the CPU to lose sight of the next.
-constexpr size_t kAheadBytes = 4096;
-constexpr size_t kLineBytes = 64;
-
-// Asking for what is not there does no harm.
-template <int kWrites>
-void ask_ahead(const uint8_t* at, size_t count) {
-  const uintptr_t from = reinterpret_cast<uintptr_t>(at) + kAheadBytes;
-  for (uintptr_t line = from; line < from + count; line += kLineBytes) __builtin_prefetch(reinterpret_cast<const void*>(line), kWrites);
-}
-
-}  // namespace
 
 Transform::Transform(const Spec& spec, const Kernels& kernels)
     : spec_(spec),

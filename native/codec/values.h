@@ -29,10 +29,13 @@ KVFERRY_INLINE int32_t nearest(float value) { return int32_t(bits_of(value + kRo
 
 KVFERRY_INLINE float from_bf16(uint16_t value) { return float_of(uint32_t(value) << 16); }
 
+// Of anything but NaN. From kRoundsToInfinity on the nearest is infinite.
+constexpr uint32_t kRoundsToInfinity = 0x7F7F8000;
+KVFERRY_INLINE uint16_t rounded_bf16(uint32_t bits) { return uint16_t((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16); }
+
 KVFERRY_INLINE uint16_t to_bf16(float value) {
   const uint32_t bits = bits_of(value);
-  const uint32_t rounded = bits + 0x7FFF + ((bits >> 16) & 1);
-  return uint16_t((bits & 0x7FFFFFFF) > kInfinity ? 0x7FC0 : rounded >> 16);
+  return (bits & 0x7FFFFFFF) > kInfinity ? uint16_t(0x7FC0) : rounded_bf16(bits);
 }
 
 KVFERRY_INLINE float from_f16(uint16_t value) {

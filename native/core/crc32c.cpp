@@ -190,8 +190,11 @@ KVFERRY_AVX2 uint32_t vpclmul256(uint32_t state, const uint8_t* at, size_t count
   b = fold256(a, by256, b);
   c = fold256(b, by256, c);
   d = fold256(c, by256, d);
-  const __m128i head = _mm256_extracti128_si256(d, 0);
-  return finish(_mm_xor_si128(KVFERRY_FOLD128(head, 128), _mm256_extracti128_si256(d, 1)), at, count);
+  __m128i head = _mm256_extracti128_si256(d, 0);
+  head = _mm_xor_si128(KVFERRY_FOLD128(head, 128), _mm256_extracti128_si256(d, 1));
+  // Compilers leave it out before a tail call; without it whatever comes next and was compiled for SSE is slow.
+  _mm256_zeroupper();
+  return finish(head, at, count);
 }
 
 #define KVFERRY_AVX512 __attribute__((target("avx512f,vpclmulqdq,pclmul,sse4.2")))
@@ -227,6 +230,7 @@ KVFERRY_AVX512 uint32_t vpclmul512(uint32_t state, const uint8_t* at, size_t cou
   head = _mm_xor_si128(KVFERRY_FOLD128(head, 128), _mm512_extracti32x4_epi32(d, 1));
   head = _mm_xor_si128(KVFERRY_FOLD128(head, 128), _mm512_extracti32x4_epi32(d, 2));
   head = _mm_xor_si128(KVFERRY_FOLD128(head, 128), _mm512_extracti32x4_epi32(d, 3));
+  _mm256_zeroupper();
   return finish(head, at, count);
 }
 

@@ -110,7 +110,7 @@ function tileFlags(command: Command): Command {
   return command
     .option("--calibration <file>", "of kvferry codec calibrate")
     .option("--tokens <n>", "tokens of a tile", "256")
-    .option("--verify-decoded", "blocks carry a checksum of what they decode to, which decoders check; encoding decodes as well")
+    .option("--verify-decoded", "blocks carry a checksum of what they decode to, which decoders check; lossy encoding decodes as well")
     .option("--rope-theta <number>", "where the metadata has none")
     .option("--rope-pairing <pairing>", "half or adjacent")
     .option("--json", "one JSON document");
