@@ -122,7 +122,7 @@ export class Transfers {
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
         const known = new Set(peer.profilesOf(model.fingerprint).map(({ id }) => id));
         const coding = chooseCoding(node, {
-          ...{ peer, model, chunkBytes, heads: heads.count, position: request.position, bytes: contentBytes(node, content) },
+          ...{ peer, model, chunkBytes, priority, heads: heads.count, position: request.position, bytes: contentBytes(node, content) },
           accepted: node.profiles.pushed(model).filter((id) => known.has(id)),
         });
         const offer: Proposal = {
