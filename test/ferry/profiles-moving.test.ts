@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import test from "node:test";
+import { ERRORS } from "../../transport/errors.ts";
 import { denseLayout } from "../../transport/kv/build.ts";
 import { calibrationOf, plainSource, ROPE } from "../codec/made.ts";
 import { openTestNode } from "./node.ts";
@@ -155,6 +156,18 @@ test("a fetch whose offer is coded with what its reader has not is asked once mo
     a.events.flatMap((event) => (event.kind === "offerEnded" ? [event.ok] : [])),
     [true],
   );
+});
+
+test("a holder that counts a refused fetch as one that took its offer: its reader hears of the refusal, not of a handle", {
+  skip,
+}, async (t) => {
+  const { a, tapA, tapB, offer, fetch, nothingLeft } = await stageWith(t, LOSSLESS, LOSSLESS);
+  const none = { profile: "0f".repeat(16), position: 0 };
+  tapB.hear = (message) => (message.kind === "offer" && message.coding !== undefined ? { ...message, coding: none } : message);
+  tapA.hear = (message) => (message.kind === "cancel" ? { ...message, code: ERRORS.cancelled.number } : message);
+  await assert.rejects((await fetch(await offer())).done, { code: "profile_refused", message: /0f0f0f0f/ });
+  await nothingLeft();
+  assert.equal(a.node.offers.size, 0);
 });
 
 test("an offer that is taken back while its fetch is refused ends all the same", { skip }, async (t) => {

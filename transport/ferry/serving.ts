@@ -157,7 +157,7 @@ export class Serving {
     const node = this.#node;
     if (kv === undefined) return undefined;
     const previous = fetch.grant?.coding?.profile;
-    const of = { ...kv, heads, chunkBytes, previous, bytes: contentBytes(node, content) };
+    const of = { ...kv, heads, chunkBytes, previous, priority: fetch.priority, bytes: contentBytes(node, content) };
     return chooseCoding(node, { peer, ...of, accepted: fetch.profiles });
   }
 

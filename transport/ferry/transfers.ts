@@ -122,7 +122,7 @@ export class Transfers {
       ({ handlers, attach, chunkBytes, priority }, nowUs, deadlineUs) => {
         const known = new Set(peer.profilesOf(model.fingerprint).map(({ id }) => id));
         const coding = chooseCoding(node, {
-          ...{ peer, model, chunkBytes, heads, position: request.position, bytes: contentBytes(node, content) },
+          ...{ peer, model, chunkBytes, priority, heads, position: request.position, bytes: contentBytes(node, content) },
           accepted: node.profiles.pushed(model).filter((id) => known.has(id)),
         });
         const offer: Proposal = {
@@ -329,14 +329,21 @@ export class Transfers {
   }
 }
 
-/** What is refused for its profile is said once more without: the other end may have been restarted, or cannot code these planes. */
+/**
+ * What is refused for its profile is said once more without: the other end may have been restarted, or cannot code these planes. To whom its handle means
+ * nothing by then that refusal was the end of it, and is what is told.
+ */
 function onceMore(handlers: Handlers, stored: (owner: Handlers) => void): Handlers {
   const { onEvent, onEnd } = handlers;
   return {
     onEvent,
     onEnd: (refused) => {
       if (refused.code !== "profile_refused") return onEnd(refused);
-      stored({ onEvent, onEnd: (outcome) => onEnd({ ...outcome, startedUs: refused.startedUs }) });
+      const onEndAgain = (outcome: Outcome): void => {
+        const { code, detail } = outcome.code === "handle_unknown" ? refused : outcome;
+        onEnd({ ...outcome, code, detail, startedUs: refused.startedUs });
+      };
+      stored({ onEvent, onEnd: onEndAgain });
     },
   };
 }

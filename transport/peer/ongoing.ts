@@ -5,7 +5,7 @@
 import { assert } from "../check.ts";
 import { codeOfNumber, KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
-import type { Priority } from "../policy/priority.ts";
+import type { PathLoad } from "../policy/path.ts";
 import { cancelOf, EndedTransfers } from "./ended.ts";
 import type { IncomingTransfer } from "./incoming.ts";
 import type { OutgoingTransfer } from "./outgoing.ts";
@@ -184,17 +184,18 @@ export class Ongoing {
   }
 
   /** What waits to be sent; each transfer is looked at anew against its deadline. */
-  load(nowUs: number, goodputBytesPerSecond: number): { readonly backlogBytes: number; readonly mostUrgent: Priority } {
-    let backlogBytes = 0;
+  load(nowUs: number, goodputBytesPerSecond: number): Pick<PathLoad, "backlogBytes" | "codedWireBytes" | "mostUrgent"> {
+    let [backlogBytes, codedWireBytes] = [0, 0];
     const moving = [...this.outgoing.values()].filter(({ isMoving }) => isMoving);
     for (const transfer of moving) {
-      if (!transfer.isCoded) backlogBytes += transfer.waitingBytes;
+      if (transfer.isCoded) codedWireBytes += transfer.openWireBytes;
+      else backlogBytes += transfer.waitingBytes;
       this.#noteUrgent(nowUs, transfer);
       transfer.reconsider(nowUs, goodputBytesPerSecond, moving.length);
     }
-    if (nowUs < this.#urgentUntilUs) return { backlogBytes, mostUrgent: "urgent" };
+    if (nowUs < this.#urgentUntilUs) return { backlogBytes, codedWireBytes, mostUrgent: "urgent" };
     const isBackground = moving.length > 0 && moving.every(({ priority }) => priority === "background");
-    return { backlogBytes, mostUrgent: isBackground ? "background" : "normal" };
+    return { backlogBytes, codedWireBytes, mostUrgent: isBackground ? "background" : "normal" };
   }
 
   #noteUrgent(nowUs: number, { priority }: OutgoingTransfer): void {

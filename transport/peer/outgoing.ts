@@ -112,6 +112,11 @@ export class OutgoingTransfer implements PlacedTransfer {
   get waitingBytes(): number {
     return this.#sender?.waitingBytes ?? 0;
   }
+  /** What may go and is not answered, as it will travel; 0 while nothing shows how much that is. */
+  get openWireBytes(): number {
+    const sender = this.#sender;
+    return sender === undefined || sender.ackedBytes === 0 ? 0 : (sender.waitingBytes + sender.inFlightBytes) * sender.wireShare;
+  }
   get isCoded(): boolean {
     return this.#offer.coding !== undefined;
   }
@@ -220,7 +225,9 @@ export class OutgoingTransfer implements PlacedTransfer {
 
   handlePlacementEvent(nowUs: number, event: LinkEvent): void {
     if (event.kind === "acked") {
-      this.#remote.path.handleAcked(nowUs, event.bytes, event.durationUs, this.isCoded);
+      const { coding } = this.#offer;
+      const coded = coding && { profile: coding.profile, bytes: this.bytesOf(event.chunk) };
+      this.#remote.path.handleAcked(nowUs, event.bytes, event.durationUs, coded);
       this.#sender?.handleAcked(nowUs, event.chunk, event.bytes);
     } else if (event.kind === "failed") this.#sender?.handleFailed(nowUs, event.chunk, event.sequence, codeOfNumber(event.code));
     else if (event.kind === "revoked") this.#handleRevoked(nowUs);

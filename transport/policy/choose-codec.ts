@@ -21,6 +21,8 @@ export interface CodecOption {
   readonly encodeBytesPerSecond: number;
   /** The receiver's. */
   readonly decodeBytesPerSecond: number;
+  /** Original bytes a second of all stages together, as it went over this path lately where the coders held it up; 0 or absent: not known. */
+  readonly seenBytesPerSecond?: number;
   readonly lossless: boolean;
   /** What it costs once, however much there is to do. */
   readonly fillUs?: number;
@@ -54,6 +56,8 @@ export const CODEC_REASONS = [
   "too_small",
   /** A coder is slower than the wire with all bytes, or as good as. */
   "wire_is_faster",
+  /** It would pay by what was known of the wire, which was not seen for long, because coders are what is waited for: this one shows what it takes now. */
+  "explores",
 ] as const;
 export type CodecReason = (typeof CODEC_REASONS)[number];
 
@@ -131,8 +135,9 @@ function codedUs(option: CodecOption, bytes: number, goodput: number, chunkBytes
 }
 
 /** Original bytes a second, once the pipeline is full. */
-function steadyRate({ encodeBytesPerSecond, decodeBytesPerSecond, ratio }: CodecOption, goodput: number): number {
-  return Math.min(encodeBytesPerSecond, goodput * ratio, decodeBytesPerSecond);
+function steadyRate({ encodeBytesPerSecond, decodeBytesPerSecond, seenBytesPerSecond = 0, ratio }: CodecOption, goodput: number): number {
+  const promised = Math.min(encodeBytesPerSecond, goodput * ratio, decodeBytesPerSecond);
+  return seenBytesPerSecond > 0 ? Math.min(promised, seenBytesPerSecond) : promised;
 }
 
 function microseconds(bytes: number, bytesPerSecond: number): number {

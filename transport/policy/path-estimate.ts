@@ -14,6 +14,14 @@ import { createEstimate, type EstimatePolicy } from "./estimate.ts";
 /** What stood in the way of more. */
 export type PathLimit = "network" | "receiver" | "send buffer" | "nothing to send" | "unknown";
 
+/** The wire with all bytes of what is sent. */
+export interface WireState {
+  /** 0 = not known. */
+  readonly bytesPerSecond: number;
+  /** How often stored chunks have shown it. */
+  readonly looks: number;
+}
+
 export interface PathEstimate {
   /** Bytes a second that the path takes, lanes together; 0 = nothing known. */
   readonly goodputBytesPerSecond: number;
@@ -105,9 +113,15 @@ export class PathEstimator {
    * them. 0 = not known yet: the first chunks over a path say too little.
    */
   wireRate(nowUs: number): number {
+    return this.wire(nowUs).bytesPerSecond;
+  }
+
+  /** The same, with how often chunks that were stored have shown it. */
+  wire(nowUs: number): WireState {
     const stored = this.#storedAcks.estimate(nowUs);
     const measured = this.#measured >= KNOWN_SAMPLES ? this.#goodput : 0;
-    return Math.max(measured, stored.rounds >= KNOWN_SAMPLES ? stored.goodputBytesPerSecond : 0);
+    const bytesPerSecond = Math.max(measured, stored.rounds >= KNOWN_SAMPLES ? stored.goodputBytesPerSecond : 0);
+    return { bytesPerSecond, looks: stored.rounds };
   }
 
   /** When the next reading would say something. */

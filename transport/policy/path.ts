@@ -9,6 +9,7 @@
  */
 import type { LaneInfo } from "../link/link.ts";
 import { chooseChunkSize, type ChunkSize } from "./chunk-size.ts";
+import { CoderRate } from "./coder-rate.ts";
 import { type LaneCount, LaneCountPolicy, type LaneCountOptions } from "./lane-count.ts";
 import { type Pace, PacePolicy } from "./pace.ts";
 import { type PathEstimate, PathEstimator } from "./path-estimate.ts";
@@ -37,6 +38,8 @@ export interface PathOptions extends LaneCountOptions {
 export interface PathLoad extends TenantShare {
   /** Bytes that wait for a lane or for the window; but those that will be coded, which may wait for their coder. */
   readonly backlogBytes: number;
+  /** Of coded transfers, what may go and has no answer yet, as it will travel; absent: none. */
+  readonly codedWireBytes?: number;
   /** Lanes that take chunks. */
   readonly lanesActive: number;
   /** Of what is under way; "urgent" for a while longer, because where one such transfer was there will be others. */
@@ -52,6 +55,7 @@ export class Path {
   readonly #options: PathOptions;
   readonly #estimator = new PathEstimator();
   readonly #receiving = new ReceiveEstimate();
+  readonly #coder = new CoderRate();
   readonly #laneCount: LaneCountPolicy;
   readonly #pace = new PacePolicy();
   #windowPath: WindowPath;
@@ -93,13 +97,25 @@ export class Path {
     return this.decision;
   }
 
-  handleAcked(nowUs: number, bytes: number, durationUs: number, isCoded = false): void {
-    this.#estimator.handleAcked(nowUs, bytes, durationUs, isCoded);
+  /** @param bytes as they travelled; `coded`: the profile of its transfer, and what the chunk has in memory */
+  handleAcked(nowUs: number, bytes: number, durationUs: number, coded?: { readonly profile: string; readonly bytes: number }): void {
+    this.#estimator.handleAcked(nowUs, bytes, durationUs, coded !== undefined);
+    this.#coder.handleAcked(coded?.bytes ?? bytes, coded?.profile ?? "");
   }
 
   /** What chooses a codec has to know: bytes a second of what is not coded, 0 = not known; and that there is no wire at all. */
   wire(nowUs: number): { readonly bytesPerSecond: number; readonly isLocal: boolean } {
     return { bytesPerSecond: this.#estimator.wireRate(nowUs), isLocal: this.#options.local };
+  }
+
+  /** Original bytes a second that went by a profile lately, where its coders held them up; 0 = not known. */
+  codedRate(nowUs: number, profile: string): number {
+    return this.#coder.rate(nowUs, profile);
+  }
+
+  /** Whether what would be coded goes as it is, because what the wire takes was not seen for long. @param costUs what that is predicted to take more */
+  explores(nowUs: number, costUs: number): boolean {
+    return this.#coder.explores(costUs, this.#estimator.wire(nowUs));
   }
 
   /** A chunk was placed here, of a transfer whose sender may send since `sinceUs`. */
@@ -111,6 +127,7 @@ export class Path {
     this.#receiving.handleReading(lanes);
     this.#estimator.handleReading(nowUs, lanes, load.backlogBytes, load.lanesActive);
     const estimate = this.#estimator.estimate(nowUs);
+    this.#coder.handleReading(nowUs, { ...load, lanes, limit: estimate.limit });
     const isBacklogged = load.backlogBytes > 0 || lanes.some(({ notSentBytes }) => notSentBytes > 0);
     const congestionControl = lanes[0]?.congestionControl ?? "";
     const { bytesPerSecond: paceBytesPerSecond } = this.#pace.handleReading(nowUs, { ...load, estimate, peerCap: this.#options.peerCap });
