@@ -85,10 +85,10 @@ export class CoderRate {
   /** Whether a transfer that would be coded goes as it is, to see what the wire takes. @param costUs what it is predicted to take more */
   explores(costUs: number, { bytesPerSecond, looks }: WireState): boolean {
     if (this.#tries === 0) {
-      const times = 2 ** this.#doublings;
+      const isNews = Math.abs(bytesPerSecond - this.#seen) * SAME_PARTS > Math.max(bytesPerSecond, this.#seen);
+      const times = isNews ? 1 : 2 ** this.#doublings;
       if (this.#heldUs < Math.max(PATIENCE_US, costUs * COST_PARTS) * times) return false;
-      const isSame = Math.abs(bytesPerSecond - this.#seen) * SAME_PARTS <= Math.max(bytesPerSecond, this.#seen);
-      this.#doublings = isSame ? Math.min(this.#doublings + 1, DOUBLINGS_MOST) : 0;
+      this.#doublings = isNews ? 0 : Math.min(this.#doublings + 1, DOUBLINGS_MOST);
       [this.#seen, this.#since, this.#tries] = [bytesPerSecond, looks, TRIES_MOST];
       [this.#budgetUs, this.#heldUs] = [this.#heldUs / COST_PARTS / times, 0];
     }
