@@ -9,16 +9,11 @@ import { Profiles } from "../../transport/ferry/profiles.ts";
 import { planTransfer } from "../../transport/kv/plan.ts";
 import { limits } from "../../transport/limits.ts";
 import { PRESETS } from "../../transport/codec/presets.ts";
-import type { NativeCodec, NativeCodecCounts } from "../../transport/native-codec.ts";
+import type { NativeCodec } from "../../transport/native-codec.ts";
 import { native } from "../../transport/native.ts";
 import { calibrationOf, plainSource, ROPE } from "../codec/made.ts";
 import { IDENTITY, layoutOf, skip } from "./pair.ts";
-
-const NOTHING = {
-  ...{ encodeNs: 0, encodedChunks: 0, encodedBytes: 0, sentBytes: 0, decodeNs: 0, decodedChunks: 0, decodedBytes: 0, arrivedBytes: 0 },
-  ...{ failedChunks: 0, stored: { incompressible: 0, not_finite: 0, out_of_range: 0 } },
-};
-const counting = (counts: Partial<NativeCodecCounts>): NativeCodec => ({ counts: () => ({ ...NOTHING, ...counts }) }) as NativeCodec;
+import { counting } from "./profiled.ts";
 
 test("codecs of all heads stay, those of parts make room for each other, and what they counted is not forgotten", () => {
   const cache = new CodecCache({ first: 0, count: 4_000 });

@@ -1,12 +1,16 @@
 /** The models of a node. Method: engines that register again and again, with the same layout and with others; only what the pool's layout is for stays. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { PRESETS } from "../../transport/codec/presets.ts";
 import { KvferryError } from "../../transport/errors.ts";
 import { ModelTable } from "../../transport/ferry/models.ts";
+import { Profiles } from "../../transport/ferry/profiles.ts";
 import { opaqueLayout } from "../../transport/kv/build.ts";
 import { serializeLayout } from "../../transport/kv/parse.ts";
 import { limits } from "../../transport/limits.ts";
 import { encodeMessage } from "../../transport/peer/messages.ts";
+import { layoutOf } from "./pair.ts";
+import { counting } from "./profiled.ts";
 
 const identity = (model: string) => ({ model, revision: "", element: "bf16", rope: "", profile: "", extra: "" });
 const layouts = [opaqueLayout(64, 2), opaqueLayout(128, 2)].map((layout) => ({ layout, bytes: serializeLayout(layout) }));
@@ -71,4 +75,22 @@ test("in a full table the oldest model of which every user has gone makes room",
   register(table, "after that", 0, here);
   assert.throws(() => table.get(ids[2]!), { code: "model_unknown" });
   assert.throws(() => register(table, "one more", 0, here), { code: "full" });
+});
+
+test("what was coded for a model that is gone stays counted", () => {
+  const profiles = new Profiles({
+    ...{ profiles: [{ name: "lossless", profile: PRESETS.get("lossless")!.profile }], calibrations: [], use: "auto", acceptsLossy: false },
+    threads: 1,
+    newCodec: () => counting({ encodedBytes: 1 }),
+  });
+  const table = new ModelTable(profiles);
+  const counted = (): number => table.codecCounts().get("lossless")?.encodedBytes ?? 0;
+  let before = 0;
+  for (const blockCount of [16, 17, 16]) {
+    const layout = layoutOf(blockCount);
+    table.register(USER, identity("m"), layout, serializeLayout(layout), "");
+    assert.ok(counted() > before);
+    before = counted();
+  }
+  assert.equal(table.all().length, 1);
 });

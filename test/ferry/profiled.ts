@@ -6,6 +6,7 @@ import type { NodeCalibration } from "../../transport/config/profile-files.ts";
 import type { CodingChoice } from "../../transport/ferry/context.ts";
 import { type ProfileOptions, Profiles } from "../../transport/ferry/profiles.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
+import type { NativeCodec, NativeCodecCounts } from "../../transport/native-codec.ts";
 import { native } from "../../transport/native.ts";
 import type { TestNode } from "./node.ts";
 import { bytesOf } from "./pair.ts";
@@ -35,6 +36,13 @@ export function profilesOf({
     newCodecLater: (spec) => native!.NativeCodec.later(spec),
   });
 }
+
+const NOTHING = {
+  ...{ encodeNs: 0, encodedChunks: 0, encodedBytes: 0, sentBytes: 0, decodeNs: 0, decodedChunks: 0, decodedBytes: 0, arrivedBytes: 0 },
+  ...{ failedChunks: 0, stored: { incompressible: 0, not_finite: 0, out_of_range: 0 } },
+};
+/** A codec that does nothing but count. */
+export const counting = (counts: Partial<NativeCodecCounts>): NativeCodec => ({ counts: () => ({ ...NOTHING, ...counts }) }) as NativeCodec;
 
 /** A holds, B asks. */
 export async function stageWith(

@@ -24,7 +24,7 @@ test("an absent peer is a typed error in bounded time", { skip }, async (t) => {
 });
 
 test("a peer killed in the middle: a typed error, the memory is free, and when it is back it works again", { skip }, async (t) => {
-  const at = await stage(t);
+  const at = await stage(t, "100Mbit");
   const { transfer, blocks } = await ask(at.source, at.target, "holder", BLOCKS, 6_000);
   await until(async () => (await received(at.asker)) > 0);
   at.holder.child.kill("SIGKILL");
@@ -40,7 +40,7 @@ test("a peer killed in the middle: a typed error, the memory is free, and when i
 });
 
 test("a peer stopped in the middle: a stall is told, the deadline ends it, and when it goes on it works again", { skip }, async (t) => {
-  const at = await stage(t);
+  const at = await stage(t, "100Mbit");
   const asked = await ask(at.source, at.target, "holder", BLOCKS, 5_000);
   const { transfer, blocks } = asked;
   await until(async () => (await received(at.asker)) > 0);
@@ -118,7 +118,7 @@ test("an engine's death gives its blocks back; the stopped one keeps them", { sk
 });
 
 test("SIGTERM lets a transfer end, then exits 0", { skip }, async (t) => {
-  const at = await stage(t);
+  const at = await stage(t, "100Mbit");
   const { transfer, blocks, copies } = await ask(at.source, at.target);
   await until(async () => (await received(at.asker)) > 0);
   at.holder.child.kill("SIGTERM");

@@ -7,7 +7,7 @@ import { limits } from "../limits.ts";
 import type { PathFigures } from "../metrics.ts";
 import type { Peer } from "../peer/peer.ts";
 import type { ChunkSize } from "../policy/chunk-size.ts";
-import { type CodecCounts, sumOfCounts } from "../policy/codec-speed.ts";
+import type { CodecCounts } from "../policy/codec-speed.ts";
 import type { Path } from "../policy/path.ts";
 import { packageVersion } from "./package.ts";
 
@@ -71,12 +71,9 @@ function codecStatus(node: World["node"]): object {
   return { use, accept_lossy: acceptsLossy, missing: node.profiles.missing ?? null, models };
 }
 
-/** For metrics: by profile, of all models together. */
+/** For metrics: by profile, of all models together, and of those that were. */
 export function codecFigures({ node }: World): readonly ({ readonly profile: string } & CodecCounts)[] {
-  const byName = new Map<string, CodecCounts[]>();
-  for (const { codecs } of node.models.all())
-    for (const { name, id } of codecs.profiles) byName.set(name, [...(byName.get(name) ?? []), codecs.countsOf(id)]);
-  return [...byName].map(([profile, counts]) => ({ profile, ...sumOfCounts(counts) }));
+  return [...node.models.codecCounts()].map(([profile, counts]) => ({ profile, ...counts }));
 }
 
 function snakeCased(stats: object): object {

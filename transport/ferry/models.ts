@@ -3,6 +3,7 @@ import { KvferryError } from "../errors.ts";
 import { fingerprint, type ModelIdentity } from "../kv/identity.ts";
 import type { GroupLayout, Layout } from "../kv/layout.ts";
 import { limits } from "../limits.ts";
+import { type CodecCounts, sumOfCounts } from "../policy/codec-speed.ts";
 import type { Sight } from "../policy/tenancy.ts";
 import { type ModelCodecs, NO_PROFILES, type Profiles } from "./profiles.ts";
 
@@ -23,6 +24,8 @@ export class ModelTable {
   readonly #models = new Map<number, Model>();
   /** Who has registered each, and is still here. */
   readonly #users = new Map<number, Set<object>>();
+  /** Of models that are gone, by profile. */
+  readonly #formerCounts = new Map<string, CodecCounts>();
   #nextId = 1;
 
   constructor(profiles: Profiles = NO_PROFILES) {
@@ -72,8 +75,17 @@ export class ModelTable {
     for (const { codecs } of this.all()) codecs.stop();
   }
 
+  /** By the profiles' names: of all models, also of those that are gone, so that no count ever falls. */
+  codecCounts(): ReadonlyMap<string, CodecCounts> {
+    const sums = new Map(this.#formerCounts);
+    for (const { codecs } of this.all()) addCounts(sums, codecs);
+    return sums;
+  }
+
   #delete(id: number): void {
-    this.#models.get(id)?.codecs.stop();
+    const codecs = this.#models.get(id)?.codecs;
+    codecs?.stop();
+    if (codecs !== undefined) addCounts(this.#formerCounts, codecs);
     this.#models.delete(id);
     this.#users.delete(id);
   }
@@ -100,6 +112,13 @@ export class ModelTable {
 
   all(): readonly Model[] {
     return [...this.#models.values()];
+  }
+}
+
+function addCounts(sums: Map<string, CodecCounts>, codecs: ModelCodecs): void {
+  for (const [name, counts] of codecs.allCounts()) {
+    const before = sums.get(name);
+    sums.set(name, before === undefined ? counts : sumOfCounts([before, counts]));
   }
 }
 

@@ -162,6 +162,11 @@ export class ModelCodecs implements KvCodecs {
     };
   }
 
+  /** By the profiles' names, also of those that are to be had no more. */
+  allCounts(): readonly (readonly [name: string, counts: CodecCounts])[] {
+    return this.#fitting.map(({ id, name }) => [name, this.countsOf(id)] as const);
+  }
+
   /** Of all that links coded with it here. */
   countsOf(id: string): CodecCounts {
     return this.#codecs.countsOf(id);
