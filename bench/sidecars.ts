@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { type ClientFerry, connect } from "../transport/api/client.ts";
+import { EXIT_USAGE } from "../transport/cli/failure.ts";
+import { KvferryError } from "../transport/errors.ts";
 import { loaderFlags } from "./node-flags.ts";
 import { endProgram, endWithUs, freePort } from "./process.ts";
 
@@ -137,7 +139,12 @@ export class SidecarProcess {
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`sidecar ${this.name} did not start`)), START_TIMEOUT_MS);
       this.#child.once("error", reject);
-      this.#child.once("close", (code) => reject(new Error(`sidecar ${this.name} ended with ${code}`)));
+      this.#child.once("close", (code) => {
+        // It has said why on standard error, which is ours.
+        const isConfig = code === EXIT_USAGE;
+        const detail = `the sidecar "${this.name}" ended with exit code ${code}: it says why above`;
+        reject(new KvferryError(isConfig ? "invalid_config" : "unsupported", detail));
+      });
       this.#child.stdout?.on("data", (text: Buffer) => {
         if (!text.includes("engines:")) return;
         clearTimeout(timer);

@@ -105,3 +105,14 @@ test("files and flags that make no sense are refused in a line", async () => {
     assert.match(stderr.trim().replace(/\n *See --help .*$/, ""), /^kvferry: .*$/);
   }
 });
+
+test("a profile that no sidecar takes is their refusal, and no fault of kvferry's", { skip }, async () => {
+  const side = { quantizer: { kind: "none" }, codec: { kind: "exponent" } };
+  const profile = file(
+    "attention.json",
+    Buffer.from(JSON.stringify({ merge: { kind: "kvmerger", pivot: "attention" }, k: side, v: side })),
+  );
+  const { code, stderr } = await kvferry(["bench", "--data", `kv:${dumps[0]}`, "--profile", profile]);
+  assert.equal(code, 2, stderr);
+  assert.match(stderr, /merges by the attention that tokens got[^]*the sidecar "\w+" ended with exit code 2: it says why above/);
+});

@@ -128,7 +128,7 @@ test("a reader that takes nothing that loses something gets KV as it is", { skip
   const { a, b, source, target, reasons, offer, fetch } = await stageWith(t, having(), { ...having(), acceptsLossy: false });
   const report = await (await fetch(await offer())).done;
   assertSame(a, source, b, target);
-  assert.deepEqual([report.profile, report.lossy, reasons], ["", false, ["stored: engine_refuses_lossy"]]);
+  assert.deepEqual([report.profile, report.lossy, reasons], ["", false, ["stored: reader_refuses_lossy"]]);
 });
 
 test("a connection is lost in the middle: every head keeps its budget", { skip }, async (t) => {

@@ -91,12 +91,12 @@ test("a profile that keeps recent tokens keeps the last ones of what is offered,
 });
 
 for (const [what, a, b, reason] of [
-  ["the reader does not take what loses something", { names: ["int8"] }, { names: ["int8"] }, "stored: engine_refuses_lossy"],
+  ["the reader does not take what loses something", { names: ["int8"] }, { names: ["int8"] }, "stored: reader_refuses_lossy"],
   [
     "the one that is always to be taken loses something, and the reader takes others alone",
     { names: ["int8", "lossless"] },
     { names: ["int8", "lossless"] },
-    "stored: engine_refuses_lossy",
+    "stored: reader_refuses_lossy",
   ],
   ["the ends have different profiles", { names: ["int8"] }, { names: ["int4"], acceptsLossy: true }, "stored: no_common_profile"],
   ["the reader has none", { names: ["lossless"] }, undefined, "stored: no_common_profile"],

@@ -19,6 +19,7 @@ import { missingCongestion } from "./checks/network.ts";
 import { thisHost } from "./checks/host.ts";
 import { packageVersion } from "./package.ts";
 import { privateFolder } from "./runtime-folder.ts";
+import { CODEC_REASONS } from "../policy/choose-codec.ts";
 import { codecFigures, pathFigures, refusalsOf, statusOf } from "./status.ts";
 
 const REFUSAL_LINE_MS = 1_000;
@@ -245,18 +246,20 @@ function seldom(log: Logger): (fields: object, message: string) => void {
   };
 }
 
-/** Once for each peer and reason: KV that could travel in fewer bytes, and does not. */
+/** Once for each peer, profile and reason: how KV goes there. */
 function codingLog(log: Logger, count: NonNullable<NodeObserver["coding"]>): NonNullable<NodeObserver["coding"]> {
   const told = new Set<string>();
   return (peer, choice) => {
     count(peer, choice);
     const { profile, reason } = choice;
-    const key = `${peer} ${reason}`;
-    if (profile !== "" || reason === "fixed" || told.has(key)) return;
+    const key = `${peer} ${profile} ${reason}`;
+    if (told.has(key)) return;
     // Names of peers that come and go are many.
     if (told.size >= limits.peersMax) told.clear();
     told.add(key);
-    log.info({ peer, reason }, "KV goes there as it is");
+    const why = CODEC_REASONS[reason];
+    if (profile === "") log.info({ peer, reason, why }, "KV goes there as it is");
+    else log.info({ peer, profile, reason, why }, "KV goes there by a profile");
   };
 }
 

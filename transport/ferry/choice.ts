@@ -78,7 +78,7 @@ function note(node: NodeContext, peer: PeerPort, choice: CodingChoice): void {
 function whyNone(common: readonly ModelProfile[], taken: number, fitting: number): NonNullable<CodecInput["missing"]> {
   if (common.length === 0) return "no_common_profile";
   // What loses nothing a reader takes, unless it has refused that.
-  if (taken === 0) return common.some(({ isLossless }) => isLossless) ? "refused" : "engine_refuses_lossy";
+  if (taken === 0) return common.some(({ isLossless }) => isLossless) ? "refused" : "reader_refuses_lossy";
   return fitting === 0 ? "no_common_profile" : "position_unknown";
 }
 

@@ -28,38 +28,27 @@ export interface CodecOption {
   readonly fillUs?: number;
 }
 
-/** Why a transfer is coded ("pays", "stays", "fixed") or not. */
-export const CODEC_REASONS = [
-  /** Of all profiles it takes the least time, and a tenth less than without. */
-  "pays",
-  /** It was chosen before, and still saves something. */
-  "stays",
-  /** The operator said so, or that nothing is to be coded. */
-  "fixed",
-  /** One end has no profile that the other knows, for this model. */
-  "no_common_profile",
-  /** There are some, but all of them lose something, and the engine does not take that. */
-  "engine_refuses_lossy",
-  /** The other end does not take, or has refused, what it said that it has: perhaps it was restarted. */
-  "refused",
-  /** What is left needs to know where in its sequence the content begins, and nobody said. */
-  "position_unknown",
-  /** The link, or the addon of one end, cannot code. */
-  "codec_missing",
-  /** Too little was sent over the path yet. */
-  "goodput_unknown",
-  /** Both ends are on one host: there is no wire, and both coders would be its processors'. */
-  "same_host",
-  /** Nobody has said yet how fast the coders of either end are. */
-  "speed_unknown",
-  /** It would pay for more of the same. */
-  "too_small",
-  /** A coder is slower than the wire with all bytes, or as good as. */
-  "wire_is_faster",
-  /** It would pay by what was known of the wire, which was not seen for long, because coders are what is waited for: this one shows what it takes now. */
-  "explores",
-] as const;
-export type CodecReason = (typeof CODEC_REASONS)[number];
+/** Why a transfer is coded ("pays", "stays", "fixed") or not, in words for operators. */
+export const CODEC_REASONS = {
+  pays: "of all profiles it takes the least time, and a tenth less than without",
+  stays: "it was chosen before, and still saves something",
+  fixed: "the operator said so, or that nothing is to be coded",
+  no_common_profile:
+    "one end has no profile that the other knows for this model and layout; /status says what each has, and what does not fit",
+  reader_refuses_lossy:
+    "there are some, but all of them lose something, and the other end does not take that (codec.acceptLossy there, or a fetch that wants it exact)",
+  refused: "the other end does not take, or has refused, what it said that it has: perhaps it was restarted",
+  position_unknown: "what is left needs to know where in its sequence the content begins, and nobody said",
+  codec_missing: "the link, or the addon of one end, cannot code",
+  goodput_unknown: "too little was sent over the path yet",
+  same_host: "both ends are on one host: there is no wire, and both coders would be its processors'",
+  speed_unknown: "nobody has said yet how fast the coders of either end are",
+  too_small: "it would pay for more of the same",
+  wire_is_faster: "a coder is slower than the wire with all bytes, or as good as",
+  explores:
+    "it would pay by what was known of the wire, which was not seen for long, because coders are what is waited for: this one shows what it takes now",
+} as const;
+export type CodecReason = keyof typeof CODEC_REASONS;
 
 export interface CodecInput {
   /** Of the transfer, original. */
@@ -74,7 +63,7 @@ export interface CodecInput {
   /** What the last transfer like this one had; undefined: it was stored, or there was none. */
   readonly previous?: string | undefined;
   /** Why there may be no option. */
-  readonly missing?: "no_common_profile" | "engine_refuses_lossy" | "refused" | "position_unknown" | "codec_missing";
+  readonly missing?: "no_common_profile" | "reader_refuses_lossy" | "refused" | "position_unknown" | "codec_missing";
 }
 
 export interface CodecChoice {
