@@ -1,0 +1,85 @@
+/**
+ * Files of kvferry codec as strangers leave them. Method: the command as users run it, on small dumps; then bytes of what it wrote are changed one by one, or files
+ * are named that are none, or that are read and written at once: each is refused in a line, and what was there is there still.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { native } from "../../transport/native.ts";
+import { madeDump } from "../codec/made.ts";
+import { changed, tensorIn } from "./encoded.ts";
+import { kvferry } from "./spawn.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "kvferry-codec-files-"));
+after(() => rmSync(folder, { recursive: true }));
+const at = (name: string): string => join(folder, name);
+const skip = native === undefined && "the addon is not built";
+
+const SHAPE = { layers: 2, heads: 2, channels: 16, tokens: 61 };
+const METADATA = { model: "made", rope_theta: "10000", rope_pairing: "half" };
+const PACKED = { quantizer: { kind: "group", levels: 256 }, codec: { kind: "pack" } };
+const MERGE = { kind: "kvmerger", budget: 0.5, members: 100, pivot: "key-norm" };
+
+function writeDump(name: string, seed: number): string {
+  writeFileSync(at(name), madeDump(seed, SHAPE, METADATA));
+  return at(name);
+}
+
+function writeJson(name: string, value: unknown): string {
+  writeFileSync(at(name), JSON.stringify(value));
+  return at(name);
+}
+
+async function done(...args: string[]): Promise<string> {
+  const ran = await kvferry(["codec", ...args]);
+  assert.equal(ran.code, 0, ran.stderr);
+  return ran.stdout;
+}
+
+async function refused(message: RegExp, ...args: string[]): Promise<void> {
+  const ran = await kvferry(["codec", ...args]);
+  assert.deepEqual([ran.code, ran.stdout], [2, ""], ran.stderr);
+  assert.match(ran.stderr, message);
+  assert.doesNotMatch(ran.stderr, /internal|\n {4}at /);
+}
+
+test("an encoded file of which anything was changed is refused, by the name of the tensor", { skip }, async () => {
+  const dump = writeDump("whole.safetensors", 1);
+  const profile = writeJson("merge.json", { merge: MERGE, k: PACKED, v: PACKED });
+  await done("encode", dump, "-o", at("whole.kvz"), "--profile", profile, "--verify-decoded");
+  await done("encode", dump, "-o", at("plain.kvz"), "--profile", writeJson("pack.json", { k: PACKED, v: PACKED }), "--verify-decoded");
+  const whole = readFileSync(at("whole.kvz"));
+  const map = tensorIn(whole, "merge_map");
+  // Two halves of one byte that are other marks: what they say is another map, and a valid one.
+  const swapped = [...map].findIndex((byte, index) => index > 0 && byte >> 4 !== (byte & 0xf));
+  const changes: readonly (readonly [from: string, tensor: string, change: (tensor: Buffer) => void])[] = [
+    ["whole.kvz", "merge_map", (tensor) => void tensor.writeUInt8((tensor[swapped]! >> 4) | ((tensor[swapped]! & 0xf) << 4), swapped)],
+    ["whole.kvz", "token_ids", (tensor) => void tensor.writeUInt8(tensor[5]! ^ 1, 5)],
+    ["whole.kvz", "block_bytes", (tensor) => void tensor.writeUInt32LE(tensor.readUInt32LE() + 1)],
+    // Blocks of one length change places: K of one layer is another's.
+    [
+      "plain.kvz",
+      "blocks",
+      (tensor) => {
+        const half = Buffer.from(tensor.subarray(0, tensor.length / 2));
+        tensor.copyWithin(0, tensor.length / 2);
+        tensor.set(half, tensor.length / 2);
+      },
+    ],
+  ];
+  for (const [from, tensor, change] of changes) {
+    const harmed = changed(at(from), at("harmed.kvz"), false, (bytes) => change(tensorIn(bytes, tensor)));
+    await refused(new RegExp(`${tensor} of .*harmed\\.kvz is not what was encoded`), "decode", harmed, "-o", at("x"));
+  }
+  // Nothing else sees that of the last one, which decodes to other KV.
+  await done(
+    "decode",
+    changed(at("harmed.kvz"), at("sealed.kvz"), true, () => undefined),
+    "-o",
+    at("sealed.back"),
+  );
+  await done("decode", at("plain.kvz"), "-o", at("plain.back"));
+  assert.notDeepEqual(tensorIn(readFileSync(at("sealed.back")), "kv"), tensorIn(readFileSync(at("plain.back")), "kv"));
+});
