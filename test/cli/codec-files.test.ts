@@ -3,7 +3,7 @@
  * are named that are none, or that are read and written at once: each is refused in a line, and what was there is there still.
  */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -82,4 +82,46 @@ test("an encoded file of which anything was changed is refused, by the name of t
   );
   await done("decode", at("plain.kvz"), "-o", at("plain.back"));
   assert.notDeepEqual(tensorIn(readFileSync(at("sealed.back")), "kv"), tensorIn(readFileSync(at("plain.back")), "kv"));
+});
+
+test("what is read is not written over, by whatever name", { skip }, async () => {
+  const dump = writeDump("input.safetensors", 2);
+  symlinkSync(folder, at("link"));
+  const profile = writeJson("input.json", { k: PACKED, v: PACKED });
+  await done("calibrate", dump, "-o", at("input.calibration"), "--klt", "none");
+  await done("encode", dump, "-o", at("input.kvz"), "--profile", "lossless");
+  const names = ["input.safetensors", "input.json", "input.calibration", "input.kvz"];
+  const before = names.map((name) => readFileSync(at(name)));
+  const flags = ["--profile", profile, "--calibration", at("input.calibration")];
+  const sensitivity = ["--sensitivity", at("input.kvz")];
+  const other = writeDump("other.safetensors", 3);
+  const again = (name: string): string => `${folder}/./link/${name}`;
+  await Promise.all([
+    refused(/input\.safetensors is an input\)/, "encode", dump, "-o", dump, ...flags),
+    refused(/is an input \(.*input\.json\)/, "encode", dump, "-o", again("input.json"), ...flags),
+    refused(/is an input \(.*input\.calibration\)/, "encode", dump, "-o", again("input.calibration"), ...flags),
+    refused(/is an input \(.*input\.kvz\)/, "decode", at("input.kvz"), "-o", again("input.kvz")),
+    refused(/is an input \(.*input\.calibration\)/, "decode", at("input.kvz"), "-o", again("input.calibration"), ...flags.slice(2)),
+    refused(/is an input \(.*input\.safetensors\)/, "decode", dump, "-o", again("")),
+    refused(/is an input/, "compare", dump, ...flags, "--plot", again("input.safetensors")),
+    refused(/is an input/, "compare", dump, ...flags, "--plot", profile),
+    refused(/is an input/, "calibrate", other, dump, "-o", again("input.safetensors")),
+    refused(/is an input/, "calibrate", other, "-o", again("input.safetensors"), "--against", dump),
+    refused(/is an input/, "calibrate", other, "-o", again("input.kvz"), ...sensitivity),
+  ]);
+  assert.deepEqual(
+    names.map((name) => readFileSync(at(name))),
+    before,
+  );
+});
+
+test("an output that cannot be is named as it was given, and a plot is whole or not there", { skip }, async () => {
+  const dump = writeDump("unwritten.safetensors", 4);
+  const [absent, below] = [at("absent/out"), `${dump}/out`];
+  await Promise.all([
+    refused(/ENOENT[^\n]*absent\/out'[^.]/, "encode", dump, "-o", absent, "--profile", "lossless"),
+    refused(/ENOENT[^\n]*absent\/out'[^.]/, "compare", dump, "--plot", absent, "--profile", "lossless"),
+    refused(/ENOTDIR[^\n]*unwritten\.safetensors\/out'/, "encode", dump, "-o", below, "--profile", "lossless"),
+    refused(/is no file/, "compare", dump, "--plot", folder, "--profile", "lossless"),
+  ]);
 });
