@@ -3,10 +3,12 @@
  * are named that are none, or that are read and written at once: each is refused in a line, and what was there is there still.
  */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { limits } from "../../transport/limits.ts";
 import { native } from "../../transport/native.ts";
 import { madeDump } from "../codec/made.ts";
 import { changed, tensorIn } from "./encoded.ts";
@@ -124,4 +126,36 @@ test("an output that cannot be is named as it was given, and a plot is whole or 
     refused(/ENOTDIR[^\n]*unwritten\.safetensors\/out'/, "encode", dump, "-o", below, "--profile", "lossless"),
     refused(/is no file/, "compare", dump, "--plot", folder, "--profile", "lossless"),
   ]);
+});
+
+test("pipes and devices are no files: they are neither waited for nor read until memory is gone", { skip }, async () => {
+  const dump = writeDump("waiting.safetensors", 5);
+  execFileSync("mkfifo", [at("pipe"), at("pipe.safetensors")]);
+  symlinkSync("/dev/zero", at("zero"));
+  const scored = (name: string, scores: string): string => {
+    const quantizer = { kind: "mixhq", scores, bits: 2.5, high: 16, low: 4 };
+    return writeJson(name, { k: { quantizer, codec: { kind: "pack" } }, v: PACKED });
+  };
+  // JSON that would fit, and blanks that do not.
+  const rows = JSON.stringify([
+    [0, 1],
+    [1, 0],
+  ]);
+  writeFileSync(at("long.scores"), rows.padEnd(limits.headScoresBytes + 1));
+  writeFileSync(at("full.scores"), rows.padEnd(limits.headScoresBytes));
+  const compare = ["compare", dump, "--profile"];
+  await Promise.all([
+    refused(/is no plain file/, ...compare, at("pipe")),
+    refused(/is no plain file/, ...compare, at("zero")),
+    refused(/pipe is no plain file/, ...compare, scored("piped.json", "pipe")),
+    refused(/zero is no plain file/, ...compare, scored("endless.json", "zero")),
+    refused(/pipe\.safetensors is no file/, ...compare, scored("tensors.json", "pipe.safetensors")),
+    refused(/long\.scores is longer than 4194304 bytes/, ...compare, scored("long.json", "long.scores")),
+    refused(/pipe is no file/, "compare", at("pipe"), "--profile", "fp8"),
+    refused(/pipe is no file/, ...compare, "fp8", "--calibration", at("pipe")),
+    refused(/pipe is no file/, "decode", at("pipe"), "-o", at("x")),
+  ]);
+  await done(...compare, scored("full.json", "full.scores"));
+  const served = await kvferry(["serve", "--codec-profiles", at("pipe")]);
+  assert.match(served.stderr, /invalid_config.*codec\.profiles: .*pipe is no plain file/);
 });
