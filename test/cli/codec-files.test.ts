@@ -159,3 +159,28 @@ test("pipes and devices are no files: they are neither waited for nor read until
   const served = await kvferry(["serve", "--codec-profiles", at("pipe")]);
   assert.match(served.stderr, /invalid_config.*codec\.profiles: .*pipe is no plain file/);
 });
+
+test("a layer with a value that is no number is not merged, and the others are", { skip }, async () => {
+  const dump = writeDump("nan.safetensors", 6);
+  const bytes = readFileSync(dump);
+  const plane = SHAPE.heads * SHAPE.tokens * SHAPE.channels * 2;
+  // V of layer 1.
+  tensorIn(bytes, "kv").writeUInt16LE(0x7fc0, 3 * plane + 100);
+  writeFileSync(dump, bytes);
+  const without = writeJson("skip.json", { merge: { ...MERGE, skip: [1] }, k: PACKED, v: {} });
+  await done("encode", writeDump("skip.safetensors", 6), "-o", at("skip.kvz"), "--profile", without);
+  const expected = tensorIn(readFileSync(at("skip.kvz")), "merge_map");
+  for (const skipped of [[], [1]]) {
+    const profile = writeJson("nan.json", { merge: { ...MERGE, skip: skipped }, k: PACKED, v: {} });
+    await done("encode", dump, "-o", at("nan.kvz"), "--profile", profile);
+    const map = tensorIn(readFileSync(at("nan.kvz")), "merge_map");
+    assert.ok(map.includes(0x11), "layer 0 is merged");
+    assert.deepEqual(map, expected);
+    await done("decode", at("nan.kvz"), "-o", at("nan.back"));
+    const back = tensorIn(readFileSync(at("nan.back")), "kv");
+    assert.deepEqual(back.subarray(3 * plane), tensorIn(bytes, "kv").subarray(3 * plane));
+    assert.notDeepEqual(back.subarray(plane, 2 * plane), tensorIn(bytes, "kv").subarray(plane, 2 * plane));
+    await done("decode", at("nan.kvz"), "-o", at("nan.back"), "--ragged");
+  }
+  assert.match(await done("compare", dump, "--profile", at("nan.json")), /of the tokens left/);
+});
