@@ -184,3 +184,18 @@ test("a layer with a value that is no number is not merged, and the others are",
   }
   assert.match(await done("compare", dump, "--profile", at("nan.json")), /of the tokens left/);
 });
+
+test("one profile for what is encoded, once; and what became larger is called larger", { skip }, async () => {
+  const dump = writeDump("once.safetensors", 7);
+  const profile = writeJson("large.json", { k: { quantizer: { kind: "group", levels: 256, group: 1 }, codec: { kind: "none" } }, v: {} });
+  await refused(/--profile: fp8 or lossless\?/, "encode", dump, "-o", at("x"), "--profile", "fp8", "--profile", "lossless");
+  for (const name of ["lossless", profile]) {
+    const told = await done("encode", dump, "-o", at("once.kvz"), "--profile", name);
+    const [, from, to, ratio, word] = /(\d+) bytes of KV, (\d+) encoded: (\d+\.\d+) times (\w+)/.exec(told) ?? [];
+    const [before, after] = [Number(from), Number(to)];
+    assert.deepEqual([ratio, word], after > before ? [(after / before).toFixed(3), "larger"] : [(before / after).toFixed(3), "smaller"]);
+    assert.equal(after > before, name === profile, told);
+  }
+  await refused(/once\.kvz is encoded already/, "encode", at("once.kvz"), "-o", at("x"), "--profile", "lossless");
+  await refused(/once\.kvz is encoded already/, "calibrate", at("once.kvz"), "-o", at("x"));
+});

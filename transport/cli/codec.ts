@@ -74,7 +74,7 @@ export function codecCommand(): Command {
     });
   tileFlags(command.command("encode").description("compress files").argument("<files...>"))
     .requiredOption("-o, --out <path>", `a file, or a folder that gets NAME${ENCODED} of each`)
-    .requiredOption("--profile <profile>", "a preset or a JSON file")
+    .requiredOption("--profile <profile>", "a preset or a JSON file", onlyProfile)
     .action((files: readonly string[], options: TileFlags & { out: string; profile: string }) => encode(files, options));
   command
     .command("decode")
@@ -195,7 +195,10 @@ function tell({ kvBytes, encodedBytes }: Written, out: string, isJson: boolean):
   // Of no tokens, nothing.
   const ratio = encodedBytes === 0 ? 1 : kvBytes / encodedBytes;
   if (isJson) console.log(JSON.stringify({ out, kvBytes, encodedBytes, ratio }));
-  else console.log(`${out}   ${kvBytes} bytes of KV, ${encodedBytes} encoded: ${ratio.toFixed(3)} times smaller`);
+  else {
+    const size = ratio < 1 ? `${(1 / ratio).toFixed(3)} times larger` : `${ratio.toFixed(3)} times smaller`;
+    console.log(`${out}   ${kvBytes} bytes of KV, ${encodedBytes} encoded: ${size}`);
+  }
 }
 
 function compareAll(path: string, options: TileFlags & { profile: readonly string[]; plot?: string }): void {
@@ -257,6 +260,11 @@ function tileOptionsOf({ tokens, verifyDecoded }: TileFlags, calibration: TileOp
 
 function count(text: string, flag: string, low: number, high: number): number {
   return integer(/^\d{1,9}$/.test(text) ? Number(text) : text, flag, low, high);
+}
+
+function onlyProfile(one: string, before: string | undefined): string {
+  if (before !== undefined) throw usage(`--profile: ${before} or ${one}? What is encoded has one`);
+  return one;
 }
 
 function collect(one: string, all: readonly string[]): readonly string[] {

@@ -14,12 +14,11 @@ import type { ModelShape } from "../../codec/spec.ts";
 import { KvferryError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import { checksum } from "../../link/js-context.ts";
-import { type Dump, type KvShape, kvShape, ropeOf } from "./dump.ts";
+import { type Dump, ENCODED_KEY, type KvShape, kvShape, ropeOf } from "./dump.ts";
 import { TensorFile, writeTensors } from "../../config/tensor-file.ts";
 import { expandHead, MAP, mapBytes, type Maps, readMapsOf, rowsOfLayers, sourceOf } from "./merged.ts";
 import { emptyParts, gather, scatter, type Tile, type TileOptions, tilesOfKv } from "./tiles.ts";
 
-const METADATA_KEY = "kvferry_codec";
 const MERGED_KEY = "kvferry_merged";
 const OURS = ["kv", "blocks", "block_bytes", MAP];
 
@@ -89,7 +88,7 @@ export function encodeFile(dump: Dump, profile: Profile, options: TileOptions, o
     shape: dump.file.tensor("kv").shape,
     checksums: Object.fromEntries(shapes.map((shape) => [shape.name, checksumOf(valuesOf(dump.file, [shape], made))])),
   };
-  const metadata = { ...dump.metadata, [METADATA_KEY]: JSON.stringify(head) };
+  const metadata = { ...dump.metadata, [ENCODED_KEY]: JSON.stringify(head) };
   writeTensors(out, inFileOrder(shapes), metadata, valuesOf(dump.file, inFileOrder(shapes), made));
   return { kvBytes: dump.file.tensor("kv").bytes, encodedBytes: blocksBytes + source.mapBytes.length };
 }
@@ -109,7 +108,7 @@ export function decodeFile(path: string, calibration: Calibration | undefined, i
     if (isRagged && maps === undefined) throw new KvferryError("invalid_argument", `${path} has no merged tokens that could stay so`);
     const decoded = decodeBlocks(file, head, shape, maps, calibration);
     const made = maps === undefined || !isRagged ? wholeOf(decoded, head.shape, maps, shape) : raggedOf(decoded, maps, shape);
-    const metadata = Object.fromEntries([...file.head.metadata].filter(([key]) => key !== METADATA_KEY));
+    const metadata = Object.fromEntries([...file.head.metadata].filter(([key]) => key !== ENCODED_KEY));
     if (maps !== undefined) metadata[MERGED_KEY] = head.id;
     const shapes = inFileOrder([...made.keys(), ...othersOf(file)]);
     const values = new Map([...made].map(([{ name }, bytes]) => [name, [bytes]] as const));
@@ -233,13 +232,13 @@ function roomFor(values: number, what: string): Uint16Array {
 }
 
 function parseEncodedHead(file: TensorFile): EncodedHead {
-  const text = file.head.metadata.get(METADATA_KEY);
+  const text = file.head.metadata.get(ENCODED_KEY);
   if (text === undefined) throw new KvferryError("invalid_argument", `${file.path} is not encoded: kvferry codec encode makes such files`);
   let value: Readonly<Record<string, unknown>>;
   try {
     value = Object(JSON.parse(text)) as Readonly<Record<string, unknown>>;
   } catch (cause) {
-    throw new KvferryError("invalid_argument", `${file.path}: ${METADATA_KEY} is no JSON`, { cause });
+    throw new KvferryError("invalid_argument", `${file.path}: ${ENCODED_KEY} is no JSON`, { cause });
   }
   const { profile, id, calibration, span, shape, checksums } = value;
   const [wanted, wantedId] = [String(calibration), String(id)];
