@@ -1,5 +1,4 @@
 /** kvferry codec: what compression there is, and what it makes of KV that lies in files. */
-import { statSync, writeFileSync } from "node:fs";
 import { basename, extname, join } from "node:path";
 import { Command } from "commander";
 import { expected, integer } from "../check.ts";
@@ -8,6 +7,7 @@ import { profileId } from "../codec/identity.ts";
 import { PRESETS, YARDSTICKS } from "../codec/presets.ts";
 import { profileSchemaText } from "../codec/schema.ts";
 import { loadCalibration, readProfile } from "../config/profile-files.ts";
+import { checkOutput, statOf, writeOutput } from "../config/tensor-file.ts";
 import { KvferryError } from "../errors.ts";
 import { makeFolder } from "../folder.ts";
 import { limits } from "../limits.ts";
@@ -74,7 +74,7 @@ export function codecCommand(): Command {
     });
   tileFlags(command.command("encode").description("compress files").argument("<files...>"))
     .requiredOption("-o, --out <path>", `a file, or a folder that gets NAME${ENCODED} of each`)
-    .requiredOption("--profile <profile>", "a preset or a JSON file")
+    .requiredOption("--profile <profile>", "a preset or a JSON file", onlyProfile)
     .action((files: readonly string[], options: TileFlags & { out: string; profile: string }) => encode(files, options));
   command
     .command("decode")
@@ -151,7 +151,7 @@ function boundsOf(parameter: Parameter): string {
 function encode(files: readonly string[], options: TileFlags & { out: string; profile: string }): void {
   const { profile } = profileNamed(options.profile);
   const calibration = calibrationOf(options);
-  for (const [path, out] of outputsOf(files, options.out, ENCODED)) {
+  for (const [path, out] of outputsOf(files, options.out, ENCODED, inputsOf(options, options.profile))) {
     const dump = openDump(path, options);
     tell(encodeFile(dump, profile, tileOptionsOf(options, calibration), out), out, options.json === true);
     dump.file.close();
@@ -160,17 +160,24 @@ function encode(files: readonly string[], options: TileFlags & { out: string; pr
 
 function decode(files: readonly string[], options: DecodeFlags): void {
   const calibration = calibrationOf(options);
-  for (const [path, out] of outputsOf(files, options.out, DECODED))
+  for (const [path, out] of outputsOf(files, options.out, DECODED, inputsOf(options)))
     tell(decodeFile(path, calibration, options.ragged === true, out), out, options.json === true);
 }
 
-/** Each file with where it goes: several need a folder, which is made. */
-function outputsOf(files: readonly string[], out: string, ending: string): (readonly [path: string, out: string])[] {
-  const isFolder = statSync(out, { throwIfNoEntry: false })?.isDirectory() === true;
-  if (files.length === 1 && !isFolder) return [[files[0]!, out]];
-  const named = files.map((path) => [path, join(out, `${basename(path, extname(path))}${ending}`)] as const);
-  const twice = named.find(([path, one], at) => path === one || named.findIndex(([, other]) => other === one) < at);
+/** Each file with where it goes: several need a folder, which is made. @param inputs what else is read */
+function outputsOf(
+  files: readonly string[],
+  out: string,
+  ending: string,
+  inputs: readonly string[],
+): (readonly [path: string, out: string])[] {
+  const isFolder = statOf(out)?.isDirectory() === true;
+  const isOne = files.length === 1 && !isFolder;
+  const named = files.map((path) => [path, isOne ? out : join(out, `${basename(path, extname(path))}${ending}`)] as const);
+  const twice = named.find(([, one], at) => named.findIndex(([, other]) => other === one) < at);
   if (twice !== undefined) throw usage(`${twice[0]} would go to ${twice[1]}, which is taken`);
+  for (const [, one] of named) checkOutput(one, [...files, ...inputs]);
+  if (isOne) return named;
   try {
     makeFolder(out, 0o755);
   } catch (error) {
@@ -179,15 +186,25 @@ function outputsOf(files: readonly string[], out: string, ending: string): (read
   return named;
 }
 
+/** Files that are read beside dumps and what is encoded. */
+function inputsOf({ calibration }: Pick<TileFlags, "calibration">, ...profiles: readonly string[]): string[] {
+  return [...(calibration === undefined ? [] : [calibration]), ...profiles.filter((name) => !NAMED.has(name))];
+}
+
 function tell({ kvBytes, encodedBytes }: Written, out: string, isJson: boolean): void {
   // Of no tokens, nothing.
   const ratio = encodedBytes === 0 ? 1 : kvBytes / encodedBytes;
   if (isJson) console.log(JSON.stringify({ out, kvBytes, encodedBytes, ratio }));
-  else console.log(`${out}   ${kvBytes} bytes of KV, ${encodedBytes} encoded: ${ratio.toFixed(3)} times smaller`);
+  else {
+    const size = ratio < 1 ? `${(1 / ratio).toFixed(3)} times larger` : `${ratio.toFixed(3)} times smaller`;
+    console.log(`${out}   ${kvBytes} bytes of KV, ${encodedBytes} encoded: ${size}`);
+  }
 }
 
 function compareAll(path: string, options: TileFlags & { profile: readonly string[]; plot?: string }): void {
   if (options.profile.length === 0) throw usage("--profile: which? kvferry codec list shows the presets");
+  const { plot } = options;
+  if (plot !== undefined) checkOutput(plot, [path, ...inputsOf(options, ...options.profile)]);
   const profiles = options.profile.map(profileNamed);
   const dump = openDump(path, options);
   if (dump.tokens === 0) throw usage(`${path} has no tokens to compare`);
@@ -195,7 +212,10 @@ function compareAll(path: string, options: TileFlags & { profile: readonly strin
   const results = profiles.map((profile) => compare(profile, dump, tileOptionsOf(options, calibration)));
   dump.file.close();
   const { model, layers, heads, channels, tokens } = dump;
-  if (options.plot !== undefined) write(options.plot, plotOf(results, `${model === "" ? path : model}, ${tokens} tokens`));
+  if (plot !== undefined) {
+    const drawn = plotOf(results, `${model === "" ? path : model}, ${tokens} tokens`);
+    writeOutput(plot, (append) => append(Buffer.from(drawn)));
+  }
   if (options.json !== true) console.log(tableOf(results));
   else {
     const document = {
@@ -242,12 +262,9 @@ function count(text: string, flag: string, low: number, high: number): number {
   return integer(/^\d{1,9}$/.test(text) ? Number(text) : text, flag, low, high);
 }
 
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw new KvferryError("invalid_argument", (error as Error).message, { cause: error });
-  }
+function onlyProfile(one: string, before: string | undefined): string {
+  if (before !== undefined) throw usage(`--profile: ${before} or ${one}? What is encoded has one`);
+  return one;
 }
 
 function collect(one: string, all: readonly string[]): readonly string[] {

@@ -1,11 +1,11 @@
 /** Profiles and calibrations by the names that people give them: presets and files. */
-import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { type Calibration, checkKlt, type FloatRange, type Klt, type KltWish, openCalibration } from "../codec/calibration.ts";
 import { parseProfileJson } from "../codec/parse.ts";
 import { PRESETS } from "../codec/presets.ts";
 import type { Profile } from "../codec/profile.ts";
 import { KvferryError } from "../errors.ts";
+import { readSmallFile } from "../tls/files.ts";
 import { readScores } from "./scores-file.ts";
 import { TensorFile } from "./tensor-file.ts";
 
@@ -15,7 +15,7 @@ export function readProfile(name: string, presets: typeof PRESETS = PRESETS): Pr
   if (preset !== undefined) return preset.profile;
   let bytes: Uint8Array;
   try {
-    bytes = readFileSync(name);
+    bytes = readSmallFile(name);
   } catch (error) {
     const there = [...presets.keys()].join(", ");
     throw new KvferryError("invalid_argument", `${name} is none of ${there}, and no file (${(error as Error).message})`, {

@@ -1,10 +1,10 @@
 /** Files that rank heads, for profiles whose quantizer is mixhq. */
-import { readFileSync } from "node:fs";
 import { expected } from "../check.ts";
 import { hashOf } from "../codec/identity.ts";
 import { parseHeadScores, type Scores } from "../codec/mixhq.ts";
 import { KvferryError } from "../errors.ts";
 import { limits } from "../limits.ts";
+import { readSmallFile } from "../tls/files.ts";
 import { floats, TensorFile } from "./tensor-file.ts";
 
 /** Throws invalid_argument. @param path .safetensors with `scores`, f32 [layers, heads], or JSON */
@@ -24,8 +24,9 @@ export function readScores(path: string): Scores {
   let bytes: Uint8Array;
   let value: unknown;
   try {
-    bytes = readFileSync(path);
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, limits.headScoresBytes)));
+    bytes = readSmallFile(path);
+    if (bytes.length > limits.headScoresBytes) throw expected(`at most ${limits.headScoresBytes} bytes`, path, bytes);
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (error) {
     const what = `scores: ${path} is no JSON in UTF-8 of at most ${limits.headScoresBytes} bytes (${(error as Error).message})`;
     throw new KvferryError("invalid_argument", what, { cause: error });

@@ -1,6 +1,18 @@
 /** Safetensors files on disk: parts of tensors are read as they are needed, since dumps and calibrations can be larger than what a Buffer holds. */
 import { createHash } from "node:crypto";
-import { closeSync, fstatSync, openSync, read, readSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  read,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { promisify } from "node:util";
 import { expected, finiteFrom, LOWEST } from "../check.ts";
 import { KvferryError } from "../errors.ts";
@@ -22,7 +34,8 @@ export class TensorFile {
   /** Throws invalid_argument on what is no safetensors file. */
   constructor(path: string) {
     this.path = path;
-    this.#file = openFile(path, "r");
+    // A pipe is no file, and would be waited for.
+    this.#file = openFile(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const stat = fstatSync(this.#file);
       if (!stat.isFile()) throw new KvferryError("invalid_argument", `${path} is no file`);
@@ -107,42 +120,61 @@ export class TensorFile {
   }
 }
 
-/** Throws invalid_argument on a name that something else than a file has: a folder, or a device, in whose place a file would come. */
-export function checkOutput(path: string): void {
-  if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) throw new KvferryError("invalid_argument", `${path} is no file`);
+/**
+ * Throws invalid_argument on a name that something else than a file has (a folder, or a device, in whose place a file would come), and on one of `inputs`, by
+ * whatever name, whose content would be gone.
+ */
+export function checkOutput(path: string, inputs: readonly string[] = []): void {
+  const there = statOf(path);
+  if (there === undefined) return;
+  if (!there.isFile()) throw new KvferryError("invalid_argument", `${path} is no file`);
+  const input = inputs.find((name) => {
+    const { dev, ino } = statOf(name) ?? {};
+    return dev === there.dev && ino === there.ino;
+  });
+  if (input !== undefined) throw new KvferryError("invalid_argument", `${path} is an input${input === path ? "" : ` (${input})`}`);
 }
 
-/** Writes tensors in the order of their shapes, under another name until all is there. Returns the hex SHA-256 of the file. */
+/** Writes tensors in the order of their shapes. Returns the hex SHA-256 of the file. */
 export function writeTensors(
   path: string,
   shapes: readonly TensorShape[],
   metadata: Readonly<Record<string, string>>,
   values: Iterable<ArrayBufferView>,
 ): string {
+  const hash = createHash("sha256");
+  writeOutput(path, (append) => {
+    const write = (bytes: Uint8Array): void => {
+      hash.update(bytes);
+      append(bytes);
+    };
+    write(writeHead(shapes, metadata));
+    for (const value of values) write(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+  });
+  return hash.digest("hex");
+}
+
+/** A file that has another name until all is there. Throws invalid_argument. */
+export function writeOutput(path: string, fill: (append: (bytes: Uint8Array) => void) => void): void {
   checkOutput(path);
   const fresh = `${path}.${process.pid}`;
-  const hash = createHash("sha256");
   try {
-    const file = openFile(fresh, "wx");
+    const file = openSync(fresh, "wx");
     try {
-      const write = (bytes: Uint8Array): void => {
-        hash.update(bytes);
+      fill((bytes) => {
         for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, Math.min(PIECE_BYTES, bytes.length - at));
-      };
-      write(writeHead(shapes, metadata));
-      for (const value of values) write(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+      });
     } finally {
       closeSync(file);
     }
     renameSync(fresh, path);
   } catch (error) {
     rmSync(fresh, { force: true });
-    throw asInput(error);
+    throw asInput(error, (message) => message.replaceAll(fresh, path));
   }
-  return hash.digest("hex");
 }
 
-function openFile(path: string, flags: string): number {
+function openFile(path: string, flags: number): number {
   try {
     return openSync(path, flags);
   } catch (error) {
@@ -150,9 +182,18 @@ function openFile(path: string, flags: string): number {
   }
 }
 
+/** Undefined: there is nothing of that name. Throws invalid_argument. */
+export function statOf(path: string): BigIntStats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false, bigint: true });
+  } catch (error) {
+    throw asInput(error);
+  }
+}
+
 /** What the file system says of a name that the user gave. */
-function asInput(error: unknown): unknown {
-  if (error instanceof Error && "syscall" in error) return new KvferryError("invalid_argument", error.message, { cause: error });
+function asInput(error: unknown, reword = (message: string): string => message): unknown {
+  if (error instanceof Error && "syscall" in error) return new KvferryError("invalid_argument", reword(error.message), { cause: error });
   return error;
 }
 

@@ -31,7 +31,7 @@ export interface Calibrated {
 /** Throws KvferryError. @param onStep hears of each step: those of wide KLTs take minutes */
 export function makeCalibration(paths: readonly string[], options: CalibrateOptions, onStep: (what: string) => void): Calibrated {
   // Before minutes of work for nothing.
-  checkOutput(options.out);
+  checkOutput(options.out, [...paths, ...options.against, ...(options.sensitivity === undefined ? [] : [options.sensitivity])]);
   const dumps = paths.map((path) => openDump(path, options));
   const heldOut = options.against.map((path) => openDump(path, options));
   const sensitivity = sensitivityOf(dumps, options.sensitivity);

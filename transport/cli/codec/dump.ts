@@ -4,6 +4,7 @@ import type { Rope } from "../../codec/calibration.ts";
 import type { Side } from "../../codec/profile.ts";
 import type { KvSource, Rotation } from "../../codec/source.ts";
 import type { ModelShape } from "../../codec/spec.ts";
+import { KvferryError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
 import { floats, TensorFile } from "../../config/tensor-file.ts";
 
@@ -25,9 +26,14 @@ export interface KvShape {
   readonly channels: number;
 }
 
+/** What the metadata of an encoded file has. */
+export const ENCODED_KEY = "kvferry_codec";
+
 /** Throws invalid_argument. */
 export function openDump(path: string, flags: RopeFlags): Dump {
   const file = new TensorFile(path);
+  if (file.head.metadata.has(ENCODED_KEY))
+    throw new KvferryError("invalid_argument", `${path} is encoded already: kvferry codec decode makes KV of it again`);
   const { dtype, shape } = file.tensor("kv");
   if (dtype !== "BF16") throw expected("BF16", `dtype of kv (of ${path})`, dtype);
   const { layers, heads, tokens, channels } = kvShape(shape, path);

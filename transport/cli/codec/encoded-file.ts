@@ -1,6 +1,7 @@
 /**
  * kvferry codec encode and decode. What is encoded lies in a safetensors file as well: `blocks` (U8, one block behind the other, in the order of `tilesOfKv`) and
- * `block_bytes` (U32), and `merge_map` if tokens were merged, in place of `kv`, with everything else that the dump held.
+ * `block_bytes` (U32), and `merge_map` if tokens were merged, in place of `kv`, with everything else that the dump held. A block's checksum is of its head alone, and
+ * knows no place: the metadata has one of each tensor.
  */
 import { expected, integer } from "../../check.ts";
 import type { Calibration } from "../../codec/calibration.ts";
@@ -12,12 +13,12 @@ import { bytesOf, type TensorShape } from "../../codec/safetensors.ts";
 import type { ModelShape } from "../../codec/spec.ts";
 import { KvferryError } from "../../errors.ts";
 import { limits } from "../../limits.ts";
-import { type Dump, type KvShape, kvShape, ropeOf } from "./dump.ts";
+import { checksum } from "../../link/js-context.ts";
+import { type Dump, ENCODED_KEY, type KvShape, kvShape, ropeOf } from "./dump.ts";
 import { TensorFile, writeTensors } from "../../config/tensor-file.ts";
 import { expandHead, MAP, mapBytes, type Maps, readMapsOf, rowsOfLayers, sourceOf } from "./merged.ts";
 import { emptyParts, gather, scatter, type Tile, type TileOptions, tilesOfKv } from "./tiles.ts";
 
-const METADATA_KEY = "kvferry_codec";
 const MERGED_KEY = "kvferry_merged";
 const OURS = ["kv", "blocks", "block_bytes", MAP];
 
@@ -28,6 +29,8 @@ interface EncodedHead {
   readonly calibration: string;
   readonly span: number;
   readonly shape: readonly number[];
+  /** CRC32C of each tensor's bytes. */
+  readonly checksums: Readonly<Record<string, number>>;
 }
 
 export interface Written {
@@ -72,27 +75,21 @@ export function encodeFile(dump: Dump, profile: Profile, options: TileOptions, o
     { name: "block_bytes", dtype: "U32", shape: [blocks.length] },
     ...others,
   ];
+  const made = new Map<string, readonly Uint8Array[]>([
+    ["blocks", blocks],
+    [MAP, [source.mapBytes]],
+    ["block_bytes", [new Uint8Array(Uint32Array.from(blocks, ({ length }) => length).buffer)]],
+  ]);
   const head: EncodedHead = {
     profile,
     id: profileId(profile, calibration?.hash),
     calibration: usesCalibration(profile) ? (calibration?.hash ?? "") : "",
     span,
     shape: dump.file.tensor("kv").shape,
+    checksums: Object.fromEntries(shapes.map((shape) => [shape.name, checksumOf(valuesOf(dump.file, [shape], made))])),
   };
-  writeTensors(
-    out,
-    inFileOrder(shapes),
-    { ...dump.metadata, [METADATA_KEY]: JSON.stringify(head) },
-    valuesOf(
-      dump.file,
-      inFileOrder(shapes),
-      new Map<string, readonly Uint8Array[]>([
-        ["blocks", blocks],
-        [MAP, [source.mapBytes]],
-        ["block_bytes", [new Uint8Array(Uint32Array.from(blocks, ({ length }) => length).buffer)]],
-      ]),
-    ),
-  );
+  const metadata = { ...dump.metadata, [ENCODED_KEY]: JSON.stringify(head) };
+  writeTensors(out, inFileOrder(shapes), metadata, valuesOf(dump.file, inFileOrder(shapes), made));
   return { kvBytes: dump.file.tensor("kv").bytes, encodedBytes: blocksBytes + source.mapBytes.length };
 }
 
@@ -104,13 +101,14 @@ export function decodeFile(path: string, calibration: Calibration | undefined, i
   const file = new TensorFile(path);
   try {
     const head = parseEncodedHead(file);
+    checkTensors(head, file);
     checkCalibration(head, calibration, path);
     const shape = kvShape(head.shape, path);
     const maps = head.profile.merge === undefined ? undefined : readMapsOf(file, shape);
     if (isRagged && maps === undefined) throw new KvferryError("invalid_argument", `${path} has no merged tokens that could stay so`);
     const decoded = decodeBlocks(file, head, shape, maps, calibration);
     const made = maps === undefined || !isRagged ? wholeOf(decoded, head.shape, maps, shape) : raggedOf(decoded, maps, shape);
-    const metadata = Object.fromEntries([...file.head.metadata].filter(([key]) => key !== METADATA_KEY));
+    const metadata = Object.fromEntries([...file.head.metadata].filter(([key]) => key !== ENCODED_KEY));
     if (maps !== undefined) metadata[MERGED_KEY] = head.id;
     const shapes = inFileOrder([...made.keys(), ...othersOf(file)]);
     const values = new Map([...made].map(([{ name }, bytes]) => [name, [bytes]] as const));
@@ -234,15 +232,15 @@ function roomFor(values: number, what: string): Uint16Array {
 }
 
 function parseEncodedHead(file: TensorFile): EncodedHead {
-  const text = file.head.metadata.get(METADATA_KEY);
+  const text = file.head.metadata.get(ENCODED_KEY);
   if (text === undefined) throw new KvferryError("invalid_argument", `${file.path} is not encoded: kvferry codec encode makes such files`);
   let value: Readonly<Record<string, unknown>>;
   try {
     value = Object(JSON.parse(text)) as Readonly<Record<string, unknown>>;
   } catch (cause) {
-    throw new KvferryError("invalid_argument", `${file.path}: ${METADATA_KEY} is no JSON`, { cause });
+    throw new KvferryError("invalid_argument", `${file.path}: ${ENCODED_KEY} is no JSON`, { cause });
   }
-  const { profile, id, calibration, span, shape } = value;
+  const { profile, id, calibration, span, shape, checksums } = value;
   const [wanted, wantedId] = [String(calibration), String(id)];
   if (!Array.isArray(shape)) throw expected("an array", `shape of ${file.path}`, shape);
   const head = {
@@ -251,10 +249,25 @@ function parseEncodedHead(file: TensorFile): EncodedHead {
     calibration: wanted,
     span: integer(span, `span of ${file.path}`, 1, limits.codecTokensMax),
     shape: Array.from(shape as readonly unknown[], Number),
+    checksums: Object(checksums) as EncodedHead["checksums"],
   };
   if (profileId(head.profile, wanted) !== wantedId)
     throw new KvferryError("invalid_argument", `${file.path}: the profile is not the one that its id names`);
   return head;
+}
+
+/** Throws invalid_argument. */
+function checkTensors({ checksums }: EncodedHead, file: TensorFile): void {
+  for (const name of new Set([...Object.keys(checksums), ...file.head.tensors.keys()])) {
+    if (checksumOf([file.read(name)]) !== checksums[name])
+      throw new KvferryError("invalid_argument", `${name} of ${file.path} is not what was encoded: its checksum is another`);
+  }
+}
+
+function checksumOf(pieces: Iterable<Uint8Array>): number {
+  let sum = 0;
+  for (const piece of pieces) sum = checksum(piece, sum);
+  return sum;
 }
 
 function checkCalibration({ profile, calibration: wanted }: EncodedHead, calibration: Calibration | undefined, path: string): void {

@@ -77,13 +77,19 @@ function attentionOf({ file, layers, heads, tokens, name }: Dump, { pivot }: Mer
 }
 
 function mergeOf(dump: Dump, merge: Merge, layer: number, attention: Float32Array | undefined): NativeMergedLayer {
-  const { name, heads, tokens, channels } = dump;
+  const { heads, tokens, channels } = dump;
   const ofLayer = attention?.subarray(layer * heads * tokens, (layer + 1) * heads * tokens);
   const [keys, values] = [bytesOf(dump.plane("k", layer)), bytesOf(dump.plane("v", layer))];
   const shape = { element: "bf16", heads, tokens, channels } as const;
   const merged = merging().mergeLayer(rulesOf(merge), shape, keys, values, ofLayer, merge.skip.includes(layer));
-  if (merged !== undefined) return merged;
-  throw new KvferryError("invalid_argument", `${name} has values that are no numbers in layer ${layer}, and none is merged with others`);
+  return merged ?? { map: unmerged(heads, tokens), counts: new Uint32Array(heads).fill(tokens), keys, values };
+}
+
+/** Each token is left alone, and stands for itself. */
+function unmerged(heads: number, tokens: number): Uint8Array {
+  const map = new Uint8Array(heads * mapBytes(tokens)).fill(0x66);
+  if (tokens % 2 === 1) for (let head = 1; head <= heads; head++) map[head * mapBytes(tokens) - 1] = 0x06;
+  return map;
 }
 
 function mapsOf(bytes: Uint8Array, { layers, heads, tokens }: KvShape, name: string): Maps {
