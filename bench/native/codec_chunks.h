@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "codec/shared.h"
+#include "codec/tile.h"
 #include "codec_case.h"
 #include "codec_tiles.h"
 #include "core/crc32c.h"
@@ -31,7 +32,8 @@ inline uint32_t checksum(const uint8_t* bytes, size_t count) {
 struct Profile {
   Shared k, v;
   std::vector<std::vector<uint8_t>> coded;
-  Profile(const Spec& key, const Spec& value, Isa isa, const std::vector<uint8_t>& values) : k(key, isa), v(value, isa) {
+  Profile(const Spec& key, const Spec& value, Isa isa, const std::vector<uint8_t>& values)
+      : k(std::make_unique<TileCodec>(key, isa)), v(std::make_unique<TileCodec>(value, isa)) {
     for (size_t chunk = 0; chunk < kCount; chunk++) {
       coded.emplace_back(of(chunk).bound(kBytes));
       coded.back().resize(of(chunk).encode(about(chunk), values.data() + chunk * kBytes, coded.back().data()));
@@ -39,7 +41,7 @@ struct Profile {
     }
   }
   const Shared& of(size_t chunk) const { return chunk % 2 == 0 ? k : v; }
-  static CodedChunk about(size_t chunk) { return {kBytes, uint32_t(chunk * kTokens)}; }
+  static CodedChunk about(size_t chunk) { return {kBytes, uint32_t(chunk * kTokens), uint32_t(kCount * kTokens)}; }
 };
 
 // Room as a lane has it: what it sends or has received, and what was gathered or is to be scattered. What was gathered, or the kernel has copied here, is in
