@@ -5,10 +5,11 @@ import { join } from "node:path";
 import test from "node:test";
 
 const ROOT = join(import.meta.dirname, "..", "..");
-const skip = spawnSync("g++", ["--version"]).status !== 0 && "no g++";
+const CXX = process.env["CXX"] ?? "g++";
+const skip = spawnSync(CXX, ["--version"]).status !== 0 && `no ${CXX}`;
 
 test("bench/native/codec.cpp compiles", { skip }, () => {
   const args = ["-std=c++20", "-fsyntax-only", "-Wall", "-Werror", `-I${join(ROOT, "native")}`, join(ROOT, "bench/native/codec.cpp")];
-  const { status, stderr } = spawnSync("g++", args, { encoding: "utf8", timeout: 120_000 });
+  const { status, stderr } = spawnSync(CXX, args, { encoding: "utf8", timeout: 120_000 });
   assert.equal(status, 0, stderr);
 });
