@@ -158,8 +158,14 @@ export function writeTensors(
 export function writeOutput(path: string, fill: (append: (bytes: Uint8Array) => void) => void): void {
   checkOutput(path);
   const fresh = `${path}.${process.pid}`;
+  const wrong = (error: unknown): unknown => asInput(error, (message) => message.replaceAll(fresh, path));
+  let file: number;
   try {
-    const file = openSync(fresh, "wx");
+    file = openSync(fresh, "wx");
+  } catch (error) {
+    throw wrong(error);
+  }
+  try {
     try {
       fill((bytes) => {
         for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, Math.min(PIECE_BYTES, bytes.length - at));
@@ -170,7 +176,7 @@ export function writeOutput(path: string, fill: (append: (bytes: Uint8Array) => 
     renameSync(fresh, path);
   } catch (error) {
     rmSync(fresh, { force: true });
-    throw asInput(error, (message) => message.replaceAll(fresh, path));
+    throw wrong(error);
   }
 }
 
