@@ -11,7 +11,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
-import { running, watch } from "./watch.mjs";
+import { kill, running, watch } from "./watch.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
 // Ten minutes are the aim on two quiet cores; a busy machine has twice as long.
@@ -65,7 +65,7 @@ function run(command, args, seconds) {
       failure ||= reason;
       for (const line of running(child.pid)) console.error(line);
       // The group, so that sidecars and engines that a hung test started end with it.
-      if (child.pid !== undefined) signalGroup(child.pid, "SIGKILL");
+      if (child.pid !== undefined) kill(-child.pid);
     };
     const timer = setTimeout(() => end(`did not end within ${TOTAL_SECONDS} s overall`), Math.max(1, seconds) * 1000);
     const interrupt = () => end("interrupted");
@@ -82,14 +82,6 @@ function run(command, args, seconds) {
       resolve(failure || (code === 0 ? "" : signal === null ? `exit code ${code}` : `ended by ${signal}`));
     });
   });
-}
-
-function signalGroup(pid, signal) {
-  try {
-    process.kill(-pid, signal);
-  } catch (error) {
-    if (error.code !== "ESRCH") throw error;
-  }
 }
 
 /** A developer's own settings must not decide what a test sees. */

@@ -27,7 +27,7 @@ export function watch(runner) {
       if (!since.has(key)) since.set(key, now);
       if (Number(now - since.get(key)) < seconds * 1e9) continue;
       console.error(`test/watch.mjs: ended after ${seconds} s, because it ${what}: ${command}`);
-      end(pid);
+      kill(pid);
     }
   };
   const timer = setInterval(look, LOOK_MS);
@@ -71,7 +71,8 @@ function text(path) {
   }
 }
 
-function end(pid) {
+/** A process, or the group that -pid leads; it may have ended by itself. */
+export function kill(pid) {
   try {
     process.kill(pid, "SIGKILL");
   } catch (error) {

@@ -12,7 +12,7 @@ import { limits } from "../../transport/limits.ts";
 import { native } from "../../transport/native.ts";
 import { madeDump } from "../codec/made.ts";
 import { changed, tensorIn } from "./encoded.ts";
-import { kvferry } from "./spawn.ts";
+import { assertRefused, kvferry } from "./spawn.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kvferry-codec-files-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -40,12 +40,7 @@ async function done(...args: string[]): Promise<string> {
   return ran.stdout;
 }
 
-async function refused(message: RegExp, ...args: string[]): Promise<void> {
-  const ran = await kvferry(["codec", ...args]);
-  assert.deepEqual([ran.code, ran.stdout], [2, ""], ran.stderr);
-  assert.match(ran.stderr, message);
-  assert.doesNotMatch(ran.stderr, /internal|\n {4}at /);
-}
+const refused = (message: RegExp, ...args: string[]): Promise<void> => assertRefused(message, ["codec", ...args]);
 
 test("an encoded file of which anything was changed is refused, by the name of the tensor", { skip }, async () => {
   const dump = writeDump("whole.safetensors", 1);

@@ -15,7 +15,7 @@ import { native } from "../../transport/native.ts";
 import { madeDump, type MadeShape } from "../codec/made.ts";
 import type { Compared } from "../../transport/cli/codec/compare.ts";
 import { changed, tensorIn } from "./encoded.ts";
-import { kvferry, type Ran } from "./spawn.ts";
+import { assertRefused, kvferry, type Ran } from "./spawn.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "kvferry-codec-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -42,12 +42,7 @@ function done(ran: Ran): string {
   return ran.stdout;
 }
 
-async function refused(message: RegExp, ...args: string[]): Promise<void> {
-  const ran = await kvferry(["codec", ...args]);
-  assert.deepEqual([ran.code, ran.stdout], [2, ""], ran.stderr);
-  assert.match(ran.stderr, message);
-  assert.doesNotMatch(ran.stderr, /internal|\n {4}at /);
-}
+const refused = (message: RegExp, ...args: string[]): Promise<void> => assertRefused(message, ["codec", ...args]);
 
 function relativeError(before: Buffer, after: Buffer): number {
   const values = (bytes: Buffer): number[] =>

@@ -39,6 +39,14 @@ export function kvferry(args: readonly string[], environment: Readonly<Record<st
   return finish(start(args, environment));
 }
 
+/** It ends as a user's error does: in words, without output, and without a stack. */
+export async function assertRefused(message: RegExp, args: readonly string[]): Promise<void> {
+  const ran = await kvferry(args);
+  assert.deepEqual([ran.code, ran.stdout], [2, ""], ran.stderr);
+  assert.match(ran.stderr, message);
+  assert.doesNotMatch(ran.stderr, /internal|\n {4}at /);
+}
+
 /** Ids of the processes that it has started and that run still. */
 export function childrenOf(processId: number): number[] {
   return readdirSync("/proc").flatMap((name) => {

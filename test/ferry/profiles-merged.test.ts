@@ -8,9 +8,9 @@ import { parseProfile } from "../../transport/codec/parse.ts";
 import type { Layout } from "../../transport/kv/layout.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
 import type { TestNode } from "./node.ts";
-import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, bytesOf, IDENTITY, layoutOf, skip, until } from "./pair.ts";
+import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, bytesOf, IDENTITY, layoutOf, skip } from "./pair.ts";
 import { fillValues, type Having, profilesOf, stageWith } from "./profiled.ts";
-import { COUNT, TOKENS } from "./stage.ts";
+import { COUNT, fetchOverLostConnection, TOKENS } from "./stage.ts";
 
 const BYTES = COUNT * BLOCK_BYTES;
 const [LAYERS, HEADS, ROW_BYTES] = [4, 2, 128];
@@ -133,16 +133,9 @@ test("a reader that takes nothing that loses something gets KV as it is", { skip
 
 test("a connection is lost in the middle: every head keeps its budget", { skip }, async (t) => {
   const both = having();
-  const { a, b, tapA, story, target, offer, fetch, nothingLeft } = await stageWith(t, both, both);
-  const handle = await offer(false);
-  const { done } = await fetch(handle);
-  await until(() => a.node.transfers === 1);
-  await a.ferry.ready(handle, 0);
-  await until(() => b.node.bytesReceived === BYTES / 4);
-  tapA.hangUp();
-  await until(() => story.includes("b revokes") && story.includes("a revokes"));
-  for (const layer of [1, 2, 3]) await a.ferry.ready(handle, layer);
-  const report = await done;
+  const scene = await stageWith(t, both, both);
+  const { b, target, nothingLeft } = scene;
+  const report = await fetchOverLostConnection(scene);
   assert.ok(report.resumed === 1 && report.lossy);
   for (let layer = 0; layer < LAYERS; layer++) assert.equal(new Set(rowsOf(b, target, layer, 1)).size, TOKENS / 2);
   await nothingLeft();

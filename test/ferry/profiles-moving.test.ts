@@ -11,7 +11,7 @@ import { calibrationOf, plainSource, ROPE } from "../codec/made.ts";
 import { openTestNode } from "./node.ts";
 import { assertSame, BLOCK_BYTES, BLOCK_TOKENS, bytesOf, IDENTITY, layoutOf, skip, until } from "./pair.ts";
 import { errorOf, fillValues, floatsOf, profilesOf, stageWith } from "./profiled.ts";
-import { COUNT, TOKENS } from "./stage.ts";
+import { COUNT, fetchOverLostConnection, TOKENS } from "./stage.ts";
 
 const BYTES = COUNT * BLOCK_BYTES;
 const LOSSLESS = { names: ["lossless"] };
@@ -19,16 +19,9 @@ const SHAPE = { layers: 4, heads: 2, channels: 64, tokens: 64 };
 const tiny = (seed: number) => ({ ...calibrationOf({ sources: [plainSource(SHAPE, ROPE(64), seed)] }), model: IDENTITY.model });
 
 test("a connection is lost in the middle: what is there stays, the rest comes coded in the next generation", { skip }, async (t) => {
-  const { a, b, tapA, story, source, target, offer, fetch, nothingLeft } = await stageWith(t, LOSSLESS, LOSSLESS);
-  const handle = await offer(false);
-  const { done } = await fetch(handle);
-  await until(() => a.node.transfers === 1);
-  await a.ferry.ready(handle, 0);
-  await until(() => b.node.bytesReceived === BYTES / 4);
-  tapA.hangUp();
-  await until(() => story.includes("b revokes") && story.includes("a revokes"));
-  for (const layer of [1, 2, 3]) await a.ferry.ready(handle, layer);
-  const report = await done;
+  const scene = await stageWith(t, LOSSLESS, LOSSLESS);
+  const { a, b, source, target, nothingLeft } = scene;
+  const report = await fetchOverLostConnection(scene);
   assertSame(a, source, b, target);
   assert.ok(report.resumed === 1 && report.bytes === BYTES && report.wireBytes < 0.75 * BYTES, JSON.stringify(report));
   await nothingLeft();

@@ -1,6 +1,6 @@
 /** Two nodes whose talk about transfers is written down, and blocks that may go from the one to the other. */
 import type { TestContext } from "node:test";
-import type { Transfer } from "../../transport/ferry/ferry.ts";
+import type { Transfer, TransferReport } from "../../transport/ferry/ferry.ts";
 import type { Blocks } from "../../transport/memory/pool.ts";
 import type { Message, ModelEntry } from "../../transport/peer/messages.ts";
 import { openTestNode, type TestNode, type TestNodeOptions } from "./node.ts";
@@ -54,6 +54,19 @@ export async function stage(t: TestContext, extra: { a?: Partial<TestNodeOptions
       b.ferry.fetch({ peer, model: modelB, source: { handle }, into: [{ group: 0, blocks: target, tokens }] }),
     nothingLeft: () => until(() => [a, b].every(({ node, pool }) => node.transfers === 0 && pool.stats().pinned === 0)),
   };
+}
+
+/** A whole fetch of four layers, whose connection is lost when the first of them is there. */
+export async function fetchOverLostConnection({ a, b, tapA, story, offer, fetch }: Stage): Promise<TransferReport> {
+  const handle = await offer(false);
+  const { done } = await fetch(handle);
+  await until(() => a.node.transfers === 1);
+  await a.ferry.ready(handle, 0);
+  await until(() => b.node.bytesReceived === (COUNT * BLOCK_BYTES) / 4);
+  tapA.hangUp();
+  await until(() => story.includes("b revokes") && story.includes("a revokes"));
+  for (const layer of [1, 2, 3]) await a.ferry.ready(handle, layer);
+  return done;
 }
 
 /** What a node of the former version makes of a message: it sees nothing of what it does not know. */
